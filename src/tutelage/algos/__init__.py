@@ -1,0 +1,1 @@
+"""Pure tensor functions: masked operations, KL estimators, advantages, losses."""

@@ -1,0 +1,1 @@
+"""Shared dataclasses, errors, config loading, atomic files, progress, logging. Never imports torch."""

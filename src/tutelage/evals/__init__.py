@@ -1,0 +1,1 @@
+"""Win rate, reward accuracy and calibration, the KL frontier, and the report."""

@@ -1,0 +1,1 @@
+"""The ledger: artifact <- run <- data, labels, labelers. Never imports torch."""

@@ -1,0 +1,1 @@
+"""Open, create and save Hugging Face models; reward and value heads."""

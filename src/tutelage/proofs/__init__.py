@@ -1,0 +1,1 @@
+"""The exact-optimum task and its independent solver."""

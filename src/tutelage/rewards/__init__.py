@@ -1,0 +1,1 @@
+"""What can score an answer: reward models and Python functions."""

@@ -1,0 +1,1 @@
+"""Tokenizer training, chat templates, the one builder of response_mask, readers, splits, packing plans. Never imports torch."""

@@ -1,0 +1,1 @@
+"""Run directory, optimiser, schedule, checkpoints, self-audits."""
