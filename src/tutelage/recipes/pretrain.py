@@ -1,0 +1,249 @@
+"""Pretraining: next-token prediction on plain text, from a size preset or an existing model."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from tutelage.algos.losses import nll_loss
+from tutelage.base.config import RunConfig, Section
+from tutelage.base.log import get_logger
+from tutelage.models.policy import new_policy, open_policy, resolve_model, save_policy
+from tutelage.rollout.engine import InProcessEngine, Sampling
+from tutelage.text.packing import PackedRows, pack_texts
+from tutelage.text.readers import expand_files, iter_texts
+from tutelage.text.split import split_of
+from tutelage.text.tokenizer import open_tokenizer, train_tokenizer
+from tutelage.train import audits
+from tutelage.train.batches import Batch, rows_of_step
+from tutelage.train.checkpoint import TrainState
+from tutelage.train.optim import build_optimizer, clip_and_step, lr_factor, set_lr
+from tutelage.train.preview import Preview, probe
+from tutelage.train.run import Run
+from tutelage.train.sections import Budget, DataSection, OptimSection, SaveSection
+
+log = get_logger()
+
+
+class ModelSection(Section):
+    """A new model from a preset, or an existing one to go on with."""
+
+    preset: str = "nano"
+    """Size: nano, micro, mini or small (docs/pretrain.md lists them)."""
+    vocab_size: int = Field(1280, ge=300)
+    """Tokens in the vocabulary learnt from the data."""
+    context_tokens: int = Field(256, ge=16)
+    """Longest sequence the model can read."""
+    tokenizer: str | None = None
+    """Folder of an existing tokenizer; None learns one from the training text."""
+    init: str | None = None
+    """Model folder to continue from; preset, vocab_size and tokenizer are then taken from it."""
+
+
+class TrainSection(Budget):
+    """Batches and length."""
+
+    epochs: float | None = 1.0
+    batch_size: int = Field(32, ge=1)
+    """Packed rows per optimizer step, each of context_tokens."""
+
+
+class EvalSection(Section):
+    """What is measured while it trains."""
+
+    every_steps: int = Field(50, ge=1)
+    """Steps between two measurements."""
+    max_rows: int = Field(64, ge=1)
+    """Held-out packed rows per measurement."""
+    sample_prompts: list[str] = ["The ", "To "]
+    """Texts to continue and print at each measurement."""
+    sample_tokens: int = Field(24, ge=1)
+    """Length of those continuations, tokens."""
+
+
+class PretrainConfig(RunConfig):
+    """Next-token prediction on plain text; samples packed side by side never see each other."""
+
+    model: ModelSection = ModelSection()
+    data: DataSection
+    train: TrainSection = TrainSection()
+    optim: OptimSection = OptimSection()
+    eval: EvalSection = EvalSection()
+    save: SaveSection = SaveSection()
+
+
+@dataclass
+class PackedBatch(Batch):
+    """tokens, segments, position_ids: (B, T). Segment 0 is padding; positions restart in each segment, which isolates them."""
+
+    tokens: Tensor
+    segments: Tensor
+    position_ids: Tensor
+
+    @property
+    def trained_mask(self) -> Tensor:
+        """(B, T) bool: tokens with a predecessor in their own segment."""
+        mask = torch.zeros_like(self.segments, dtype=torch.bool)
+        mask[:, 1:] = (self.segments[:, 1:] == self.segments[:, :-1]) & (self.segments[:, 1:] > 0)
+        return mask
+
+
+@dataclass
+class Parts:
+    """What a pretraining step needs."""
+
+    policy: Any
+    tokenizer: Any
+    train: PackedRows
+    held_out: PackedRows
+    held_out_bytes: int
+    files: list[Path]
+
+
+def pretrain(cfg: PretrainConfig) -> dict[str, Any]:
+    """Train a base model. Returns the run's result: path, held-out bits per byte."""
+    with Run.open(cfg, "pretrain", inputs={"data": expand_files(cfg.data.files)} | ({"init": cfg.model.init} if cfg.model.init else {})) as run:
+        if done := run.finished():
+            return done
+        parts = build(cfg, run)
+        policy = parts.policy
+        optimizer = build_optimizer([(policy, cfg.optim.learning_rate)], cfg.optim)
+        total_steps = cfg.train.steps(len(parts.train), cfg.train.batch_size)
+        state = TrainState({"policy": optimizer}, values={"bits_per_byte": None})
+        run.restore(state)
+
+        def write_models(folder: Path) -> None:
+            save_policy(policy, parts.tokenizer, folder / "model")
+
+        for step in run.steps(total_steps, write_models=write_models, state=state):
+            batch = batch_of(parts.train, rows_of_step(step, len(parts.train), cfg.train.batch_size, cfg.seed), cfg.device)
+            set_lr(optimizer, lr_factor(step, total_steps, cfg.optim))
+            if step == run.start_step:
+                check_split(policy, batch)
+            stats = train_step(policy, optimizer, batch, cfg, run)
+            if step % cfg.eval.every_steps == 0 or step + 1 == total_steps:
+                stats["eval/bits_per_byte"] = state.values["bits_per_byte"] = bits_per_byte(policy, parts, cfg)
+                log.info("step %d: %.3f bits/byte | %s", step, stats["eval/bits_per_byte"], " | ".join(continuations(policy, parts.tokenizer, cfg)))
+            run.log(step, stats)
+
+        return run.finish({"model": str(run.save(total_steps, write_models, state) / "model"), "bits_per_byte": state.values["bits_per_byte"],
+                           "parameters": sum(p.numel() for p in policy.parameters()), "steps": total_steps})
+
+
+def build(cfg: PretrainConfig, run: Run | None) -> Parts:
+    """Read and split the text, learn or open the tokenizer, pack, and make the model."""
+    files = expand_files(cfg.data.files)
+    texts = list(iter_texts(files, layout=cfg.data.layout, columns=cfg.data.columns, limit=cfg.data.limit))
+    sides: dict[str, list[str]] = {"train": [], "eval": []}
+    for text in texts:
+        sides[split_of(text, eval_frac=cfg.data.eval_frac, seed=cfg.data.split_seed)].append(text)
+    restart = run.weights_dir("model", "") if run else ""
+    source = restart or (resolve_model(cfg.model.init) if cfg.model.init else None)
+    if source is None and cfg.model.tokenizer is None:
+        folder = (run.folder if run else Path(_scratch())) / "tokenizer"
+        train_tokenizer(sides["train"], vocab_size=cfg.model.vocab_size, out_dir=folder)
+        tokenizer = open_tokenizer(folder)
+    else:
+        tokenizer = open_tokenizer(source or cfg.model.tokenizer)
+    if source is None:
+        policy = new_policy(cfg.model.preset, tokenizer, context_tokens=cfg.model.context_tokens, seed=cfg.seed)
+    else:
+        policy = open_policy(source, device=cfg.device)
+    policy.to(cfg.device).train()
+
+    def pack(side: list[str]) -> PackedRows:
+        ids = tokenizer(side, add_special_tokens=False)["input_ids"] if side else []
+        bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+        return pack_texts([[*bos, *row, tokenizer.eos_token_id] for row in ids], cfg.model.context_tokens, pad_token_id=tokenizer.pad_token_id)
+
+    held_out = pack(sides["eval"])
+    return Parts(policy, tokenizer, pack(sides["train"]), held_out, sum(len(t.encode()) for t in sides["eval"]), files)
+
+
+def batch_of(packed: PackedRows, rows: Any, device: str) -> PackedBatch:
+    """These packed rows as tensors."""
+    return PackedBatch(*(torch.from_numpy(a[rows]).long().to(device) for a in (packed.tokens, packed.segments, packed.position_ids)))
+
+
+def loss_of(policy: Any, batch: PackedBatch, num_tokens: Tensor | int) -> Tensor:
+    """Mean negative log-likelihood in nats per token over num_tokens; segments isolated by their position ids."""
+    from tutelage.algos.logprobs import gather_logprobs
+
+    logits = policy(input_ids=batch.tokens, position_ids=batch.position_ids, use_cache=False).logits     # (B, T, V)
+    loss, _ = nll_loss(gather_logprobs(logits, batch.tokens), batch.trained_mask, num_tokens=num_tokens)
+    return loss
+
+
+def train_step(policy: Any, optimizer: torch.optim.Optimizer, batch: PackedBatch, cfg: PretrainConfig, run: Run | None) -> dict[str, float]:
+    """One optimizer step over the whole batch, in micro-batches that add up to it exactly."""
+    num_tokens = batch.trained_mask.sum()
+    total = 0.0
+    for piece in batch.micro(cfg.optim.microbatch_size):
+        loss = loss_of(policy, piece, num_tokens)
+        if not audits.check_finite(loss):
+            raise (run.save_bad_batch(vars(piece), "loss is not finite") if run else ValueError("loss is not finite"))
+        loss.backward()
+        total += loss.item()
+    (grad_norm,) = clip_and_step(optimizer, [policy], cfg.optim.max_grad_norm)
+    return {"train/loss": total, "train/grad_norm": grad_norm, "train/learning_rate": optimizer.param_groups[0]["lr"], "train/tokens": int(num_tokens)}
+
+
+def check_split(policy: Any, batch: PackedBatch) -> None:
+    """Audit: the gradient of four rows equals that of its two halves."""
+    few = batch.select(slice(0, 4))
+    audits.check_microbatch_gradients(lambda rows: loss_of(policy, few.select(rows), few.trained_mask.sum()), [policy], len(few))
+
+
+@torch.no_grad()
+def bits_per_byte(policy: Any, parts: Parts, cfg: PretrainConfig) -> float | None:
+    """Negative log2-likelihood of the held-out text over its UTF-8 bytes (EOS included in the first, not in the second)."""
+    if not len(parts.held_out):
+        return None
+    policy.eval()
+    rows = range(min(len(parts.held_out), cfg.eval.max_rows))
+    nats = num_tokens = 0.0
+    for start in rows[:: cfg.train.batch_size]:
+        batch = batch_of(parts.held_out, slice(start, min(start + cfg.train.batch_size, len(rows))), cfg.device)
+        nats += loss_of(policy, batch, 1).item()
+        num_tokens += batch.trained_mask.sum().item()
+    policy.train()
+    bytes_per_token = parts.held_out_bytes / max(1, int((batch_of(parts.held_out, slice(None), "cpu").trained_mask).sum()))
+    return nats / max(1.0, num_tokens) / math.log(2) / bytes_per_token
+
+
+def continuations(policy: Any, tokenizer: Any, cfg: PretrainConfig) -> list[str]:
+    """Greedy-free samples at temperature 0.8, for a person to watch the model learn."""
+    policy.eval()
+    engine = InProcessEngine(policy, tokenizer.pad_token_id)
+    bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    prompts = [bos + tokenizer(p, add_special_tokens=False)["input_ids"] for p in cfg.eval.sample_prompts]
+    sampling = Sampling(temperature=0.8, max_tokens=cfg.eval.sample_tokens, stop_tokens=(tokenizer.eos_token_id,), seed=cfg.seed)
+    texts = [p + tokenizer.decode(c.tokens, skip_special_tokens=True) for p, c in zip(cfg.eval.sample_prompts, engine.generate(prompts, sampling), strict=True)]
+    policy.train()
+    return [" ".join(t.split()) for t in texts]
+
+
+def preview(cfg: PretrainConfig) -> Preview:
+    """What --dry-run shows: data as read, three packed rows, and a forecast from two real steps on a throw-away model."""
+    parts = build(cfg, None)
+    optimizer = build_optimizer([(parts.policy, cfg.optim.learning_rate)], cfg.optim)
+    total_steps = cfg.train.steps(len(parts.train), cfg.train.batch_size)
+    samples = []
+    for batch in (batch_of(parts.train, slice(i, i + 1), "cpu") for i in range(min(3, len(parts.train)))):
+        samples.append(audits.render_mask(parts.tokenizer, batch.tokens[0].tolist(), batch.trained_mask[0].tolist())[:400])
+    return probe(
+        cfg, data={"layout": "text", "files": [str(f) for f in parts.files], "train_rows": len(parts.train), "held_out_rows": len(parts.held_out)},
+        samples=samples, total_steps=total_steps,
+        step=lambda i: train_step(parts.policy, optimizer, batch_of(parts.train, rows_of_step(i, len(parts.train), cfg.train.batch_size, cfg.seed), cfg.device), cfg, None))
+
+
+def _scratch() -> str:
+    import tempfile
+
+    return tempfile.mkdtemp(prefix="tutelage-preview-")

@@ -1,0 +1,304 @@
+"""Reward model: a scalar head on the SFT model, trained on judgements (pairs, K-way rankings, single-answer labels)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from tutelage.algos.losses import binary_reward_loss, bradley_terry_loss, ranking_loss
+from tutelage.base.config import RunConfig, Section
+from tutelage.base.errors import DataError
+from tutelage.base.log import get_logger
+from tutelage.base.records import Judgement
+from tutelage.evals.reward_report import label_report, pair_report
+from tutelage.models.heads import ScoredModel
+from tutelage.models.policy import resolve_model
+from tutelage.text.chat import Encoded, encode_example
+from tutelage.text.readers import expand_files, read_judgements
+from tutelage.text.split import split_of
+from tutelage.text.tokenizer import open_tokenizer
+from tutelage.train import audits
+from tutelage.train.batches import TokenBatch, pad_tokens, rows_of_step
+from tutelage.train.checkpoint import TrainState
+from tutelage.train.optim import build_optimizer, clip_and_step, lr_factor, set_lr
+from tutelage.train.preview import Preview, probe
+from tutelage.train.run import Run
+from tutelage.train.sections import Budget, DataSection, OptimSection, SaveSection
+
+log = get_logger()
+
+
+class ModelSection(Section):
+    """Where to start."""
+
+    policy: str
+    """SFT model folder or run directory whose weights the reward model starts from."""
+    context_tokens: int | None = Field(None, ge=8)
+    """Longest prompt + response; judgements with a longer one are left out and counted. None takes the model's own limit."""
+
+
+class TrainSection(Budget):
+    """Batches and length."""
+
+    epochs: float | None = 1.0
+    batch_size: int = Field(32, ge=1)
+    """Judgements per optimizer step; all answers to one prompt in one judgement count once."""
+
+
+class AlgoSection(Section):
+    """How judgements become a loss."""
+
+    ties: Literal["drop", "half", "davidson"] = "half"
+    """Equal ranks: left out, a soft target of 0.5, or their own outcome with Davidson's model."""
+    strength_margin: float = Field(0.0, ge=0)
+    """Score margin a labeler's strength of 1 asks for, score units; strength s asks for s times that. 0 ignores strength."""
+    normalize: bool = True
+    """After training, recentre and rescale to mean 0, standard deviation 1 over the training answers."""
+
+
+class RewardConfig(RunConfig):
+    """A reward model from judgements: one epoch by default, since more overfits fast."""
+
+    model: ModelSection
+    data: DataSection
+    train: TrainSection = TrainSection()
+    algo: AlgoSection = AlgoSection()
+    optim: OptimSection = OptimSection(learning_rate=3e-4)
+    save: SaveSection = SaveSection()
+
+
+@dataclass
+class Item:
+    """One judgement, encoded: K answers to one prompt with ranks, or one answer with a label."""
+
+    answers: list[Encoded]
+    judgement: Judgement
+
+    @property
+    def target(self) -> float | None:
+        """P(first answer preferred) when the row gives a soft one, such as a share of votes."""
+        value = self.judgement.extra.get("target")
+        return None if value is None else float(value)
+
+
+@dataclass
+class Parts:
+    """What a reward step needs."""
+
+    reward_model: ScoredModel
+    tokenizer: Any
+    train: list[Item]
+    held_out: list[Item]
+    layout: str
+    left_out: int
+
+
+def train_reward_model(cfg: RewardConfig) -> dict[str, Any]:
+    """Train, recentre, save and report. Returns path, model and the held-out report."""
+    with Run.open(cfg, "reward", inputs={"policy": resolve_model(cfg.model.policy), "data": expand_files(cfg.data.files)}) as run:
+        if done := run.finished():
+            return done
+        parts = build(cfg, run)
+        reward_model = parts.reward_model
+        optimizer = build_optimizer([(reward_model, cfg.optim.learning_rate)], cfg.optim)
+        total_steps = cfg.train.steps(len(parts.train), cfg.train.batch_size)
+        state = TrainState({"reward": optimizer})
+        run.restore(state)
+        audits.dump_masks(run.folder / "masks.txt", parts.tokenizer, [(a.tokens, a.response_mask) for item in parts.train[:4] for a in item.answers])
+
+        def write_models(folder: Path) -> None:
+            reward_model.save(folder / "model", parts.tokenizer)
+
+        for step in run.steps(total_steps, write_models=write_models, state=state):
+            items = [parts.train[i] for i in rows_of_step(step, len(parts.train), cfg.train.batch_size, cfg.seed)]
+            set_lr(optimizer, lr_factor(step, total_steps, cfg.optim))
+            if step == run.start_step:
+                few = items[:4]
+                audits.check_microbatch_gradients(lambda rows, few=few: loss_of(parts, few[rows], len(few), cfg)[0], [reward_model], len(few))
+            run.log(step, train_step(parts, optimizer, items, cfg, run))
+
+        bt_scale = normalize(parts, cfg) if cfg.algo.normalize else 1.0
+        saved = run.save(total_steps, write_models, state) / "model"
+        check_saved(parts, saved, cfg)
+        report = held_out_report(parts, cfg, bt_scale)
+        return run.finish({"model": str(saved), "steps": total_steps, "rows": len(parts.train), "bt_scale": bt_scale, **report})
+
+
+def build(cfg: RewardConfig, run: Run | None) -> Parts:
+    """Start from the SFT weights with a fresh head; read, split and encode the judgements."""
+    source = resolve_model(cfg.model.policy)
+    tokenizer = open_tokenizer(source)
+    resumed = run.weights_dir("model", "") if run else ""
+    reward_model = ScoredModel.open(resumed, device=cfg.device) if resumed else ScoredModel.from_policy(source, seed=cfg.seed, device=cfg.device, tokenizer=tokenizer)
+    data = cfg.data
+    found = read_judgements(data.files, layout=data.layout, columns=data.columns, prompt_style=data.prompt_style, limit=data.limit)
+    limit = cfg.model.context_tokens or reward_model.max_positions
+    sides: dict[str, list[Item]] = {"train": [], "eval": []}
+    left_out = 0
+    for judgement in found.rows:
+        answers = [encode_example(tokenizer, judgement.prompt, r.text) for r in judgement.responses]
+        usable = judgement.label is not None or (judgement.ranks is not None and (len(set(judgement.ranks)) > 1 or cfg.algo.ties != "drop"))
+        if not usable or max(len(a.tokens) for a in answers) > limit:
+            left_out += 1
+            continue
+        sides[split_of(judgement.prompt, eval_frac=data.eval_frac, seed=data.split_seed, by=data.split_by)].append(Item(answers, judgement))
+    if left_out:
+        log.warning("%d of %d judgements were left out (longer than %d tokens, or nothing to learn from)", left_out, len(found.rows), limit)
+    if not sides["train"]:
+        raise DataError(f"no usable judgement in {', '.join(data.files)} ({len(found.rows)} read, {left_out} left out)",
+                        hint="a judgement needs ranks or a label, and answers within model.context_tokens")
+    return Parts(reward_model, tokenizer, sides["train"], sides["eval"], found.layout, left_out)
+
+
+def scores_of(parts: Parts, items: list[Item], device: str) -> Tensor:
+    """(P, K) scores, K the most answers of any item; nan where an item has fewer."""
+    rows = [a for item in items for a in item.answers]
+    batch: TokenBatch = pad_tokens([(a.tokens, a.response_mask) for a in rows], parts.tokenizer.pad_token_id, device)
+    flat = parts.reward_model.score(batch.tokens, batch.attention_mask)                                  # (sum of K,)
+    widest = max(len(item.answers) for item in items)
+    where = torch.tensor([(i, k) for i, item in enumerate(items) for k in range(len(item.answers))], device=flat.device)
+    return torch.full((len(items), widest), float("nan"), device=flat.device).index_put((where[:, 0], where[:, 1]), flat)
+
+
+def loss_of(parts: Parts, items: list[Item], num_items: int, cfg: RewardConfig) -> tuple[Tensor, dict[str, float]]:
+    """Sum over the judgements of their loss, over num_items (those of the whole optimizer step), and how many pairs were right."""
+    device = cfg.device
+    scores = scores_of(parts, items, device)                                                             # (P, K)
+    kinds = [("label" if it.judgement.label is not None else "pair" if len(it.answers) == 2 and _tie_as_target(it, cfg) else "ranking") for it in items]
+    weight = torch.tensor([it.judgement.weight for it in items], device=device)
+    loss, right, pairs = scores.new_zeros(()), 0, 0
+
+    def rows(kind: str) -> list[int]:
+        return [i for i, k in enumerate(kinds) if k == kind]
+
+    if at := rows("pair"):
+        first, second, target, margin = zip(*(_pair(items[i], cfg) for i in at), strict=True)
+        chosen, rejected = scores[at, list(first)], scores[at, list(second)]
+        target = torch.tensor(target, device=device)
+        loss = loss + len(at) * _mean_weight(weight[at]) * bradley_terry_loss(chosen, rejected, target=target, margin=torch.tensor(margin, device=device), weight=weight[at])
+        right, pairs = int(((chosen > rejected) & (target > 0.5)).sum()), int((target > 0.5).sum())
+    if at := rows("ranking"):
+        ranks = torch.full(scores[at].shape, -1, dtype=torch.long, device=device)
+        for row, i in enumerate(at):
+            ranks[row, : len(items[i].answers)] = torch.tensor(items[i].judgement.ranks)
+        loss = loss + len(at) * _mean_weight(weight[at]) * ranking_loss(torch.where(ranks >= 0, scores[at], 0.0), ranks, weight=weight[at], ties=cfg.algo.ties)
+    if at := rows("label"):
+        labels = torch.tensor([float(bool(items[i].judgement.label)) for i in at], device=device)
+        loss = loss + len(at) * _mean_weight(weight[at]) * binary_reward_loss(scores[at, 0], labels, weight=weight[at])
+        right, pairs = right + int(((scores[at, 0] > 0) == (labels > 0.5)).sum()), pairs + len(at)
+    return loss / num_items, {"right": right, "pairs": pairs}
+
+
+def _mean_weight(weight: Tensor) -> Tensor:
+    """The losses are weighted means; times this and the count they are weighted sums, which add up over micro-batches."""
+    return weight.mean()
+
+
+def _tie_as_target(item: Item, cfg: RewardConfig) -> bool:
+    return cfg.algo.ties != "davidson" or item.target is not None
+
+
+def _pair(item: Item, cfg: RewardConfig) -> tuple[int, int, float, float]:
+    """(column of the preferred answer, of the other, P(preferred), margin) of a two-answer judgement."""
+    ranks = item.judgement.ranks or (0, 1)
+    first, second = (0, 1) if ranks[0] <= ranks[1] else (1, 0)
+    target = item.target
+    if target is None:
+        target = 0.5 if ranks[0] == ranks[1] else 1.0
+    elif first == 1:
+        target = 1.0 - target
+    margin = cfg.algo.strength_margin * (item.judgement.strength or 0.0) if ranks[0] != ranks[1] else 0.0
+    return first, second, target, margin
+
+
+def train_step(parts: Parts, optimizer: torch.optim.Optimizer, items: list[Item], cfg: RewardConfig, run: Run | None) -> dict[str, float]:
+    """One optimizer step; a prompt's answers always share a forward pass."""
+    size = cfg.optim.microbatch_size or len(items)
+    total, right, pairs = 0.0, 0, 0
+    for start in range(0, len(items), size):
+        piece = items[start : start + size]
+        loss, counts = loss_of(parts, piece, len(items), cfg)
+        if not audits.check_finite(loss):
+            tokens = torch.tensor([t for item in piece for a in item.answers for t in a.tokens])
+            raise (run.save_bad_batch({"tokens": tokens}, "reward loss is not finite") if run else ValueError("loss is not finite"))
+        loss.backward()
+        total, right, pairs = total + loss.item(), right + counts["right"], pairs + counts["pairs"]
+    (grad_norm,) = clip_and_step(optimizer, [parts.reward_model], cfg.optim.max_grad_norm)
+    return {"train/loss": total, "train/accuracy": right / pairs if pairs else None, "train/grad_norm": grad_norm,
+            "train/learning_rate": optimizer.param_groups[0]["lr"]}
+
+
+@torch.no_grad()
+def all_scores(parts: Parts, items: list[Item], cfg: RewardConfig) -> list[list[float]]:
+    """Scores of each item's answers."""
+    parts.reward_model.eval()
+    out: list[list[float]] = []
+    for start in range(0, len(items), 64):
+        piece = items[start : start + 64]
+        out += [row[: len(item.answers)].tolist() for row, item in zip(scores_of(parts, piece, cfg.device), piece, strict=True)]
+    parts.reward_model.train()
+    return out
+
+
+def normalize(parts: Parts, cfg: RewardConfig, *, max_items: int = 512) -> float:
+    """Shift and scale to mean 0, standard deviation 1 over training answers; the order of answers cannot change.
+
+    Returns: the standard deviation before, which turns a score difference back into log-odds.
+    Source: Ziegler et al. 2019; the gain goes into the head, the shift into config.json (`score_shift`).
+    """
+    flat = torch.tensor([s for row in all_scores(parts, parts.train[:max_items], cfg) for s in row])
+    mean, std = flat.mean().item(), max(flat.std(unbiased=False).item(), 1e-6)
+    parts.reward_model.rescale_(1 / std, -mean / std)
+    return std
+
+
+@torch.no_grad()
+def check_saved(parts: Parts, folder: Path, cfg: RewardConfig) -> None:
+    """Audit: the saved folder scores as the model in memory does, head and shift included."""
+    reopened = ScoredModel.open(folder, device=cfg.device).eval()
+    few = (parts.held_out or parts.train)[:4]
+    before = torch.tensor([s for row in all_scores(parts, few, cfg) for s in row])
+    after = torch.tensor([s for row in all_scores(Parts(reopened, parts.tokenizer, [], [], "", 0), few, cfg) for s in row])
+    audits.check_reload(before, after, folder)
+
+
+def held_out_report(parts: Parts, cfg: RewardConfig, bt_scale: float) -> dict[str, Any]:
+    """Accuracy, calibration and baselines on the held-out judgements; pairs and labels apart."""
+
+    def pairs_of(items: list[Item]) -> list[dict[str, Any]]:
+        rows = []
+        for item, scores in zip(items, all_scores(parts, items, cfg), strict=True):
+            texts = [r.text for r in item.judgement.responses]
+            ranks = item.judgement.ranks
+            if ranks is None:
+                continue
+            rows += [{"chosen": texts[i], "rejected": texts[j], "chosen_score": scores[i], "rejected_score": scores[j]}
+                     for i in range(len(texts)) for j in range(len(texts)) if ranks[i] < ranks[j]]
+        return rows
+
+    def labels_of(items: list[Item]) -> list[dict[str, Any]]:
+        kept = [it for it in items if it.judgement.label is not None]
+        return [{"text": it.judgement.responses[0].text, "label": bool(it.judgement.label), "score": s[0]} for it, s in zip(kept, all_scores(parts, kept, cfg), strict=True)]
+
+    report: dict[str, Any] = {}
+    if held_pairs := pairs_of(parts.held_out):
+        report["pairs"] = pair_report(held_pairs, pairs_of(parts.train), scale=bt_scale)
+    if held_labels := labels_of(parts.held_out):
+        report["labels"] = label_report(held_labels, labels_of(parts.train))
+    return report
+
+
+def preview(cfg: RewardConfig) -> Preview:
+    """What --dry-run shows."""
+    parts = build(cfg, None)
+    optimizer = build_optimizer([(parts.reward_model, cfg.optim.learning_rate)], cfg.optim)
+    return probe(
+        cfg, data={"layout": parts.layout, "train_rows": len(parts.train), "held_out_rows": len(parts.held_out), "left_out_rows": parts.left_out},
+        samples=[audits.render_mask(parts.tokenizer, a.tokens, a.response_mask) for item in parts.train[:3] for a in item.answers],
+        total_steps=cfg.train.steps(len(parts.train), cfg.train.batch_size),
+        step=lambda i: train_step(parts, optimizer, [parts.train[j] for j in rows_of_step(i, len(parts.train), cfg.train.batch_size, cfg.seed)], cfg, None))

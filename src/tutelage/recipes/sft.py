@@ -1,0 +1,215 @@
+"""Supervised fine-tuning on demonstrations: loss on responses only, the best held-out checkpoint wins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from tutelage.algos.losses import nll_loss
+from tutelage.base.config import RunConfig, Section
+from tutelage.base.errors import ConfigError, DataError
+from tutelage.base.log import get_logger
+from tutelage.base.records import Demonstration
+from tutelage.models.policy import open_policy, resolve_model, save_policy, token_logprobs
+from tutelage.text.chat import Encoded, encode_example
+from tutelage.text.readers import expand_files, read_demonstrations
+from tutelage.text.split import split_of
+from tutelage.text.tokenizer import open_tokenizer
+from tutelage.train import audits
+from tutelage.train.batches import TokenBatch, pad_tokens, rows_of_step
+from tutelage.train.checkpoint import TrainState
+from tutelage.train.optim import build_optimizer, clip_and_step, lr_factor, set_lr
+from tutelage.train.preview import Preview, probe
+from tutelage.train.run import Run
+from tutelage.train.sections import Budget, DataSection, OptimSection, SaveSection
+
+log = get_logger()
+
+
+class ModelSection(Section):
+    """Where to start."""
+
+    policy: str
+    """Model folder or run directory."""
+    context_tokens: int | None = Field(None, ge=8)
+    """Longest prompt + response; longer rows are left out and counted. None takes the model's own limit."""
+
+
+class TrainSection(Budget):
+    """Batches and length."""
+
+    epochs: float | None = 4.0
+    batch_size: int = Field(32, ge=1)
+    """Demonstrations per optimizer step."""
+    train_on: Literal["response", "assistant_turns"] = "response"
+    """Train the last response, or every assistant turn of a conversation that is not masked."""
+
+
+class EvalSection(Section):
+    """What is measured while it trains."""
+
+    every_steps: int = Field(50, ge=1)
+    """Steps between two measurements of the held-out loss."""
+    patience: int | None = Field(3, ge=1)
+    """Stop after so many measurements without a new best; None trains to the end. The best checkpoint is kept either way."""
+    max_rows: int = Field(256, ge=1)
+    """Held-out demonstrations per measurement."""
+
+
+class SFTConfig(RunConfig):
+    """Supervised fine-tuning of a base model on demonstrations."""
+
+    model: ModelSection
+    data: DataSection
+    train: TrainSection = TrainSection()
+    optim: OptimSection = OptimSection(learning_rate=5e-4)
+    eval: EvalSection = EvalSection()
+    save: SaveSection = SaveSection()
+
+
+@dataclass
+class Parts:
+    """What an SFT step needs."""
+
+    policy: Any
+    tokenizer: Any
+    train: list[Encoded]
+    held_out: list[Encoded]
+    layout: str
+    too_long: int
+
+
+def train_sft(cfg: SFTConfig) -> dict[str, Any]:
+    """Fine-tune, keep the checkpoint with the lowest held-out loss. Returns path, model, best loss and step."""
+    with Run.open(cfg, "sft", inputs={"policy": resolve_model(cfg.model.policy), "data": expand_files(cfg.data.files)}) as run:
+        if done := run.finished():
+            return done
+        parts = build(cfg, run)
+        policy = parts.policy
+        optimizer = build_optimizer([(policy, cfg.optim.learning_rate)], cfg.optim)
+        total_steps = cfg.train.steps(len(parts.train), cfg.train.batch_size)
+        state = TrainState({"policy": optimizer}, values={"best_loss": None, "best_step": 0, "bad_evals": 0})
+        run.restore(state)
+        audits.dump_masks(run.folder / "masks.txt", parts.tokenizer, [(e.tokens, e.response_mask) for e in parts.train[:8]])
+
+        def write_models(folder: Path) -> None:
+            save_policy(policy, parts.tokenizer, folder / "model")
+
+        for step in run.steps(total_steps, write_models=write_models, state=state):
+            batch = batch_of(parts, rows_of_step(step, len(parts.train), cfg.train.batch_size, cfg.seed), cfg.device)
+            set_lr(optimizer, lr_factor(step, total_steps, cfg.optim))
+            if step == run.start_step:
+                few = batch.select(slice(0, 4))
+                audits.check_microbatch_gradients(lambda rows, few=few: loss_of(policy, few.select(rows), few.response_mask.sum()), [policy], len(few))
+            stats = train_step(policy, optimizer, batch, cfg, run)
+            last = step + 1 == total_steps
+            if parts.held_out and ((step + 1) % cfg.eval.every_steps == 0 or last):
+                stats["eval/loss"] = loss = held_out_loss(policy, parts, cfg)
+                if state.values["best_loss"] is None or loss < state.values["best_loss"]:
+                    state.values.update(best_loss=loss, best_step=step + 1, bad_evals=0)
+                    run.save(step + 1, write_models, state)
+                else:
+                    state.values["bad_evals"] += 1
+            run.log(step, stats)
+            if cfg.eval.patience and state.values["bad_evals"] >= cfg.eval.patience:
+                log.info("held-out loss has not fallen for %d measurements; stopping at step %d", cfg.eval.patience, step + 1)
+                break
+        best = run.mark_latest(state.values["best_step"]) if parts.held_out else run.save(total_steps, write_models, state)
+        if not parts.held_out or state.values["best_step"] == step + 1:
+            check_saved(policy, parts, best / "model", cfg)
+        return run.finish({"model": str(best / "model"), "best_loss": state.values["best_loss"], "best_step": state.values["best_step"],
+                           "steps": step + 1, "rows": len(parts.train)})
+
+
+def build(cfg: SFTConfig, run: Run | None) -> Parts:
+    """Open the model, read, split and encode the demonstrations."""
+    source = run.weights_dir("model", resolve_model(cfg.model.policy)) if run else resolve_model(cfg.model.policy)
+    tokenizer = open_tokenizer(source)
+    policy = open_policy(source, device=cfg.device, tokenizer=tokenizer)
+    policy.train()
+    data = cfg.data
+    found = read_demonstrations(data.files, layout=data.layout, columns=data.columns, mask_where=data.mask_where, prompt_style=data.prompt_style, limit=data.limit)
+    limit = cfg.model.context_tokens or policy.config.max_position_embeddings
+    sides: dict[str, list[Encoded]] = {"train": [], "eval": []}
+    too_long = 0
+    for row in found.rows:
+        assert isinstance(row, Demonstration)
+        encoded = encode_example(tokenizer, row.prompt, row.response, train_on=cfg.train.train_on)
+        if len(encoded.tokens) > limit:
+            too_long += 1
+        else:
+            sides[split_of(row.prompt, eval_frac=data.eval_frac, seed=data.split_seed, by=data.split_by)].append(encoded)
+    if too_long:
+        log.warning("%d of %d demonstrations are longer than %d tokens and were left out", too_long, len(found.rows), limit)
+    if not sides["train"]:
+        raise DataError(f"no demonstration of {', '.join(data.files)} fits into {limit} tokens" if too_long else f"no training demonstration in {', '.join(data.files)}",
+                        hint="raise model.context_tokens, or shorten the rows")
+    if len(sides["train"]) < cfg.train.batch_size:
+        raise ConfigError(f"train.batch_size={cfg.train.batch_size} is more than the {len(sides['train'])} training demonstrations", hint="lower train.batch_size")
+    return Parts(policy, tokenizer, sides["train"], sides["eval"], found.layout, too_long)
+
+
+def batch_of(parts: Parts, rows: Any, device: str, *, side: str = "train") -> TokenBatch:
+    examples = getattr(parts, side)
+    return pad_tokens([(examples[i].tokens, examples[i].response_mask) for i in rows], parts.tokenizer.pad_token_id, device)
+
+
+def loss_of(policy: Any, batch: TokenBatch, num_tokens: Tensor | int) -> Tensor:
+    """Negative log-likelihood of the response tokens in nats, over num_tokens."""
+    logprobs = token_logprobs(policy, batch.tokens, batch.attention_mask)                                # (B, T)
+    loss, _ = nll_loss(logprobs, batch.response_mask, num_tokens=num_tokens)
+    return loss
+
+
+def train_step(policy: Any, optimizer: torch.optim.Optimizer, batch: TokenBatch, cfg: SFTConfig, run: Run | None) -> dict[str, float]:
+    """One optimizer step over the whole batch, in micro-batches that add up to it exactly."""
+    num_tokens = batch.response_mask.sum()
+    total = 0.0
+    for piece in batch.micro(cfg.optim.microbatch_size):
+        loss = loss_of(policy, piece, num_tokens)
+        if not audits.check_finite(loss):
+            raise (run.save_bad_batch(vars(piece), "loss is not finite") if run else ValueError("loss is not finite"))
+        loss.backward()
+        total += loss.item()
+    (grad_norm,) = clip_and_step(optimizer, [policy], cfg.optim.max_grad_norm)
+    return {"train/loss": total, "train/grad_norm": grad_norm, "train/learning_rate": optimizer.param_groups[0]["lr"], "train/tokens": int(num_tokens)}
+
+
+@torch.no_grad()
+def held_out_loss(policy: Any, parts: Parts, cfg: SFTConfig) -> float:
+    """Nats per response token over the first held-out demonstrations."""
+    policy.eval()
+    rows = range(min(len(parts.held_out), cfg.eval.max_rows))
+    nats = num_tokens = 0.0
+    for start in rows[:: cfg.train.batch_size]:
+        batch = batch_of(parts, rows[start : start + cfg.train.batch_size], cfg.device, side="held_out")
+        nats += loss_of(policy, batch, 1).item()
+        num_tokens += batch.response_mask.sum().item()
+    policy.train()
+    return nats / num_tokens
+
+
+@torch.no_grad()
+def check_saved(policy: Any, parts: Parts, folder: Path, cfg: SFTConfig) -> None:
+    """Audit: the saved folder gives the log-probs that are in memory."""
+    batch = batch_of(parts, range(min(4, len(parts.train))), cfg.device)
+    policy.eval()
+    reopened = open_policy(folder, device=cfg.device).eval()
+    before, after = (torch.where(batch.response_mask, token_logprobs(m, batch.tokens, batch.attention_mask), 0.0) for m in (policy, reopened))
+    audits.check_reload(before, after, folder)
+
+
+def preview(cfg: SFTConfig) -> Preview:
+    """What --dry-run shows."""
+    parts = build(cfg, None)
+    optimizer = build_optimizer([(parts.policy, cfg.optim.learning_rate)], cfg.optim)
+    return probe(
+        cfg, data={"layout": parts.layout, "train_rows": len(parts.train), "held_out_rows": len(parts.held_out), "too_long_rows": parts.too_long},
+        samples=[audits.render_mask(parts.tokenizer, e.tokens, e.response_mask) for e in parts.train[:3]],
+        total_steps=cfg.train.steps(len(parts.train), cfg.train.batch_size),
+        step=lambda i: train_step(parts.policy, optimizer, batch_of(parts, rows_of_step(i, len(parts.train), cfg.train.batch_size, cfg.seed), cfg.device), cfg, None))

@@ -1,0 +1,97 @@
+"""Self-audits: cheap checks, on by default, of what training silently relies on. Each raises AuditError naming what it found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tutelage.base.errors import AuditError
+from tutelage.base.files import atomic_write_text
+
+
+def dump_masks(path: Path, tokenizer: Any, rows: Sequence[tuple[Sequence[int], Sequence[bool]]]) -> str:
+    """Write rows with the trained tokens in ⟦…⟧, for a person to look at, and return the text.
+
+    Raises: AuditError when a row trains nothing at all.
+    """
+    shown = [render_mask(tokenizer, tokens, mask) for tokens, mask in rows]
+    for number, (_, mask) in enumerate(rows):
+        if not any(mask):
+            raise AuditError(f"row {number} has no trained token", hint="the prompt fills the context, or the chat template has no assistant turn")
+    text = "\n\n".join(shown) + "\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write_text(path, text)
+    return text
+
+
+def render_mask(tokenizer: Any, tokens: Sequence[int], mask: Sequence[bool]) -> str:
+    """One row as text, runs of trained tokens in ⟦…⟧."""
+    out, start = [], 0
+    for end in range(1, len(tokens) + 1):
+        if end == len(tokens) or mask[end] != mask[start]:
+            piece = tokenizer.decode(list(tokens[start:end]), skip_special_tokens=False)
+            out.append(f"⟦{piece}⟧" if mask[start] else piece)
+            start = end
+    return "".join(out)
+
+
+def check_first_minibatch(ratio: Tensor, approx_kl: float, clipfrac: float, *, tolerance: float = 1e-3) -> None:
+    """Before the first update the policy is the one that sampled: ratio 1, KL 0, clip fraction 0 (fact 37).
+
+    ratio: (N,) over response tokens. A mismatch means rollout and training forward differ (dropout, dtype, padding, temperature)
+    or that the rollout used stale weights.
+    """
+    worst = float((ratio - 1).abs().max()) if ratio.numel() else 0.0
+    if worst > tolerance or abs(approx_kl) > tolerance or clipfrac > 0:
+        raise AuditError(f"first minibatch: ratio differs from 1 by {worst:.2g}, KL {approx_kl:.2g}, clip fraction {clipfrac:.2g}; expected 1, 0, 0",
+                         hint="the rollout did not come from these weights at this temperature; dropout must be off")
+
+
+def check_fresh_rollout(weight_versions: Iterable[int], expected: int) -> None:
+    """Every completion was sampled from the weights last handed to the engine."""
+    stale = sorted({v for v in weight_versions if v != expected})
+    if stale:
+        raise AuditError(f"rollout came from weight version {stale}, expected {expected}", hint="call engine.sync before engine.generate")
+
+
+def check_microbatch_gradients(loss_of: Callable[[slice], Tensor], modules: Iterable[nn.Module], num_rows: int, *, tolerance: float = 1e-3) -> None:
+    """The gradient of a batch equals the sum over its two halves; loss_of(rows) must divide by the whole batch's token count.
+
+    Leaves gradients cleared. tolerance: relative to the largest entry, float32.
+    """
+    if num_rows < 2:
+        return
+    params = [p for m in modules for p in m.parameters() if p.requires_grad]
+
+    def gradient(pieces: Sequence[slice]) -> list[Tensor]:
+        for piece in pieces:
+            loss_of(piece).backward()
+        grads = [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in params]
+        for p in params:
+            p.grad = None
+        return grads
+
+    half = num_rows // 2
+    whole, split = gradient([slice(0, num_rows)]), gradient([slice(0, half), slice(half, num_rows)])
+    scale = max(float(g.abs().max()) for g in whole)
+    gap = max(float((a - b).abs().max()) for a, b in zip(whole, split, strict=True))
+    if gap > tolerance * max(scale, 1e-8):
+        raise AuditError(f"gradients differ by {gap:.2g} (largest entry {scale:.2g}) between one batch and its two halves",
+                         hint="a loss divides by its micro-batch instead of the whole batch; please report this")
+
+
+def check_reload(before: Tensor, after: Tensor, folder: Path, *, tolerance: float = 1e-5) -> None:
+    """A saved model gives the outputs it had in memory (the reward head included)."""
+    gap = float((before - after).abs().max())
+    if not gap <= tolerance * max(1.0, float(before.abs().max())):
+        raise AuditError(f"the model saved in {folder} gives outputs that differ by {gap:.2g} from those in memory",
+                         hint="a head or an embedding was not saved; do not use this folder")
+
+
+def check_finite(loss: Tensor) -> bool:
+    """True when the loss is a number. The caller saves the batch and stops otherwise (Run.save_bad_batch)."""
+    return bool(torch.isfinite(loss.detach()).all())

@@ -1,0 +1,39 @@
+"""What --dry-run prints: the resolved config, the data as it will be read, the device plan, and a forecast from real steps."""
+
+from __future__ import annotations
+
+import resource
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tutelage.base.config import RunConfig, dump_config
+
+Preview = dict[str, Any]
+
+
+def probe(cfg: RunConfig, *, data: dict[str, Any], samples: list[str], total_steps: int, step: Callable[[int], object]) -> Preview:
+    """Run two real steps on throw-away weights and forecast the whole run.
+
+    step(i): one full step (rollout included, in PPO). The first warms caches up and is not timed.
+    The forecast leaves out evaluation and saving. Memory is this process's peak, which a longer run reaches and seldom passes.
+    """
+    step(0)
+    started = time.perf_counter()
+    step(1)
+    per_step = time.perf_counter() - started
+    folder = Path(cfg.run_dir or "runs")
+    while not folder.exists():
+        folder = folder.parent
+    return {
+        "config": dump_config(cfg),
+        "data": data | {"samples": samples},
+        "devices": {"device": cfg.device, "threads": torch.get_num_threads(), "dtype": "float32"},
+        "forecast": {"steps": total_steps, "seconds_per_step": round(per_step, 3), "seconds": round(per_step * total_steps, 1),
+                     "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+                     "disk_free_mb": shutil.disk_usage(folder).free // 2**20},
+    }

@@ -1,0 +1,236 @@
+"""A run directory: resolved config, metrics, log, lineage, checkpoints; what makes a run traceable and resumable."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tutelage.base.config import RunConfig, dump_config
+from tutelage.base.errors import ArtifactError, AuditError, ConfigError, TutelageError
+from tutelage.base.files import artifact_dir, atomic_write_text, verify_manifest
+from tutelage.base.log import get_logger
+from tutelage.base.progress import progress
+from tutelage.lineage.ledger import describe_run
+from tutelage.train.checkpoint import TrainState
+
+log = get_logger()
+
+WriteModels = Callable[[Path], None]
+
+
+class Interrupted(TutelageError):
+    """Stopped by a signal after a checkpoint; exit code 130 or 143."""
+
+    def __init__(self, signum: int, message: str, hint: str) -> None:
+        super().__init__(message, hint=hint)
+        self.exit_code = 128 + signum
+
+
+class Run:
+    """One run of one verb in one directory. Open it with `Run.open`; use it as a context manager."""
+
+    def __init__(self, folder: Path, cfg: RunConfig, verb: str) -> None:
+        self.folder, self.cfg, self.verb = folder, cfg, verb
+        self.start_step = 0
+        self.started = time.monotonic()
+        self._signum: int | None = None
+        self._lock = None
+        self._closing: list[tuple[int, Any]] = []
+
+    @classmethod
+    def open(cls, cfg: RunConfig, verb: str, *, inputs: Mapping[str, Path | str | list[Path]] | None = None) -> Run:
+        """Create the run's directory, or enter it again with `resume`.
+
+        inputs: name -> model folder or data files this run is made of; their digests go into lineage.json.
+        Raises: ConfigError when the directory already holds a run and resume is off, or holds another config.
+        """
+        folder = Path(cfg.run_dir) if cfg.run_dir else Path("runs") / verb
+        config_text = dump_config(cfg)
+        run = cls(folder, cfg, verb)
+        config_file = folder / "config.yaml"
+        if config_file.exists():
+            if not cfg.resume:
+                raise ConfigError(f"{folder} already holds a run ({_contents(folder)})",
+                                  hint=f"go on with it: --run-dir {folder} --resume; or choose another --run-dir")
+            changed = _changed_keys(config_file.read_text(encoding="utf-8"), config_text)
+            if changed:
+                raise ConfigError(f"{folder} was started with another config: {', '.join(changed)} differ", hint="resume with the same config, or use a new --run-dir")
+        folder.mkdir(parents=True, exist_ok=True)
+        run._take_lock()
+        if not config_file.exists():
+            atomic_write_text(folder / "lineage.json", json.dumps(describe_run(verb, config_text, inputs or {}, seed=cfg.seed), indent=1))
+            atomic_write_text(config_file, config_text)
+        checkpoint = run.last_checkpoint()
+        if checkpoint is not None:
+            run.start_step = int(json.loads((checkpoint / "train" / "state.json").read_text(encoding="utf-8"))["step"])
+        run._truncate_metrics()
+        return run
+
+    # -- metrics ------------------------------------------------------------------------------------------------------
+
+    def log(self, step: int, metrics: Mapping[str, float | int | str | None]) -> None:
+        """Append one row to metrics.jsonl. A non-finite number is written as null, since JSON has no other word for it."""
+        row: dict[str, Any] = {"step": step, "seconds": round(time.monotonic() - self.started, 3)}
+        for name, value in metrics.items():
+            value = value.item() if hasattr(value, "item") else value
+            row[name] = None if isinstance(value, float) and not math.isfinite(value) else value
+        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Every row logged so far."""
+        return read_metrics(self.folder)
+
+    def _truncate_metrics(self) -> None:
+        """Rows past the checkpoint will be made again; drop them so that each step stands once."""
+        rows = [row for row in self.metrics() if row["step"] < self.start_step]
+        if (self.folder / "metrics.jsonl").exists():
+            atomic_write_text(self.folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+
+    # -- steps and checkpoints ----------------------------------------------------------------------------------------
+
+    def steps(self, total: int, *, write_models: WriteModels, state: TrainState, unit: str = "step") -> Iterator[int]:
+        """Yield the 0-based steps still to do, with progress; save on schedule, and on SIGINT or SIGTERM before stopping.
+
+        write_models(folder) writes the weights (`model/` at least) into a new checkpoint folder.
+        """
+        save = getattr(self.cfg, "save", None)
+        every = save.every_steps if save else None
+        old = {s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)} if _in_main_thread() else {}
+        try:
+            with progress(total=total, label=self.verb, unit=unit, start=self.start_step) as bar:
+                for step in range(self.start_step, total):
+                    yield step
+                    bar.update()
+                    if self._signum is not None:
+                        self.save(step + 1, write_models, state)
+                        raise Interrupted(self._signum, f"stopped by signal {self._signum} after step {step + 1} of {total}; checkpoint saved",
+                                          f"tutelage {self.verb} {self.folder / 'config.yaml'} --run-dir {self.folder} --resume")
+                    if every and (step + 1) % every == 0 and step + 1 < total:
+                        self.save(step + 1, write_models, state)
+        finally:
+            for signum, handler in old.items():
+                signal.signal(signum, handler)
+
+    def save(self, step: int, write_models: WriteModels, state: TrainState) -> Path:
+        """Write ckpt/step-N atomically (written aside, fsynced, renamed) and point `latest` at it."""
+        target = self.folder / "ckpt" / f"step-{step:06d}"
+        with artifact_dir(target) as folder:
+            write_models(folder)
+            (folder / "train").mkdir()
+            state.save(folder / "train", step)
+        atomic_write_text(self.folder / "latest", target.name + "\n")
+        save = getattr(self.cfg, "save", None)
+        if save and save.keep_last:
+            for stale in sorted((self.folder / "ckpt").glob("step-*"))[: -save.keep_last]:
+                shutil.rmtree(stale)
+        return target
+
+    def mark_latest(self, step: int) -> Path:
+        """Point `latest` at an earlier checkpoint (the best one) and return it."""
+        target = self.folder / "ckpt" / f"step-{step:06d}"
+        atomic_write_text(self.folder / "latest", target.name + "\n")
+        return target
+
+    def last_checkpoint(self) -> Path | None:
+        """Newest checkpoint whose manifest holds; a damaged one is named and the one before it used."""
+        for folder in sorted((self.folder / "ckpt").glob("step-*"), reverse=True):
+            try:
+                verify_manifest(folder)
+                return folder
+            except ArtifactError as error:
+                log.warning("%s; using the checkpoint before it", error)
+        return None
+
+    def restore(self, state: TrainState) -> None:
+        """Load optimizers and values of the last checkpoint, if any (weights are opened from `weights_dir`)."""
+        checkpoint = self.last_checkpoint()
+        if checkpoint is not None:
+            self.start_step = state.load(checkpoint / "train")
+
+    def weights_dir(self, name: str, fallback: Path | str) -> Path | str:
+        """Where to open weights from: the last checkpoint's folder `name` when resuming, else `fallback`."""
+        checkpoint = self.last_checkpoint()
+        return fallback if checkpoint is None else checkpoint / name
+
+    # -- end ----------------------------------------------------------------------------------------------------------
+
+    def finish(self, result: Mapping[str, Any]) -> dict[str, Any]:
+        """Write result.json, which marks the run as done, and return it."""
+        done = {"path": str(self.folder), "verb": self.verb, "seconds": round(time.monotonic() - self.started, 1), **result}
+        atomic_write_text(self.folder / "result.json", json.dumps(done, indent=1))
+        return done
+
+    def finished(self) -> dict[str, Any] | None:
+        """The result when this run is done, else None."""
+        file = self.folder / "result.json"
+        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+
+    def save_bad_batch(self, tensors: Mapping[str, Any], why: str) -> AuditError:
+        """Save the batch that broke training; returns the error to raise."""
+        from safetensors.torch import save_file
+
+        path = self.folder / "bad_batch.safetensors"
+        save_file({k: v.detach().contiguous() for k, v in tensors.items() if hasattr(v, "detach")}, path)
+        return AuditError(f"{why}; the batch is in {path}", hint="lower optim.learning_rate, or look for broken rows in that batch")
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._lock is not None:
+            self._lock.close()
+
+    def _on_signal(self, signum: int, frame: object) -> None:
+        if self._signum is not None:  # a second signal: the person means now
+            raise KeyboardInterrupt
+        log.warning("signal %d: finishing this step, then saving a checkpoint (once more to stop at once)", signum)
+        self._signum = signum
+
+    def _take_lock(self) -> None:
+        self._lock = (self.folder / ".lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ConfigError(f"another process is running in {self.folder}", hint="wait for it, or choose another --run-dir") from error
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """Rows of a run's metrics.jsonl; a torn last line (a killed process) is left out."""
+    file = folder / "metrics.jsonl"
+    rows = []
+    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows
+
+
+def _contents(folder: Path) -> str:
+    return ", ".join(sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))[:6])
+
+
+def _changed_keys(old: str, new: str) -> list[str]:
+    import yaml
+
+    def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+        if not isinstance(value, dict):
+            return {prefix[:-1]: value}
+        return {k: v for name, item in value.items() for k, v in flat(item, f"{prefix}{name}.").items()}
+
+    before, after = flat(yaml.safe_load(old)), flat(yaml.safe_load(new))
+    return sorted(k for k in before.keys() | after.keys() if before.get(k) != after.get(k) and k not in ("resume", "run_dir"))
+
+
+def _in_main_thread() -> bool:
+    import threading
+
+    return threading.current_thread() is threading.main_thread()

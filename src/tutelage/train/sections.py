@@ -1,0 +1,90 @@
+"""Config sections that several recipes share."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from tutelage.base.config import Section
+
+
+class OptimSection(Section):
+    """AdamW, its schedule and gradient clipping."""
+
+    learning_rate: float = Field(1e-3, gt=0)
+    """Peak learning rate, per optimizer step."""
+    schedule: Literal["cosine", "linear", "wsd", "constant"] = "cosine"
+    """Shape after the warm-up: cosine or linear to min_lr_frac; wsd holds the peak, then falls over the last decay_frac; constant stays."""
+    warmup_frac: float = Field(0.05, ge=0, lt=1)
+    """Share of all steps over which the rate climbs linearly from 0."""
+    decay_frac: float = Field(0.2, gt=0, le=1)
+    """Share of all steps over which wsd falls."""
+    min_lr_frac: float = Field(0.1, ge=0, le=1)
+    """Last learning rate as a share of the peak."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Decoupled decay of matrices; vectors (norms, biases) are never decayed."""
+    beta1: float = Field(0.9, ge=0, lt=1)
+    """Decay of Adam's first moment."""
+    beta2: float = Field(0.95, ge=0, lt=1)
+    """Decay of Adam's second moment."""
+    eps: float = Field(1e-8, gt=0)
+    """Adam's epsilon, added after bias correction (PyTorch's form)."""
+    max_grad_norm: float = Field(1.0, gt=0)
+    """Global gradient norm above which the gradient is scaled down."""
+    microbatch_size: int | None = Field(None, ge=1)
+    """Rows per forward pass; None takes the whole batch at once. Changes memory, never the gradient."""
+
+
+class DataSection(Section):
+    """Which files, how to read them, what is held out."""
+
+    files: list[str]
+    """Paths or globs; .gz is unpacked as it is read."""
+    layout: str = "auto"
+    """A layout's name (docs/data.md); auto detects it from the first rows and says so."""
+    columns: dict[str, str] = {}
+    """Field -> dotted path in the row, for files in nobody's layout, such as {prompt: context, response: reply.content}."""
+    mask_where: dict[str, str] = {}
+    """Assistant turns whose fields equal these are read but not trained on, such as {kind: call}."""
+    limit: int | None = Field(None, ge=1)
+    """Rows to read at most; None reads all."""
+    eval_frac: float = Field(0.05, ge=0, lt=1)
+    """Share of prompts held out, chosen by a hash of the prompt, so one prompt lies on one side in every file."""
+    split_by: Literal["prompt", "first_turn"] = "prompt"
+    """What is hashed: the whole prompt, or the conversation's first user turn (all contexts of one dialogue stay together)."""
+    split_seed: int = 0
+    """Seed of that hash; stages of one pipeline must share it."""
+    prompt_style: Literal["chat", "raw"] = "chat"
+    """Whether a string prompt is one user message or raw text to continue."""
+
+
+class SaveSection(Section):
+    """Checkpoints."""
+
+    every_steps: int | None = Field(None, ge=1)
+    """Save each so many steps (iterations in PPO); None saves at the end only."""
+    keep_last: int | None = Field(None, ge=1)
+    """Delete older checkpoints beyond so many; None keeps all."""
+
+
+class Budget(Section):
+    """How long to train: steps or epochs, exactly one."""
+
+    max_steps: int | None = Field(None, ge=1)
+    """Optimizer steps."""
+    epochs: float | None = Field(None, gt=0)
+    """Passes over the training data."""
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Self:
+        if (self.max_steps is None) == (self.epochs is None):
+            raise ValueError("give exactly one of max_steps and epochs")
+        return self
+
+    def steps(self, num_rows: int, batch_size: int) -> int:
+        """Optimizer steps this budget means for num_rows rows; the last partial batch of an epoch is dropped."""
+        if self.max_steps is not None:
+            return self.max_steps
+        assert self.epochs is not None
+        return max(1, round(self.epochs * max(1, num_rows // batch_size)))
