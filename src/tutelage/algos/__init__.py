@@ -1,1 +1,1 @@
-"""Pure tensor functions: masked operations, KL estimators, advantages, losses."""
+"""Pure tensor functions: masked operations, log-probs, KL estimators, advantages, losses, reward shaping. Imports torch only."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class TutelageError(Exception):
     """A failure with a remedy. `exit_code` is what the command line returns."""
@@ -41,3 +44,9 @@ class MissingExtraError(TutelageError):
     """An optional package or engine is not installed."""
 
     exit_code = 4
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """` (did you mean X?)` for the nearest known word, else nothing."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f" (did you mean {near[0]}?)" if near else ""

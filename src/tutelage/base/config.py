@@ -1,0 +1,369 @@
+"""Typed configuration: defaults < file < environment < command line, and errors that say where and what.
+
+YAML (1.2 scalars: `1e-4` is a number, `no` is text) or TOML; a file may name one parent with `include:`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from .errors import ConfigError, did_you_mean
+
+ENV_PREFIX = "TUTELAGE_"
+
+_SCALARS = {  # YAML 1.2 core schema, https://yaml.org/spec/1.2.2/#103-core-schema
+    "null": (r"null|Null|NULL|~|", "nN~\0"),
+    "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    "int": (r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+    "float": (r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)", "-+.0123456789"),
+}
+
+
+class Section(BaseModel):
+    """A group of settings. Frozen; an unknown key is an error; the docstring under a field is its description."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False,
+                              protected_namespaces=())
+
+
+class RunConfig(Section):
+    """What every run takes; recipes inherit it. The flags --run-dir, --seed, --resume and --device set these."""
+
+    run_dir: Path | None = None
+    """Folder of the run; by default one is named after the verb."""
+    seed: int = 0
+    """Seeds everything random in the run."""
+    resume: bool = False
+    """Continue an interrupted run from its last checkpoint."""
+    device: str = "cpu"
+    """Where tensors live, as torch names it."""
+
+
+C = TypeVar("C", bound=Section)
+Origins = dict[str, str]
+
+
+class _Loader(yaml.SafeLoader):
+    yaml_implicit_resolvers: dict[str, list[Any]] = {}
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes what either YAML 1.1 or 1.2 would read as something other than text."""
+
+
+for _tag, (_pattern, _first) in _SCALARS.items():
+    for _class in (_Loader, _Dumper):
+        # PyYAML looks empty scalars up under "".
+        _class.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})\Z"), [c.strip("\0") for c in _first])
+
+
+def parse_scalar(text: str) -> Any:
+    """One plain YAML 1.2 scalar: null, true, 3, 1e-4, or else the text itself."""
+    for tag, (pattern, _) in _SCALARS.items():
+        if re.fullmatch(pattern, text):
+            if tag == "null":
+                return None
+            if tag == "bool":
+                return text.lower() == "true"
+            if tag == "int":
+                return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+            return float(text.replace(".inf", "inf").replace(".Inf", "inf").replace(".INF", "inf").replace(".nan", "nan")
+                         .replace(".NaN", "nan").replace(".NAN", "nan"))
+    return text
+
+
+class _Layer:
+    """Settings of one source: nested values, where each key was set, and the text each scalar was written as."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+        self.origins: Origins = {}
+        self.texts: dict[str, str] = {}
+
+    def set(self, key: str, value: Any, origin: str, text: str | None) -> None:
+        *sections, name = key.split(".")
+        here = self.values
+        for section in sections:
+            if not isinstance(here.get(section), dict):
+                here[section] = {}
+            here = here[section]
+        here[name] = value
+        self.origins[key] = origin
+        if text is not None:
+            self.texts[key] = text
+
+    def over(self, lower: _Layer) -> _Layer:
+        """This layer laid over a lower one: sections merge, everything else is replaced."""
+        merged = _Layer()
+        merged.values = _merge(lower.values, self.values)
+        merged.origins = lower.origins | self.origins
+        merged.texts = {k: v for k, v in lower.texts.items() if k not in self.origins} | self.texts
+        return merged
+
+
+def load_config(cls: type[C], path: Path | None = None, overrides: Sequence[str] = (), env: Mapping[str, str] | None = None) -> tuple[C, Origins]:
+    """Resolve a config from its defaults, a file, the environment (os.environ when `env` is None) and `section.key=value` overrides.
+
+    Returns: the config, and for each dotted key its origin: "file:line", "environment", "command line" or "default".
+    Raises: ConfigError with one line per fault.
+    """
+    layer = _Layer() if path is None else _read_file(Path(path), ())
+    layer = _from_environment(cls, os.environ if env is None else env).over(layer)
+    layer = _from_overrides(overrides).over(layer)
+    try:
+        cfg = cls.model_validate(layer.values)
+    except ValidationError as first:
+        # A name such as 007 or true is a number or a bool to YAML; where the field is text, take it as it was written.
+        for fault in first.errors():
+            key = ".".join(map(str, fault["loc"]))
+            if fault["type"] in ("string_type", "path_type") and key in layer.texts:
+                layer.set(key, layer.texts[key], layer.origins[key], None)
+        try:
+            cfg = cls.model_validate(layer.values)
+        except ValidationError as error:
+            raise ConfigError("\n".join(_explain(cls, layer, dict(fault), path) for fault in error.errors())) from None
+    return cfg, {key: _origin_of(layer.origins, key) or "default" for key, _ in leaves(cfg.model_dump(mode="json"))}
+
+
+def dump_config(cfg: Section) -> str:
+    """The resolved config as YAML that load_config reads back to an equal config."""
+    return yaml.dump(cfg.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+
+
+def config_schema(cls: type[Section]) -> dict[str, Any]:
+    """JSON Schema for editors."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema"} | cls.model_json_schema()
+    schema["properties"] = {"include": {"type": "string", "description": "A parent file, relative to this one."}} | schema["properties"]
+    return schema
+
+
+def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of everything that is not a section; an empty section is a leaf."""
+    for name, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(low)
+    for name, value in high.items():
+        below = merged.get(name)
+        merged[name] = _merge(below, value) if isinstance(value, dict) and isinstance(below, dict) else value
+    return merged
+
+
+# ---- sources ---------------------------------------------------------------------------------------------------------------------------
+
+
+def _read_file(path: Path, children: tuple[Path, ...]) -> _Layer:
+    """One file over the parent it includes."""
+    if path.resolve() in children:
+        raise ConfigError(f"{path}: include: goes round in a circle")
+    text = _read_text(path)
+    layer = _read_toml(path, text) if path.suffix == ".toml" else _read_yaml(path, text)
+    if "include" not in layer.values:
+        return layer
+    parent, origin = layer.values.pop("include"), layer.origins.pop("include")
+    if not isinstance(parent, str):
+        raise ConfigError(f"{origin}: include: should be one file name, got {_shorten(parent)}")
+    if not (path.parent / parent).is_file():
+        raise ConfigError(f"{origin}: include: no file {path.parent / parent}")
+    return layer.over(_read_file(path.parent / parent, (*children, path.resolve())))
+
+
+def _read_text(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        near = sorted(p.name for p in path.parent.glob("*") if p.suffix in (".yaml", ".yml", ".toml")) if path.parent.is_dir() else []
+        raise ConfigError(f"{path}: no such file{did_you_mean(path.name, near)}",
+                          hint="give the path of a YAML or TOML file, or leave it out to use the defaults") from None
+    except IsADirectoryError:
+        raise ConfigError(f"{path}: is a folder, not a config file", hint="give the path of a YAML or TOML file") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text (byte 0x{data[error.start]:02x} at offset {error.start})",
+                          hint="a config is a YAML or TOML text file; save it as UTF-8") from None
+    if not text.strip():
+        raise ConfigError(f"{path}: the file is empty", hint="leave the file out to use the defaults; `tutelage config show VERB` lists them")
+    return text
+
+
+def _read_yaml(path: Path, text: str) -> _Layer:
+    layer = _Layer()
+    try:
+        root = yaml.compose(text, Loader=_Loader)
+        if root is None:  # nothing but comments
+            return layer
+        if not isinstance(root, yaml.MappingNode):
+            raise ConfigError(f"{path}:{root.start_mark.line + 1}: should hold `key: value` lines, found {_shorten(text.strip())}")
+        layer.values = _from_node(root, path, "", layer)
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ConfigError(f"{path}{line}: not YAML: {error.problem or error.context}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not YAML: {str(error).splitlines()[0]}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: nested too deeply") from None
+    return layer
+
+
+def _from_node(node: yaml.Node, path: Path, key: str, layer: _Layer) -> Any:
+    """Plain values of a YAML node; every mapping key's line goes into the layer."""
+    if isinstance(node, yaml.SequenceNode):
+        return [_from_node(child, path, f"{key}.{i}", layer) for i, child in enumerate(node.value)]
+    if not isinstance(node, yaml.MappingNode):
+        if key and node.style is None:
+            layer.texts[key] = node.value
+        return parse_scalar(node.value) if node.style is None else node.value
+    values: dict[str, Any] = {}
+    for name_node, child in node.value:
+        where = f"{path}:{name_node.start_mark.line + 1}"
+        if not isinstance(name_node, yaml.ScalarNode):
+            raise ConfigError(f"{where}: a key should be a word")
+        name = name_node.value
+        if name in values:
+            raise ConfigError(f"{where}: {key}{'.' if key else ''}{name}: given twice")
+        dotted = f"{key}.{name}" if key else name
+        layer.origins[dotted] = where
+        values[name] = _from_node(child, path, dotted, layer)
+    return values
+
+
+def _read_toml(path: Path, text: str) -> _Layer:
+    layer = _Layer()
+    try:
+        layer.values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        line = re.search(r"at line (\d+)", str(error))
+        raise ConfigError(f"{path}{':' + line[1] if line else ''}: not TOML: {str(error).split(' (at')[0]}") from None
+    # tomllib keeps no line numbers: find each key by its table header and its name.
+    lines: Origins = {}
+    table = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := re.match(r"\s*\[\s*([^\[\]]+?)\s*\]", line):
+            table = header[1] + "."
+            lines[header[1]] = f"{path}:{number}"
+        elif assignment := re.match(r"\s*([\w.-]+)\s*=", line):
+            lines[table + assignment[1]] = f"{path}:{number}"
+    layer.origins = {key: _origin_of(lines, key) or str(path) for key, _ in leaves(layer.values)} | lines
+    return layer
+
+
+def _from_environment(cls: type[Section], env: Mapping[str, str]) -> _Layer:
+    """TUTELAGE_SECTION__KEY; without a double underscore only when it names a top-level key (TUTELAGE_HOME and its like are not settings)."""
+    layer = _Layer()
+    for variable, text in sorted(env.items()):
+        key = variable.removeprefix(ENV_PREFIX).lower().replace("__", ".")
+        if variable.startswith(ENV_PREFIX) and ("." in key or key in cls.model_fields):
+            layer.set(key, _parse_value(text, variable), "environment", text)
+    return layer
+
+
+def _from_overrides(overrides: Sequence[str]) -> _Layer:
+    layer = _Layer()
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+)*", key):
+            raise ConfigError(f"command line: {override!r} is not of the form section.key=value")
+        layer.set(key, _parse_value(text, f"command line: {key}"), "command line", text)
+    return layer
+
+
+def _parse_value(text: str, where: str) -> Any:
+    """A scalar as it stands (so `a: b # c` is text), or a YAML list, mapping or quoted string."""
+    if text[:1] not in ("[", "{", '"', "'"):
+        return parse_scalar(text)
+    try:
+        node = yaml.compose(text, Loader=_Loader)
+        return _from_node(node, Path(where), "", _Layer())
+    except yaml.YAMLError:
+        raise ConfigError(f"{where}: {_shorten(text)} is not a YAML value", hint="put text that starts with a bracket or quote in quotes") from None
+
+
+# ---- errors ----------------------------------------------------------------------------------------------------------------------------
+
+
+def _explain(cls: type[Section], layer: _Layer, fault: Mapping[str, Any], path: Path | None) -> str:
+    """`where: key: what (did you mean …?)` for one pydantic fault."""
+    loc = _written_path(fault["loc"], layer.values)
+    key = ".".join(loc)
+    where = _origin_of(layer.origins, key) or (str(path) if path else "config")
+    return f"{where}: {key + ': ' if key else ''}{_what(cls, loc, fault)}"
+
+
+def _what(cls: type[Section], loc: Sequence[str], fault: Mapping[str, Any]) -> str:
+    kind, message, given = fault["type"], fault["msg"], fault["input"]
+    if kind == "extra_forbidden":
+        near = did_you_mean(loc[-1], _known_keys(cls, loc[:-1]))
+        elsewhere = [key for key in _all_keys(cls) if key.split(".")[-1] == loc[-1]]
+        return "unknown key" + (near or (f" (did you mean {elsewhere[0]}?)" if elsewhere else ""))
+    if kind == "missing":
+        return "is required and was not given"
+    if kind == "value_error":
+        return message.removeprefix("Value error, ")
+    if kind in ("model_type", "model_attributes_type"):
+        return f"should be a section of keys, got {_shorten(given)}"
+    message = message.removeprefix("Input ").split(", unable to")[0]
+    near = did_you_mean(str(given), re.findall(r"'([^']+)'", message)) if kind in ("literal_error", "enum") else ""
+    return f"{message}, got {_shorten(given)}{near}"
+
+
+def _written_path(loc: Sequence[str | int], values: Any) -> list[str]:
+    """A pydantic location without the union tags, which the user never wrote."""
+    written, here = [], values
+    for i, part in enumerate(loc):
+        if isinstance(here, dict) and part in here or isinstance(here, list) and isinstance(part, int) and part < len(here):
+            here = here[part]  # type: ignore[index]
+        elif i < len(loc) - 1 or not isinstance(here, dict):
+            continue
+        written.append(str(part))
+    return written
+
+
+def _sections(annotation: Any) -> list[type[Section]]:
+    """Every Section class inside an annotation."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return [annotation]
+    return [section for arg in get_args(annotation) for section in _sections(arg)]
+
+
+def _known_keys(cls: type[Section], loc: Sequence[str]) -> list[str]:
+    here = [cls]
+    for name in loc:
+        here = [section for c in here if name in c.model_fields for section in _sections(c.model_fields[name].annotation)] or here
+    return [name for c in here for name in c.model_fields]
+
+
+def _all_keys(cls: type[Section], prefix: str = "") -> Iterator[str]:
+    for name, field in cls.model_fields.items():
+        yield prefix + name
+        for section in _sections(field.annotation):
+            yield from _all_keys(section, f"{prefix}{name}.")
+
+
+def _origin_of(origins: Origins, key: str) -> str | None:
+    """Where a key, or the nearest section around it, was set."""
+    while key:
+        if key in origins:
+            return origins[key]
+        key = key.rpartition(".")[0]
+    return None
+
+
+def _shorten(value: Any, limit: int = 40) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else text[:limit] + "…"

@@ -1,0 +1,163 @@
+"""Files that are whole or absent: written aside, fsynced, renamed; folders carry a manifest of sha256."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import ArtifactError, TutelageError
+
+MANIFEST = "MANIFEST.json"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def atomic_write_bytes(path: Path, data: bytes) -> None:
+    """Replace `path` by `data`, or leave it as it was. Raises TutelageError naming the path when it cannot be written."""
+    path = Path(path)
+    aside = path.with_name(f".{path.name}.tmp-{uuid.uuid4().hex[:12]}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(aside, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+        _fsync(path.parent)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise _write_error(path, error) from error
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+
+
+def atomic_write_text(path: Path, text: str) -> None:
+    """UTF-8 text, whole or not at all; newlines are kept as given."""
+    atomic_write_bytes(path, text.encode("utf-8"))
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """A full disk while writing `path` becomes a TutelageError that says so, whichever library hit it."""
+    try:
+        yield
+    except TutelageError:
+        raise
+    except Exception as error:
+        # safetensors and torch wrap the system's error into their own, keeping only its words.
+        if (isinstance(error, OSError) and error.errno in _FULL) or "No space left on device" in str(error):
+            raise _full_error(path) from error
+        raise
+
+
+@contextmanager
+def artifact_dir(target: Path) -> Iterator[Path]:
+    """A temporary folder beside `target` that takes its place, complete and with MANIFEST.json, when the block succeeds.
+
+    An existing target stays untouched until then; when the block fails the temporary folder is removed.
+    """
+    target = Path(target)
+    name = uuid.uuid4().hex[:12]
+    aside, old = target.with_name(f".{target.name}.tmp-{name}"), target.with_name(f".{target.name}.old-{name}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        aside.mkdir()
+    except OSError as error:
+        raise _write_error(target, error) from error
+    try:
+        with disk_errors(target):
+            yield aside
+            write_manifest(aside)
+            for folder, _, files in os.walk(aside):
+                for file in files:
+                    _fsync(Path(folder, file))
+                _fsync(Path(folder))
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    if target.exists():
+        os.rename(target, old)
+    try:
+        os.rename(aside, target)
+    except BaseException:
+        if old.exists():
+            os.rename(old, target)
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    _fsync(target.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def write_manifest(folder: Path) -> None:
+    """MANIFEST.json: {"files": {relative path: {"sha256", "bytes"}}} of every file in the folder."""
+    files = {name: {"sha256": sha256_file(folder / name), "bytes": (folder / name).stat().st_size} for name in _files(folder)}
+    atomic_write_text(folder / MANIFEST, json.dumps({"files": files}, indent=1) + "\n")
+
+
+def verify_manifest(folder: Path) -> None:
+    """Hold every file to its sha256. Raises ArtifactError naming the first that is missing or damaged."""
+    path = Path(folder) / MANIFEST
+    hint = f"delete {folder} and make it again, or resume from an older checkpoint"
+    try:
+        files = json.loads(path.read_text(encoding="utf-8"))["files"].items()
+        expected = [(str(name), str(entry["sha256"]), int(entry["bytes"])) for name, entry in files]
+    except FileNotFoundError:
+        raise ArtifactError(f"{path}: no such file, so {folder} was never finished", hint=hint) from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise ArtifactError(f"{path}: damaged, not a manifest", hint=hint) from None
+    for name, digest, size in expected:
+        file = Path(folder) / name
+        if not file.is_file():
+            raise ArtifactError(f"{file}: missing, though {MANIFEST} lists it", hint=hint)
+        if file.stat().st_size != size:
+            raise ArtifactError(f"{file}: damaged, {file.stat().st_size} bytes where {MANIFEST} says {size}", hint=hint)
+        if sha256_file(file) != digest:
+            raise ArtifactError(f"{file}: damaged, its sha256 is not the one in {MANIFEST}", hint=hint)
+
+
+def sha256_file(path: Path) -> str:
+    """Hex sha256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def folder_digest(folder: Path) -> str:
+    """Hex sha256 over the names and contents of a folder's files, the manifest left out: the identity of an artifact."""
+    digest = hashlib.sha256()
+    for name in _files(Path(folder)):
+        digest.update(f"{sha256_file(Path(folder) / name)}  {name}\n".encode())
+    return digest.hexdigest()
+
+
+def _files(folder: Path) -> list[str]:
+    """Relative names of the files below a folder, sorted, the manifest left out."""
+    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return sorted(name for name in names if name != MANIFEST)
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _write_error(path: Path, error: OSError) -> TutelageError:
+    if error.errno in _FULL:
+        return _full_error(path)
+    return TutelageError(f"cannot write {path}: {error.strerror or error}", hint="choose another place, or make this one writable")
+
+
+def _full_error(path: Path) -> TutelageError:
+    folder = next(p for p in [Path(path), *Path(path).absolute().parents] if p.is_dir())
+    free = shutil.disk_usage(folder).free / 1e6
+    return TutelageError(f"no room on the disk for {path} ({free:.0f} MB free)",
+                         hint="free some space or write elsewhere (--run-dir), then run again with --resume; what was there is untouched")

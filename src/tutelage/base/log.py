@@ -1,0 +1,68 @@
+"""Logging: short lines on stderr for a person, timed lines in the run's log file."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = "tutelage"
+
+
+def get_logger(name: str = "") -> logging.Logger:
+    """The project's logger, or one below it."""
+    return logging.getLogger(f"{ROOT}.{name}" if name else ROOT)
+
+
+def setup_logging(verbosity: int = 0, file: Path | None = None) -> None:
+    """Send the project's log to stderr, and to a file when one is given. verbosity: -1 warnings only, 0 normal, 1 everything."""
+    logger = logging.getLogger(ROOT)
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+        handler.close()
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = False
+    screen = _ScreenHandler()
+    screen.setLevel({-1: logging.WARNING, 0: logging.INFO}.get(verbosity, logging.DEBUG))
+    logger.addHandler(screen)
+    if file is not None:
+        logger.addHandler(_file_handler(file))
+
+
+@contextmanager
+def log_to(file: Path) -> Iterator[None]:
+    """Also write the log to a file (made with its folder, appended to) while inside."""
+    handler = _file_handler(file)
+    logger = logging.getLogger(ROOT)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
+
+
+class _ScreenHandler(logging.Handler):
+    """Writes to whatever sys.stderr is now, above a progress bar when one is drawn."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        prefix = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
+        from .progress import print_above_bars
+
+        try:
+            text = prefix + record.getMessage()
+            if record.exc_info:
+                text += "\n" + logging.Formatter().formatException(record.exc_info)
+            if not print_above_bars(text):
+                print(text, file=sys.stderr, flush=True)
+        except Exception:  # noqa: BLE001 - logging must not stop a run
+            self.handleError(record)
+
+
+def _file_handler(file: Path) -> logging.Handler:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(file, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    return handler
