@@ -11,17 +11,19 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from tutelage.algos.logprobs import gather_logprobs
 from tutelage.algos.losses import nll_loss
 from tutelage.base.config import RunConfig, Section
 from tutelage.base.log import get_logger
-from tutelage.models.policy import new_policy, open_policy, resolve_model, save_policy
+from tutelage.models import new_policy, open_policy, resolve_model, save_policy
 from tutelage.rollout.engine import InProcessEngine, Sampling
 from tutelage.text.packing import PackedRows, pack_texts
 from tutelage.text.readers import expand_files, iter_texts
 from tutelage.text.split import split_of
 from tutelage.text.tokenizer import open_tokenizer, train_tokenizer
 from tutelage.train import audits
-from tutelage.train.batches import Batch, rows_of_step
+from tutelage.models.batches import PackedBatch
+from tutelage.train.batches import rows_of_step
 from tutelage.train.checkpoint import TrainState
 from tutelage.train.optim import build_optimizer, clip_and_step, lr_factor, set_lr
 from tutelage.train.preview import Preview, probe
@@ -79,22 +81,6 @@ class PretrainConfig(RunConfig):
 
 
 @dataclass
-class PackedBatch(Batch):
-    """tokens, segments, position_ids: (B, T). Segment 0 is padding; positions restart in each segment, which isolates them."""
-
-    tokens: Tensor
-    segments: Tensor
-    position_ids: Tensor
-
-    @property
-    def trained_mask(self) -> Tensor:
-        """(B, T) bool: tokens with a predecessor in their own segment."""
-        mask = torch.zeros_like(self.segments, dtype=torch.bool)
-        mask[:, 1:] = (self.segments[:, 1:] == self.segments[:, :-1]) & (self.segments[:, 1:] > 0)
-        return mask
-
-
-@dataclass
 class Parts:
     """What a pretraining step needs."""
 
@@ -122,7 +108,7 @@ def pretrain(cfg: PretrainConfig) -> dict[str, Any]:
             save_policy(policy, parts.tokenizer, folder / "model")
 
         for step in run.steps(total_steps, write_models=write_models, state=state):
-            batch = batch_of(parts.train, rows_of_step(step, len(parts.train), cfg.train.batch_size, cfg.seed), cfg.device)
+            batch = PackedBatch.of(parts.train, rows_of_step(step, len(parts.train), cfg.train.batch_size, cfg.seed), cfg.device)
             set_lr(optimizer, lr_factor(step, total_steps, cfg.optim))
             if step == run.start_step:
                 check_split(policy, batch)
@@ -166,18 +152,10 @@ def build(cfg: PretrainConfig, run: Run | None) -> Parts:
     return Parts(policy, tokenizer, pack(sides["train"]), held_out, sum(len(t.encode()) for t in sides["eval"]), files)
 
 
-def batch_of(packed: PackedRows, rows: Any, device: str) -> PackedBatch:
-    """These packed rows as tensors."""
-    return PackedBatch(*(torch.from_numpy(a[rows]).long().to(device) for a in (packed.tokens, packed.segments, packed.position_ids)))
-
-
 def loss_of(policy: Any, batch: PackedBatch, num_tokens: Tensor | int) -> Tensor:
     """Mean negative log-likelihood in nats per token over num_tokens; segments isolated by their position ids."""
-    from tutelage.algos.logprobs import gather_logprobs
-
     logits = policy(input_ids=batch.tokens, position_ids=batch.position_ids, use_cache=False).logits     # (B, T, V)
-    loss, _ = nll_loss(gather_logprobs(logits, batch.tokens), batch.trained_mask, num_tokens=num_tokens)
-    return loss
+    return nll_loss(gather_logprobs(logits, batch.tokens), batch.trained_mask, num_tokens=num_tokens)
 
 
 def train_step(policy: Any, optimizer: torch.optim.Optimizer, batch: PackedBatch, cfg: PretrainConfig, run: Run | None) -> dict[str, float]:
@@ -209,11 +187,11 @@ def bits_per_byte(policy: Any, parts: Parts, cfg: PretrainConfig) -> float | Non
     rows = range(min(len(parts.held_out), cfg.eval.max_rows))
     nats = num_tokens = 0.0
     for start in rows[:: cfg.train.batch_size]:
-        batch = batch_of(parts.held_out, slice(start, min(start + cfg.train.batch_size, len(rows))), cfg.device)
+        batch = PackedBatch.of(parts.held_out, slice(start, min(start + cfg.train.batch_size, len(rows))), cfg.device)
         nats += loss_of(policy, batch, 1).item()
         num_tokens += batch.trained_mask.sum().item()
     policy.train()
-    bytes_per_token = parts.held_out_bytes / max(1, int((batch_of(parts.held_out, slice(None), "cpu").trained_mask).sum()))
+    bytes_per_token = parts.held_out_bytes / max(1, int((PackedBatch.of(parts.held_out, slice(None), "cpu").trained_mask).sum()))
     return nats / max(1.0, num_tokens) / math.log(2) / bytes_per_token
 
 
@@ -235,12 +213,12 @@ def preview(cfg: PretrainConfig) -> Preview:
     optimizer = build_optimizer([(parts.policy, cfg.optim.learning_rate)], cfg.optim)
     total_steps = cfg.train.steps(len(parts.train), cfg.train.batch_size)
     samples = []
-    for batch in (batch_of(parts.train, slice(i, i + 1), "cpu") for i in range(min(3, len(parts.train)))):
+    for batch in (PackedBatch.of(parts.train, slice(i, i + 1), "cpu") for i in range(min(3, len(parts.train)))):
         samples.append(audits.render_mask(parts.tokenizer, batch.tokens[0].tolist(), batch.trained_mask[0].tolist())[:400])
     return probe(
         cfg, data={"layout": "text", "files": [str(f) for f in parts.files], "train_rows": len(parts.train), "held_out_rows": len(parts.held_out)},
         samples=samples, total_steps=total_steps,
-        step=lambda i: train_step(parts.policy, optimizer, batch_of(parts.train, rows_of_step(i, len(parts.train), cfg.train.batch_size, cfg.seed), cfg.device), cfg, None))
+        step=lambda i: train_step(parts.policy, optimizer, PackedBatch.of(parts.train, rows_of_step(i, len(parts.train), cfg.train.batch_size, cfg.seed), cfg.device), cfg, None))
 
 
 def _scratch() -> str:

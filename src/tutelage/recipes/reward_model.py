@@ -17,13 +17,14 @@ from tutelage.base.log import get_logger
 from tutelage.base.records import Judgement
 from tutelage.evals.reward_report import label_report, pair_report
 from tutelage.models.heads import ScoredModel
-from tutelage.models.policy import resolve_model
+from tutelage.models.policy import context_length, resolve_model
 from tutelage.text.chat import Encoded, encode_example
 from tutelage.text.readers import expand_files, read_judgements
 from tutelage.text.split import split_of
 from tutelage.text.tokenizer import open_tokenizer
 from tutelage.train import audits
-from tutelage.train.batches import TokenBatch, pad_tokens, rows_of_step
+from tutelage.models.batches import TokenBatch, pad_tokens
+from tutelage.train.batches import rows_of_step
 from tutelage.train.checkpoint import TrainState
 from tutelage.train.optim import build_optimizer, clip_and_step, lr_factor, set_lr
 from tutelage.train.preview import Preview, probe
@@ -137,7 +138,7 @@ def build(cfg: RewardConfig, run: Run | None) -> Parts:
     reward_model = ScoredModel.open(resumed, device=cfg.device) if resumed else ScoredModel.from_policy(source, seed=cfg.seed, device=cfg.device, tokenizer=tokenizer)
     data = cfg.data
     found = read_judgements(data.files, layout=data.layout, columns=data.columns, prompt_style=data.prompt_style, limit=data.limit)
-    limit = cfg.model.context_tokens or reward_model.max_positions
+    limit = cfg.model.context_tokens or context_length(reward_model.model) or 10**9
     sides: dict[str, list[Item]] = {"train": [], "eval": []}
     left_out = 0
     for judgement in found.rows:
@@ -180,23 +181,18 @@ def loss_of(parts: Parts, items: list[Item], num_items: int, cfg: RewardConfig) 
         first, second, target, margin = zip(*(_pair(items[i], cfg) for i in at), strict=True)
         chosen, rejected = scores[at, list(first)], scores[at, list(second)]
         target = torch.tensor(target, device=device)
-        loss = loss + len(at) * _mean_weight(weight[at]) * bradley_terry_loss(chosen, rejected, target=target, margin=torch.tensor(margin, device=device), weight=weight[at])
+        loss = loss + bradley_terry_loss(chosen, rejected, target=target, margin=torch.tensor(margin, device=device), weight=weight[at], num_examples=num_items)
         right, pairs = int(((chosen > rejected) & (target > 0.5)).sum()), int((target > 0.5).sum())
     if at := rows("ranking"):
         ranks = torch.full(scores[at].shape, -1, dtype=torch.long, device=device)
         for row, i in enumerate(at):
             ranks[row, : len(items[i].answers)] = torch.tensor(items[i].judgement.ranks)
-        loss = loss + len(at) * _mean_weight(weight[at]) * ranking_loss(torch.where(ranks >= 0, scores[at], 0.0), ranks, weight=weight[at], ties=cfg.algo.ties)
+        loss = loss + ranking_loss(scores[at], ranks, weight=weight[at], ties=cfg.algo.ties, num_examples=num_items)
     if at := rows("label"):
         labels = torch.tensor([float(bool(items[i].judgement.label)) for i in at], device=device)
-        loss = loss + len(at) * _mean_weight(weight[at]) * binary_reward_loss(scores[at, 0], labels, weight=weight[at])
+        loss = loss + binary_reward_loss(scores[at, 0], labels, weight=weight[at], num_examples=num_items)
         right, pairs = right + int(((scores[at, 0] > 0) == (labels > 0.5)).sum()), pairs + len(at)
-    return loss / num_items, {"right": right, "pairs": pairs}
-
-
-def _mean_weight(weight: Tensor) -> Tensor:
-    """The losses are weighted means; times this and the count they are weighted sums, which add up over micro-batches."""
-    return weight.mean()
+    return loss, {"right": right, "pairs": pairs}
 
 
 def _tie_as_target(item: Item, cfg: RewardConfig) -> bool:

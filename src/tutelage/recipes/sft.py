@@ -15,13 +15,14 @@ from tutelage.base.config import RunConfig, Section
 from tutelage.base.errors import ConfigError, DataError
 from tutelage.base.log import get_logger
 from tutelage.base.records import Demonstration
-from tutelage.models.policy import open_policy, resolve_model, save_policy, token_logprobs
+from tutelage.models.policy import context_length, open_policy, resolve_model, save_policy, token_logprobs
 from tutelage.text.chat import Encoded, encode_example
 from tutelage.text.readers import expand_files, read_demonstrations
 from tutelage.text.split import split_of
 from tutelage.text.tokenizer import open_tokenizer
 from tutelage.train import audits
-from tutelage.train.batches import TokenBatch, pad_tokens, rows_of_step
+from tutelage.models.batches import TokenBatch, pad_tokens
+from tutelage.train.batches import rows_of_step
 from tutelage.train.checkpoint import TrainState
 from tutelage.train.optim import build_optimizer, clip_and_step, lr_factor, set_lr
 from tutelage.train.preview import Preview, probe
@@ -134,7 +135,7 @@ def build(cfg: SFTConfig, run: Run | None) -> Parts:
     policy.train()
     data = cfg.data
     found = read_demonstrations(data.files, layout=data.layout, columns=data.columns, mask_where=data.mask_where, prompt_style=data.prompt_style, limit=data.limit)
-    limit = cfg.model.context_tokens or policy.config.max_position_embeddings
+    limit = cfg.model.context_tokens or context_length(policy) or 10**9
     sides: dict[str, list[Encoded]] = {"train": [], "eval": []}
     too_long = 0
     for row in found.rows:
@@ -162,8 +163,7 @@ def batch_of(parts: Parts, rows: Any, device: str, *, side: str = "train") -> To
 def loss_of(policy: Any, batch: TokenBatch, num_tokens: Tensor | int) -> Tensor:
     """Negative log-likelihood of the response tokens in nats, over num_tokens."""
     logprobs = token_logprobs(policy, batch.tokens, batch.attention_mask)                                # (B, T)
-    loss, _ = nll_loss(logprobs, batch.response_mask, num_tokens=num_tokens)
-    return loss
+    return nll_loss(logprobs, batch.response_mask, num_tokens=num_tokens)
 
 
 def train_step(policy: Any, optimizer: torch.optim.Optimizer, batch: TokenBatch, cfg: SFTConfig, run: Run | None) -> dict[str, float]:

@@ -17,15 +17,15 @@ Preview = dict[str, Any]
 
 
 def probe(cfg: RunConfig, *, data: dict[str, Any], samples: list[str], total_steps: int, step: Callable[[int], object]) -> Preview:
-    """Run two real steps on throw-away weights and forecast the whole run.
-
-    step(i): one full step (rollout included, in PPO). The first warms caches up and is not timed.
-    The forecast leaves out evaluation and saving. Memory is this process's peak, which a longer run reaches and seldom passes.
-    """
+    """Run two real steps on throw-away weights and forecast the whole run. The first warms caches up and is not timed."""
     step(0)
     started = time.perf_counter()
     step(1)
-    per_step = time.perf_counter() - started
+    return forecast(cfg, data=data, samples=samples, total_steps=total_steps, seconds_per_step=time.perf_counter() - started)
+
+
+def forecast(cfg: RunConfig, *, data: dict[str, Any], samples: list[str], total_steps: int, seconds_per_step: float) -> Preview:
+    """What --dry-run prints. The time leaves out evaluation and saving; memory is the peak of this process, which ran real steps."""
     folder = Path(cfg.run_dir or "runs")
     while not folder.exists():
         folder = folder.parent
@@ -33,7 +33,7 @@ def probe(cfg: RunConfig, *, data: dict[str, Any], samples: list[str], total_ste
         "config": dump_config(cfg),
         "data": data | {"samples": samples},
         "devices": {"device": cfg.device, "threads": torch.get_num_threads(), "dtype": "float32"},
-        "forecast": {"steps": total_steps, "seconds_per_step": round(per_step, 3), "seconds": round(per_step * total_steps, 1),
+        "forecast": {"steps": total_steps, "seconds_per_step": round(seconds_per_step, 3), "seconds": round(seconds_per_step * total_steps, 1),
                      "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
                      "disk_free_mb": shutil.disk_usage(folder).free // 2**20},
     }

@@ -1,0 +1,244 @@
+"""PPO from human feedback: roll out, score, assign credit, improve, record. Read `ppo` from top to bottom.
+
+Source: Schulman et al. 2017 (arXiv:1707.06347); Ziegler et al. 2019 (1909.08593); Ouyang et al. 2022 (2203.02155); Huang et al. 2024 (2403.17031).
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tutelage.algos.advantages import explained_variance, gae, kl_penalized_rewards, whiten
+from tutelage.algos.kl import adaptive_kl_coef, k1
+from tutelage.algos.losses import ppo_policy_loss, value_loss
+from tutelage.algos.masked import token_mean
+from tutelage.algos.shaping import RunningMoments, missing_eos_penalty, normalize_scores
+from tutelage.base.log import get_logger
+from tutelage.base.records import Prompt, prompt_text
+from tutelage.models.actor_critic import ActorCritic
+from tutelage.models.policy import token_logprobs
+from tutelage.recipes.ppo_setup import Experience, Players, PPOConfig, build, describe_inputs, pretraining_loss
+from tutelage.rollout.batch import Rollout
+from tutelage.train import audits
+from tutelage.train.batches import rows_of_step
+from tutelage.train.checkpoint import TrainState
+from tutelage.train.optim import build_optimizer, clip_and_step, lr_factor, set_lr
+from tutelage.train.preview import Preview, forecast
+from tutelage.train.run import Run
+
+log = get_logger()
+
+__all__ = ["PPOConfig", "ppo", "preview", "train_ppo"]
+
+
+def train_ppo(cfg: PPOConfig) -> dict[str, Any]:
+    """PPO from an SFT policy against a reward. Returns the run's result: path, model, last score and KL."""
+    with Run.open(cfg, "ppo", inputs=describe_inputs(cfg)) as run:
+        return run.finished() or ppo(build(cfg, run), cfg, run)
+
+
+@dataclass
+class Progress:
+    """What the loop carries from one iteration to the next beside the weights; saved with every checkpoint."""
+
+    kl_coef: float
+    moments: RunningMoments
+    optimizer_steps: int = 0
+
+
+def ppo(players: Players, cfg: PPOConfig, run: Run) -> dict[str, Any]:
+    """The loop. Returns the run's result."""
+    algo = cfg.algo
+    networks = dict(players.actor_critic.networks())
+    optimizer = build_optimizer([(networks["policy"], cfg.optim.learning_rate), (networks["critic"], cfg.critic.learning_rate)], cfg.optim)
+    state = TrainState({"ppo": optimizer}, values={"kl_coef": algo.kl_coef, "moments": asdict(RunningMoments()), "optimizer_steps": 0})
+    run.restore(state)
+    at = Progress(state.values["kl_coef"], RunningMoments(**state.values["moments"]), state.values["optimizer_steps"])
+    stats: dict[str, float] = {}
+
+    def write_models(folder: Path) -> None:
+        state.values.update(kl_coef=at.kl_coef, moments=asdict(at.moments), optimizer_steps=at.optimizer_steps)
+        players.actor_critic.save(folder, players.tokenizer)
+
+    for iteration in run.steps(algo.num_iterations, write_models=write_models, state=state, unit="iteration"):
+        # Roll out: the policy answers, the frozen models score it.
+        started = time.perf_counter()
+        prompts, rollout = roll_out(players, cfg, iteration)
+        rolled_out = time.perf_counter()
+        mask, old_logprobs = rollout.response_mask, rollout.logprobs                                  # (B, T), (B, T)
+        with torch.no_grad():
+            ref_logprobs = token_logprobs(players.ref_policy, rollout.tokens, rollout.attention_mask,
+                                          temperature=cfg.rollout.temperature, microbatch=cfg.optim.microbatch_size)   # (B, T)
+            old_values = players.actor_critic.values(rollout.tokens, rollout.attention_mask)          # (B, T)
+        raw_scores = players.reward(prompts, rollout)                                                 # (B,)
+        scores = shape_scores(raw_scores, rollout, at, cfg)                                           # (B,)
+
+        # Assign credit: the KL is paid token by token, the score arrives with the last one.
+        rewards = kl_penalized_rewards(scores, old_logprobs, ref_logprobs, mask, kl_coef=at.kl_coef)  # (B, T)
+        if algo.whiten_rewards:
+            rewards = whiten(rewards, mask, shift_mean=False)
+        advantages, returns = gae(rewards, old_values, mask, gamma=algo.gamma, gae_lambda=algo.gae_lambda,
+                                  last_values=after_truncation(players.actor_critic, rollout) if algo.bootstrap_truncated else None)
+        if algo.whiten_advantages == "batch":
+            advantages = whiten(advantages, mask)
+
+        # Improve: several clipped epochs over the same rollout, in shuffled minibatches.
+        experience = Experience(rollout.tokens, rollout.attention_mask, mask, old_logprobs, old_values, advantages, returns)
+        set_lr(optimizer, lr_factor(iteration, algo.num_iterations, cfg.optim))
+        audit = iteration == run.start_step
+        if audit:
+            check_split(players.actor_critic, experience.select(slice(0, 4)), cfg)
+        stats = improve(players, optimizer, experience, at, iteration, cfg, run, audit=audit)
+
+        # Record what tells a healthy run from a hacked reward.
+        kl = k1(old_logprobs, ref_logprobs).where(mask, torch.zeros(())).sum(1).mean().item()         # nats per response
+        stats |= {
+            "objective/score": raw_scores.mean().item(), "objective/score_std": raw_scores.std(unbiased=False).item(), "objective/kl": kl,
+            "objective/kl_coef": at.kl_coef, "objective/reward": rewards.sum(1).mean().item(),
+            "value/explained_variance": explained_variance(old_values, returns, mask).item(),
+            "response/tokens": mask.sum(1).float().mean().item(), "response/finished_frac": rollout.finished.float().mean().item(),
+            "train/learning_rate": optimizer.param_groups[0]["lr"], "time/rollout_seconds": rolled_out - started, "time/iteration_seconds": time.perf_counter() - started,
+        }
+        run.log(iteration, stats)
+        if algo.kl_target is not None:
+            at.kl_coef = adaptive_kl_coef(at.kl_coef, kl, target=algo.kl_target, horizon=algo.kl_horizon, num_episodes=algo.batch_size)
+        if cfg.eval.every_iterations and iteration % cfg.eval.every_iterations == 0:
+            log.info("iteration %d: score %.2f, KL %.1f nats | %s -> %s", iteration, stats["objective/score"], kl,
+                     prompt_text(prompts[0])[:60], " ".join(rollout.texts(players.tokenizer)[0].split())[:140])
+
+    saved = run.save(algo.num_iterations, write_models, state) / "model"
+    check_saved(players, saved)
+    return run.finish({"model": str(saved), "iterations": algo.num_iterations, "score": stats.get("objective/score"), "kl": stats.get("objective/kl")})
+
+
+def roll_out(players: Players, cfg: PPOConfig, iteration: int) -> tuple[list[Prompt], Rollout]:
+    """batch_size responses from the current policy; prompts in shuffled epochs, each response with its own random stream."""
+    size = cfg.algo.batch_size
+    rows = rows_of_step(iteration, len(players.prompts), min(size, len(players.prompts)), cfg.seed)
+    rows = np.resize(rows, size)                                     # fewer prompts than responses: prompts repeat
+    players.engine.sync(players.actor_critic.policy, version=iteration)
+    completions = players.engine.generate([players.prompt_tokens[i] for i in rows], players.sampling, row_ids=[iteration * size + i for i in range(size)])
+    audits.check_fresh_rollout((c.weight_version for c in completions), iteration)
+    rollout = Rollout.collate([players.prompt_tokens[i] for i in rows], completions, players.tokenizer.pad_token_id).to(cfg.device)
+    return [players.prompts[i] for i in rows], rollout
+
+
+def shape_scores(scores: Tensor, rollout: Rollout, at: Progress, cfg: PPOConfig) -> Tensor:
+    """Scores as rewarded: normalised by running moments, clipped, lowered where the answer did not end. (B,) -> (B,)"""
+    algo = cfg.algo
+    if algo.normalize_scores:
+        at.moments = at.moments.update(scores)
+        scores = normalize_scores(scores, at.moments, clip=algo.score_clip)
+    elif algo.score_clip is not None:
+        scores = scores.clamp(-algo.score_clip, algo.score_clip)
+    return missing_eos_penalty(scores, rollout.finished, algo.missing_eos_penalty)
+
+
+@torch.no_grad()
+def after_truncation(actor_critic: ActorCritic, rollout: Rollout) -> Tensor:
+    """(B,): value after the last token of a row cut off by the length limit, 0 for a row that ended."""
+    return torch.where(rollout.finished, 0.0, actor_critic.last_values(rollout.tokens, rollout.attention_mask))
+
+
+def improve(players: Players, optimizer: torch.optim.Optimizer, experience: Experience, at: Progress, iteration: int, cfg: PPOConfig, run: Run,
+            *, audit: bool) -> dict[str, float]:
+    """Clipped epochs over one rollout. Returns means over its optimizer steps."""
+    algo, seen = cfg.algo, []
+    train_policy = iteration >= cfg.critic.warmup_iterations
+    for epoch in range(algo.epochs):
+        order = torch.from_numpy(np.random.default_rng((cfg.seed, iteration, epoch)).permutation(len(experience)))
+        for start in range(0, len(experience), algo.minibatch_size):
+            batch = experience.select(order[start : start + algo.minibatch_size]).trimmed()
+            if algo.whiten_advantages == "minibatch":
+                batch.advantages = whiten(batch.advantages, batch.response_mask)
+            stats = ppo_step(players, optimizer, batch, at.optimizer_steps, cfg, run, train_policy=train_policy, audit=audit and not seen)
+            at.optimizer_steps += 1
+            seen.append(stats)
+            if algo.target_kl is not None and stats["policy/approx_kl"] > algo.target_kl:
+                return _means(seen) | {"policy/early_stop": 1.0}
+    return _means(seen) | {"policy/early_stop": 0.0}
+
+
+def ppo_step(players: Players, optimizer: torch.optim.Optimizer, batch: Experience, step: int, cfg: PPOConfig, run: Run, *, train_policy: bool,
+             audit: bool) -> dict[str, float]:
+    """One optimizer step on one minibatch, in micro-batches that add up to it exactly."""
+    num_tokens = batch.response_mask.sum()
+    totals: dict[str, float] = {}
+    for piece in batch.micro(cfg.optim.microbatch_size):
+        loss, stats, ratio = ppo_loss(players.actor_critic, piece, num_tokens, cfg, train_policy=train_policy)
+        if audit:
+            audits.check_first_minibatch(ratio, stats["policy/approx_kl"].item(), stats["policy/clipfrac"].item())
+        if not audits.check_finite(loss):
+            raise run.save_bad_batch(vars(piece), "PPO loss is not finite")
+        loss.backward()
+        for name, value in stats.items():
+            totals[name] = totals.get(name, 0.0) + value.item()
+    if players.pretraining is not None and train_policy:
+        ptx_loss = pretraining_loss(players, step, cfg)
+        (cfg.ptx.coef * ptx_loss).backward()
+        totals["ptx/loss"] = ptx_loss.item()
+    networks = [module for _, module in players.actor_critic.networks()]
+    totals["policy/grad_norm"], totals["value/grad_norm"] = clip_and_step(optimizer, networks, cfg.optim.max_grad_norm)
+    return totals
+
+
+def ppo_loss(actor_critic: ActorCritic, batch: Experience, num_tokens: Tensor | int, cfg: PPOConfig, *, train_policy: bool = True
+             ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+    """Policy loss + vf_coef * value loss - ent_coef * entropy, sums over num_tokens. Returns (loss, stats, ratios on the mask)."""
+    algo, mask = cfg.algo, batch.response_mask
+    logprobs, values, entropy = actor_critic.evaluate(batch.tokens, batch.attention_mask, temperature=cfg.rollout.temperature)   # (B, T) each
+    policy_loss, policy_stats = ppo_policy_loss(logprobs, batch.old_logprobs, batch.advantages, mask, cliprange=algo.cliprange, num_tokens=num_tokens)
+    critic_loss, value_stats = value_loss(values, batch.old_values, batch.returns, mask, cliprange_value=algo.cliprange_value, num_tokens=num_tokens)
+    mean_entropy = token_mean(entropy, mask, num_tokens=num_tokens)
+    loss = algo.vf_coef * critic_loss
+    if train_policy:
+        loss = loss + policy_loss - algo.ent_coef * mean_entropy
+    stats = {"policy/loss": policy_loss, "policy/approx_kl": policy_stats["approx_kl"], "policy/clipfrac": policy_stats["clipfrac"],
+             "policy/ratio": policy_stats["ratio"], "policy/entropy": mean_entropy, "value/loss": critic_loss,
+             "value/clipfrac": value_stats["value_clipfrac"]}
+    return loss, {name: x.detach() for name, x in stats.items()}, (logprobs - batch.old_logprobs)[mask].exp().detach()
+
+
+def check_split(actor_critic: ActorCritic, few: Experience, cfg: PPOConfig) -> None:
+    """Audit: the gradient of a few rows equals the sum over their halves."""
+    num_tokens = few.response_mask.sum()
+    modules = [module for _, module in actor_critic.networks()]
+    audits.check_microbatch_gradients(lambda rows: ppo_loss(actor_critic, few.select(rows), num_tokens, cfg)[0], modules, len(few))
+
+
+@torch.no_grad()
+def check_saved(players: Players, folder: Path) -> None:
+    """Audit: the saved policy gives the log-probs that are in memory."""
+    from tutelage.models.policy import open_policy
+
+    tokens = torch.tensor([players.prompt_tokens[0]])
+    policy = players.actor_critic.policy
+    reopened = open_policy(folder, device=policy.device)
+    tokens = tokens.to(policy.device)
+    mask = torch.ones_like(tokens, dtype=torch.bool)
+    audits.check_reload(token_logprobs(policy, tokens, mask), token_logprobs(reopened, tokens, mask), folder)
+
+
+def _means(rows: list[dict[str, float]]) -> dict[str, float]:
+    """Mean of each statistic over the steps that have it."""
+    return {name: float(np.mean([r[name] for r in rows if name in r])) for name in {n: None for r in rows for n in r}}
+
+
+def preview(cfg: PPOConfig) -> Preview:
+    """What --dry-run shows: prompts as read, and a forecast from two real iterations on throw-away weights."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as scratch:
+        short = cfg.model_copy(update={"run_dir": Path(scratch) / "run", "resume": False, "algo": cfg.algo.model_copy(update={"num_iterations": 2})})
+        with Run.open(short, "ppo") as run:
+            players = build(short, run)
+            ppo(players, short, run)
+            seconds = run.metrics()[-1]["time/iteration_seconds"]
+    return forecast(cfg, data={"layout": players.layout, "prompts": len(players.prompts), "left_out_prompts": players.left_out},
+                    samples=[players.tokenizer.decode(t) for t in players.prompt_tokens[:3]], total_steps=cfg.algo.num_iterations, seconds_per_step=seconds)

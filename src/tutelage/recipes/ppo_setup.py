@@ -1,0 +1,269 @@
+"""PPO's settings and its players: who answers, who scores, what is read. The loop itself is in ppo.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from tutelage.algos.logprobs import gather_logprobs
+from tutelage.algos.losses import nll_loss
+from tutelage.base.config import RunConfig, Section
+from tutelage.base.errors import DataError
+from tutelage.base.log import get_logger
+from tutelage.base.records import Prompt
+from tutelage.models.actor_critic import ActorCritic, SeparateNetworks, SharedTrunk
+from tutelage.models.heads import ScoredModel
+from tutelage.models.policy import context_length, open_policy, resolve_model
+from tutelage.rewards.base import ModelReward, Reward
+from tutelage.rollout.engine import Engine, InProcessEngine, Sampling
+from tutelage.text.chat import encode_prompt
+from tutelage.text.packing import PackedRows, pack_texts
+from tutelage.text.readers import expand_files, iter_texts, read_prompts
+from tutelage.text.split import split_of
+from tutelage.text.tokenizer import open_tokenizer
+from tutelage.models.batches import Batch, PackedBatch
+from tutelage.train.batches import rows_of_step
+from tutelage.train.run import Run
+from tutelage.train.sections import DataSection, OptimSection, SaveSection
+
+log = get_logger()
+
+
+class ModelSection(Section):
+    """Who takes part."""
+
+    policy: str
+    """SFT model: where the policy starts and what it is held near (the reference)."""
+    reward: str
+    """Reward model folder or run directory."""
+
+
+class CriticSection(Section):
+    """The value network."""
+
+    kind: Literal["separate", "shared"] = "separate"
+    """separate: a network of its own; shared: a value head on the policy's trunk (half the time and memory, but the two pull at each other)."""
+    init: Literal["reward", "policy"] = "reward"
+    """Whose weights a separate critic starts from; the head too, when from the reward model."""
+    learning_rate: float = Field(3e-4, gt=0)
+    """Peak learning rate of the critic (of the value head alone when shared)."""
+    warmup_iterations: int = Field(0, ge=0)
+    """First iterations in which only the critic learns."""
+
+
+class RolloutSection(Section):
+    """How responses are drawn. Nothing is cut off (top_k, top_p), or the log-probs would be of another distribution."""
+
+    temperature: float = Field(1.0, gt=0)
+    """Logits are divided by it, when sampling and in every log-prob."""
+    max_tokens: int = Field(64, ge=1)
+    """Longest response, tokens."""
+    batch_size: int = Field(256, ge=1)
+    """Sequences decoded side by side."""
+
+
+class AlgoSection(Section):
+    """The algorithm."""
+
+    num_iterations: int = Field(100, ge=1)
+    """Rollouts, each followed by its updates."""
+    batch_size: int = Field(128, ge=1)
+    """Responses per iteration."""
+    minibatch_size: int = Field(32, ge=1)
+    """Responses per optimizer step."""
+    epochs: int = Field(2, ge=1)
+    """Passes over each rollout."""
+    kl_coef: float = Field(0.05, ge=0)
+    """Reward units per nat of log p - log p_ref; the start when kl_target is given."""
+    kl_target: float | None = Field(None, gt=0)
+    """Nats per response to hold by adapting kl_coef; None keeps kl_coef fixed."""
+    kl_horizon: int = Field(10_000, ge=1)
+    """Episodes over which the adaptive coefficient reacts."""
+    gamma: float = Field(1.0, ge=0, le=1)
+    """Discount per token."""
+    gae_lambda: float = Field(0.95, ge=0, le=1)
+    """1 is Monte Carlo, 0 is one-step TD."""
+    cliprange: float = Field(0.2, gt=0)
+    """Half-width of the ratio's clip."""
+    cliprange_value: float = Field(0.2, gt=0)
+    """Half-width of the value clip, reward units."""
+    vf_coef: float = Field(0.5, ge=0)
+    """Weight of the value loss."""
+    ent_coef: float = Field(0.0, ge=0)
+    """Weight of the entropy bonus, reward units per nat; off by default, as it is brittle for text."""
+    whiten_rewards: bool = False
+    """Scale token rewards to variance 1, mean kept."""
+    whiten_advantages: Literal["batch", "minibatch", "off"] = "batch"
+    """Advantages to mean 0, variance 1: over the whole rollout (each token's credit is the same in every epoch), per minibatch, or not."""
+    normalize_scores: bool = False
+    """Scores minus their running mean over their running standard deviation."""
+    score_clip: float | None = Field(None, gt=0)
+    """Keep scores within plus or minus this, score units; None does not clip."""
+    missing_eos_penalty: float = Field(1.0, ge=0)
+    """Taken off the score of a response that did not end within max_tokens, score units."""
+    bootstrap_truncated: bool = False
+    """Treat a response cut off at max_tokens as unfinished (value after it) instead of ended: the score already judges it as it stands."""
+    target_kl: float | None = Field(None, gt=0)
+    """Leave the epochs early when a minibatch's approx_kl passes this, nats per token; None never does."""
+
+    @model_validator(mode="after")
+    def _whole_minibatches(self) -> Self:
+        if self.batch_size % self.minibatch_size:
+            raise ValueError(f"batch_size={self.batch_size} is not a multiple of minibatch_size={self.minibatch_size}")
+        return self
+
+
+class PtxSection(Section):
+    """PPO-ptx: pretraining text mixed into the updates, against forgetting (Ouyang et al. 2022, eq. 2)."""
+
+    files: list[str] = []
+    """Pretraining text; empty turns the mix off."""
+    coef: float = Field(0.0, ge=0)
+    """Weight of its loss; InstructGPT's 27.8 stands beside a loss summed differently, so begin near 1 here."""
+    batch_size: int = Field(8, ge=1)
+    """Packed rows per optimizer step."""
+    context_tokens: int = Field(128, ge=16)
+    """Width of a packed row."""
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> Self:
+        if bool(self.files) != bool(self.coef):
+            raise ValueError("files and coef go together: give both, or neither")
+        return self
+
+
+class EvalSection(Section):
+    """What a person sees while it trains."""
+
+    every_iterations: int = Field(10, ge=0)
+    """Iterations between two printed sample answers; 0 prints none."""
+
+
+class PPOConfig(RunConfig):
+    """Proximal policy optimisation of an SFT policy against a reward."""
+
+    model: ModelSection
+    data: DataSection
+    rollout: RolloutSection = RolloutSection()
+    algo: AlgoSection = AlgoSection()
+    critic: CriticSection = CriticSection()
+    ptx: PtxSection = PtxSection()
+    optim: OptimSection = OptimSection(learning_rate=1e-4, schedule="linear", warmup_frac=0.0, beta2=0.999)
+    eval: EvalSection = EvalSection()
+    save: SaveSection = SaveSection()
+
+
+@dataclass
+class Experience(Batch):
+    """One rollout with its credit; (B, T) each."""
+
+    tokens: Tensor
+    attention_mask: Tensor
+    response_mask: Tensor
+    old_logprobs: Tensor
+    old_values: Tensor
+    advantages: Tensor
+    returns: Tensor
+
+    def trimmed(self) -> Self:
+        """Without the columns that are padding in every row."""
+        width = int(self.attention_mask.sum(1).max())
+        return self.select((slice(None), slice(0, width)))
+
+
+@dataclass
+class Players:
+    """Everything the loop talks to."""
+
+    actor_critic: ActorCritic
+    ref_policy: Any
+    reward: Reward
+    engine: Engine
+    tokenizer: Any
+    sampling: Sampling
+    prompts: list[Prompt]
+    prompt_tokens: list[list[int]]
+    pretraining: PackedRows | None = None
+    layout: str = "given"
+    left_out: int = 0
+
+
+def describe_inputs(cfg: PPOConfig) -> dict[str, Any]:
+    """Parents for the lineage."""
+    return {"policy": resolve_model(cfg.model.policy), "reward": resolve_model(cfg.model.reward), "data": expand_files(cfg.data.files)} | (
+        {"ptx": expand_files(cfg.ptx.files)} if cfg.ptx.files else {})
+
+
+def build(cfg: PPOConfig, run: Run) -> Players:
+    """Open the models (from the last checkpoint when resuming) and read the prompts of the training side."""
+    source = resolve_model(cfg.model.policy)
+    tokenizer = open_tokenizer(source)
+    policy = open_policy(run.weights_dir("model", source), device=cfg.device, tokenizer=tokenizer)
+    ref_policy = open_policy(source, device=cfg.device, tokenizer=tokenizer).requires_grad_(False)
+    reward_folder = resolve_model(cfg.model.reward)
+    reward_tokenizer = open_tokenizer(reward_folder)
+    reward_model = ScoredModel.open(reward_folder, device=cfg.device, tokenizer=reward_tokenizer).requires_grad_(False)
+    reward = ModelReward(reward_model, reward_tokenizer, tokenizer)
+    prompts, prompt_tokens, layout, left_out = read_training_prompts(cfg, tokenizer, context_length(policy))
+    sampling = Sampling(temperature=cfg.rollout.temperature, max_tokens=cfg.rollout.max_tokens, stop_tokens=(tokenizer.eos_token_id,), seed=cfg.seed)
+    return Players(
+        open_actor_critic(cfg, run, policy, source, reward_folder, tokenizer), ref_policy, reward,
+        InProcessEngine(policy, tokenizer.pad_token_id, max_batch=cfg.rollout.batch_size), tokenizer, sampling, prompts, prompt_tokens,
+        pack_pretraining(cfg, tokenizer) if cfg.ptx.files else None, layout, left_out)
+
+
+def open_actor_critic(cfg: PPOConfig, run: Run, policy: Any, source: Path, reward_folder: Path, tokenizer: Any) -> ActorCritic:
+    """The policy with the critic the config asks for, or with the one of the last checkpoint."""
+    saved = run.weights_dir("critic", "")
+    if cfg.critic.kind == "shared":
+        return SharedTrunk(policy, Path(saved) / "value_head.safetensors" if saved else None)
+    if saved:
+        return SeparateNetworks(policy, ScoredModel.open(saved, device=cfg.device))
+    if cfg.critic.init == "policy":
+        return SeparateNetworks(policy, ScoredModel.from_policy(source, cfg.seed, tokenizer=tokenizer, device=cfg.device))
+    return SeparateNetworks(policy, ScoredModel.open(reward_folder, device=cfg.device))
+
+
+def read_training_prompts(cfg: PPOConfig, tokenizer: Any, context: int | None) -> tuple[list[Prompt], list[list[int]], str, int]:
+    """(prompts, their token ids, layout, number left out because prompt and response do not fit the context)."""
+    data = cfg.data
+    found = read_prompts(data.files, layout=data.layout, columns=data.columns, prompt_style=data.prompt_style, limit=data.limit)
+    prompts, prompt_tokens, left_out = [], [], 0
+    for prompt in found.rows:
+        if split_of(prompt, eval_frac=data.eval_frac, seed=data.split_seed, by=data.split_by) != "train":
+            continue
+        tokens = encode_prompt(tokenizer, prompt)
+        if context is not None and len(tokens) + cfg.rollout.max_tokens > context:
+            left_out += 1
+        else:
+            prompts.append(prompt)
+            prompt_tokens.append(tokens)
+    if left_out:
+        log.warning("%d of %d prompts are left out: with %d response tokens they pass the context of %s", left_out, left_out + len(prompts),
+                    cfg.rollout.max_tokens, context)
+    if not prompts:
+        raise DataError(f"no prompt of {', '.join(data.files)} leaves room for {cfg.rollout.max_tokens} response tokens in a context of {context}",
+                        hint="lower rollout.max_tokens, or shorten the prompts")
+    return prompts, prompt_tokens, found.layout, left_out
+
+
+def pack_pretraining(cfg: PPOConfig, tokenizer: Any) -> PackedRows:
+    """Pretraining text in packed rows."""
+    texts = list(iter_texts(expand_files(cfg.ptx.files)))
+    bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    ids = [[*bos, *row, tokenizer.eos_token_id] for row in tokenizer(texts, add_special_tokens=False)["input_ids"]]
+    return pack_texts(ids, cfg.ptx.context_tokens, pad_token_id=tokenizer.pad_token_id)
+
+
+def pretraining_loss(players: Players, step: int, cfg: PPOConfig) -> Tensor:
+    """Nats per token of the policy on the step's pretraining rows."""
+    packed = players.pretraining
+    assert packed is not None
+    batch = PackedBatch.of(packed, rows_of_step(step, len(packed), cfg.ptx.batch_size, cfg.seed + 1), cfg.device)
+    logits = players.actor_critic.policy(input_ids=batch.tokens, position_ids=batch.position_ids, use_cache=False).logits
+    return nll_loss(gather_logprobs(logits, batch.tokens), batch.trained_mask)
