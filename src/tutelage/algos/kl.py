@@ -36,7 +36,8 @@ def adaptive_kl_coef(kl_coef: float, kl: float, *, target: float, horizon: float
     """The next kl_coef, which steers the measured KL towards a target.
 
     Args: kl_coef: now. kl: measured mean KL per response, nats. target: nats per response, > 0.
-        horizon: episodes over which a lasting error of 20% changes the coefficient by about 20%. num_episodes: responses since the last call.
+        horizon: episodes in which a KL off by 20% or more (the error is cut there) moves the coefficient by about 20%.
+        num_episodes: responses since the last call.
     Source: Ziegler et al. 2019, arXiv:1909.08593, section 2.2 (horizon counted in episodes, as in its code).
     """
     error = min(max(kl / target - 1.0, -0.2), 0.2)

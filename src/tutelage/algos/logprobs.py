@@ -25,7 +25,7 @@ CHUNK_ELEMENTS = 1 << 22
 def gather_logprobs(logits: Tensor, tokens: Tensor, *, temperature: float = 1.0) -> Tensor:
     """log p(tokens[:, t] | tokens[:, :t]) under softmax(logits / temperature).
 
-    Args: logits: (B, T, V) of the model fed with tokens, any float type; the sum over V runs in float32 or wider.
+    Args: logits: (B, T, V) of the model fed with tokens, any float type; softmax runs in float32 or wider.
         tokens: (B, T) int, 0 <= id < V, padding included.
         temperature: what the sampler divided by; with another one the ratio and the KL are of two different policies.
     Returns: (B, T) in float32 (float64 for float64 logits); column 0 is 0; columns after the last real token are to be masked.
@@ -75,7 +75,7 @@ class _NextLogprobs(torch.autograd.Function):
         parts = []
         for rows, picked in zip(_chunks(flat, flat.shape[-1]), _chunks(flat_ids, flat.shape[-1]), strict=True):
             scaled = rows.to(_wide(logits)) / temperature
-            parts.append(scaled.gather(1, picked).squeeze(1) - scaled.logsumexp(1))
+            parts.append(scaled.log_softmax(1).gather(1, picked).squeeze(1))    # not x - logsumexp(x): at |x| = 1e4 that rounds to 1e-3
         ctx.save_for_backward(logits, ids)
         ctx.temperature = temperature
         return torch.cat(parts).view(ids.shape)

@@ -1,0 +1,156 @@
+"""Opening Hugging Face folders: where the model is, and one clear error for everything that can be wrong with it."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from tokenizers import Tokenizer
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as hf_logging
+
+from tutelage.base.errors import ArtifactError
+
+log = logging.getLogger("tutelage")
+
+
+def resolve_model(path: str | Path) -> Path:
+    """The model folder meant by a path: that folder itself, a checkpoint (its `model/`), or a run (the checkpoint `latest` names).
+
+    Raises: ArtifactError naming what was found instead.
+    """
+    path = Path(path)
+    if (path / "config.json").is_file():
+        return path
+    if (path / "model" / "config.json").is_file():
+        return path / "model"
+    latest = path / "latest"
+    if latest.is_file():
+        name = latest.read_text(encoding="utf-8").strip()
+        for checkpoint in (path / name, path / "ckpt" / name):
+            if name and checkpoint.is_dir():
+                return resolve_model(checkpoint)
+        raise ArtifactError(f"{latest} names {name!r}, which is not there", hint="resume the run, or name one of its checkpoints")
+    if not path.exists():
+        raise ArtifactError(f"no model at {path}", hint="give a model folder, a checkpoint or a run directory; models of a hub are downloaded first")
+    found = ", ".join(sorted(p.name for p in path.iterdir())[:6]) if path.is_dir() else "a file"
+    raise ArtifactError(f"no model in {path} (found {found or 'nothing'})", hint="a model folder holds config.json and *.safetensors")
+
+
+def load_pretrained(auto_class: Any, folder: Path, *, dtype: torch.dtype, **kwargs: Any) -> tuple[PreTrainedModel, set[str]]:
+    """`auto_class.from_pretrained` without remote code, pickles or chatter. Returns the model in eval mode and the names missing from disk.
+
+    Raises: ArtifactError, one line, for a folder that is incomplete, damaged, pickled or of an unknown architecture.
+    """
+    _check_weights(folder)
+    try:
+        with quiet():
+            model, info = auto_class.from_pretrained(folder, dtype=dtype, use_safetensors=True, trust_remote_code=False,
+                                                     local_files_only=True, output_loading_info=True, **kwargs)
+    except (OSError, ValueError, KeyError, RuntimeError, AttributeError, TypeError, SafetensorError) as error:
+        hint = "code shipped with a model is never run; use an architecture transformers knows" if "trust_remote_code" in str(error) else None
+        raise ArtifactError(f"cannot open the model in {folder}: {_first_line(error)}",
+                            hint=hint or "restore the folder from its source, or use another checkpoint") from error
+    turn_off_dropout(model)
+    return model.eval(), set(info["missing_keys"])
+
+
+def require_complete(folder: Path, missing: set[str]) -> None:
+    """Raises: ArtifactError when weights were absent, which transformers would fill with random numbers and a warning."""
+    if missing:
+        names = ", ".join(sorted(missing)[:3])
+        raise ArtifactError(f"{folder} lacks {len(missing)} weights of its architecture ({names}{', …' if len(missing) > 3 else ''})",
+                            hint="it was saved from another kind of model, or incompletely")
+
+
+def fit_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Set the pad id and make every token id of `tokenizer` have an embedding.
+
+    A tokenizer that gained tokens since it was read (a pad token, say) gets rows equal to the mean of the old ones, so the new tokens are
+    neither likely nor extreme. A folder whose own tokenizer does not fit its weights is broken.
+    Raises: ArtifactError for such a folder, and for a tokenizer without pad token.
+    """
+    if tokenizer.pad_token_id is None:
+        raise ArtifactError(f"the tokenizer for {folder} has no pad token", hint="open it with tutelage.text, which adds one")
+    rows, stored = model.get_input_embeddings().weight.shape[0], _stored_vocabulary(folder)
+    if stored > rows:
+        raise ArtifactError(f"{folder}: its tokenizer has ids up to {stored - 1}, its model only {rows} embeddings",
+                            hint="tokenizer and weights are of different models; restore the folder from its source")
+    needed = max(tokenizer.get_vocab().values()) + 1
+    if needed > rows:
+        with quiet(), torch.no_grad():
+            model.resize_token_embeddings(needed, mean_resizing=False)
+            output = model.get_output_embeddings()
+            for weight in {id(w): w for w in (model.get_input_embeddings().weight, output.weight if output is not None else None)
+                           if w is not None}.values():
+                weight[rows:] = weight[:rows].mean(0)
+            if getattr(output, "bias", None) is not None:
+                output.bias[rows:] = output.bias[:rows].mean()
+        log.info("%s: %d embeddings added for tokens the tokenizer gained (mean of the others)", folder, needed - rows)
+    model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
+
+
+def turn_off_dropout(model: nn.Module) -> None:
+    """Dropout rates of every module to 0: a policy whose log-probs change from call to call has a ratio that is not 1.
+
+    The configuration is left alone, so a saved model keeps its author's rates.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        for name, value in list(vars(module).items()):
+            if name.endswith(("dropout", "dropout_p", "dropout_prob")) and isinstance(value, float):   # functional dropout in attention
+                setattr(module, name, 0.0)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence transformers' progress bars and reports; what matters is said by us."""
+    verbosity, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(verbosity)
+        if bars:
+            hf_logging.enable_progress_bar()
+
+
+def _check_weights(folder: Path) -> None:
+    shards = sorted(folder.glob("*.safetensors"))
+    if not shards:
+        pickles = sorted(p.name for p in (*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")))
+        if pickles:
+            raise ArtifactError(f"{folder} holds pickled weights only ({pickles[0]})", hint="pickles can run code; convert them to safetensors")
+        raise ArtifactError(f"{folder} has no *.safetensors", hint="the folder is incomplete; save or copy the model again")
+    for shard in shards:
+        try:
+            with safe_open(shard, framework="pt"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise ArtifactError(f"{shard} is damaged: {_first_line(error)} ({shard.stat().st_size:,} bytes)",
+                                hint="copy the file again, or use an earlier checkpoint") from error
+
+
+def _stored_vocabulary(folder: Path) -> int:
+    """Number of ids the tokenizer saved in the folder may produce; 0 if it holds none."""
+    file = folder / "tokenizer.json"
+    if not file.is_file():
+        return 0
+    try:
+        return max(Tokenizer.from_file(str(file)).get_vocab(with_added_tokens=True).values(), default=-1) + 1
+    except Exception as error:                                      # tokenizers raises bare Exception on a malformed file
+        raise ArtifactError(f"{file} is damaged: {_first_line(error)}", hint="copy the file again") from error
+
+
+def _first_line(error: BaseException) -> str:
+    text = re.sub(r"\s+", " ", str(error)).strip() or type(error).__name__
+    return text if len(text) <= 200 else text[:199] + "…"

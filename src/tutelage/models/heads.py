@@ -1,0 +1,125 @@
+"""A scalar head on any architecture: reward models (score of a response) and critics (value of a prefix)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
+
+from tutelage.base.errors import ArtifactError
+from tutelage.models.folders import fit_vocabulary, load_pretrained, quiet, require_complete, resolve_model
+from tutelage.models.policy import check_right_padded, set_special_tokens
+
+
+class ScoredModel(nn.Module):
+    """A Hugging Face sequence-classification model with one label, read at every token.
+
+    On disk it is a plain folder that AutoModelForSequenceClassification opens. Such heads have no bias, so the constant part of the score
+    is `score_shift` in config.json: our score = the plain model's logit + score_shift.
+    """
+
+    score_shift: Tensor
+
+    def __init__(self, model: PreTrainedModel, score_shift: float = 0.0) -> None:
+        super().__init__()
+        self.model = model
+        self.register_buffer("score_shift", torch.tensor(float(score_shift), dtype=torch.float32))
+        find_head(model)                                            # fail now, not at the first score
+
+    @classmethod
+    def from_policy(cls, policy_path: str | Path, seed: int, *, tokenizer: PreTrainedTokenizerBase | None = None,
+                    dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu") -> ScoredModel:
+        """A copy of a policy's transformer with a new head ~ N(0, 1/sqrt(d + 1)), bias 0 (Stiennon et al. 2020's code).
+
+        Raises: ArtifactError when the folder cannot be opened or lacks transformer weights.
+        """
+        folder = resolve_model(policy_path)
+        model, missing = load_pretrained(AutoModelForSequenceClassification, folder, dtype=dtype, num_labels=1)
+        head_name, head = find_head(model)
+        require_complete(folder, {name for name in missing if not name.startswith(head_name + ".")})
+        if tokenizer is not None:
+            fit_vocabulary(model, tokenizer, folder)
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            head.weight.copy_(torch.randn(head.weight.shape, generator=generator) / (head.in_features + 1) ** 0.5)
+            if head.bias is not None:
+                head.bias.zero_()
+        return cls(model).to(device)
+
+    @classmethod
+    def open(cls, path: str | Path, *, tokenizer: PreTrainedTokenizerBase | None = None, dtype: torch.dtype = torch.float32,
+             device: str | torch.device = "cpu") -> ScoredModel:
+        """Open a saved reward model or critic, ours or anyone's. Raises: ArtifactError, also when the head itself is not on disk."""
+        folder = resolve_model(path)
+        model, missing = load_pretrained(AutoModelForSequenceClassification, folder, dtype=dtype)
+        if model.config.num_labels != 1:
+            raise ArtifactError(f"{folder} has {model.config.num_labels} labels, a reward model has one", hint="train one with: tutelage reward")
+        require_complete(folder, missing)
+        if tokenizer is not None:
+            fit_vocabulary(model, tokenizer, folder)
+        return cls(model, getattr(model.config, "score_shift", 0.0)).to(device)
+
+    def save(self, folder: str | Path, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Write a plain Hugging Face folder, head included, tokenizer beside it."""
+        self.model.config.score_shift = float(self.score_shift)
+        set_special_tokens(self.model, tokenizer)
+        with quiet():
+            self.model.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+
+    @property
+    def head(self) -> nn.Linear:
+        return find_head(self.model)[1]
+
+    def token_scores(self, tokens: Tensor, attention_mask: Tensor) -> Tensor:
+        """Score of the prefix ending at each token.
+
+        Args: tokens: (B, T) right-padded. attention_mask: (B, T), true on real tokens.
+        Returns: (B, T) float32, score_shift included, 0 off the mask. Raises: ValueError when a row is not right-padded.
+        """
+        mask = check_right_padded(attention_mask)
+        # No mask is needed on right padding (see policy.token_logits); the ones keep models quiet that ask for a mask.
+        hidden = self.model.base_model(input_ids=tokens, attention_mask=torch.ones_like(tokens), use_cache=False).last_hidden_state
+        scores = self.head(hidden).squeeze(-1).float() + self.score_shift.float()
+        return torch.where(mask, scores, 0.0)
+
+    def score(self, tokens: Tensor, attention_mask: Tensor) -> Tensor:
+        """Score of each whole row, read at its last real token. Args as token_scores. Returns: (B,). Raises: ValueError on an empty row."""
+        scores = self.token_scores(tokens, attention_mask)
+        last = attention_mask.long().sum(1) - 1
+        if bool((last < 0).any()):
+            raise ValueError("a row without tokens has no score")
+        return scores.gather(1, last[:, None]).squeeze(1)
+
+    def values(self, tokens: Tensor, attention_mask: Tensor) -> Tensor:
+        """Value of the prefix before each token, as a critic: column t is the score of the prefix ending at t - 1; column 0 is 0.
+
+        Args as token_scores. Returns: (B, T), 0 off the mask.
+        """
+        scores = self.token_scores(tokens, attention_mask)
+        return torch.where(attention_mask.bool(), torch.cat([torch.zeros_like(scores[:, :1]), scores[:, :-1]], 1), 0.0)
+
+    @torch.no_grad()
+    def rescale_(self, gain: float, shift: float) -> ScoredModel:
+        """score <- gain * score + shift, in place: the gain goes into the head's weight, the rest into score_shift.
+
+        Raises: ValueError unless gain > 0, which would turn preferences round.
+        """
+        if not gain > 0:
+            raise ValueError(f"gain={gain} must be positive")
+        self.head.weight.mul_(gain)
+        if self.head.bias is not None:
+            self.head.bias.mul_(gain)
+        self.score_shift.mul_(gain).add_(shift)
+        return self
+
+
+def find_head(model: PreTrainedModel) -> tuple[str, nn.Linear]:
+    """Name and layer of the one linear map from hidden states to the score. Raises: ArtifactError where there is no single one."""
+    heads = [(name, child) for name, child in model.named_children() if isinstance(child, nn.Linear) and child.out_features == 1]
+    if len(heads) != 1:
+        raise ArtifactError(f"{type(model).__name__} has {len(heads)} linear heads of one output, not one",
+                            hint="its classification head is not a single linear layer; choose another base architecture")
+    return heads[0]

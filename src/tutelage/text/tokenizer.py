@@ -1,0 +1,158 @@
+"""Train a byte-level tokenizer, and open anybody's so that the rest of the project can rely on it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tutelage.base.errors import ArtifactError, ConfigError, DataError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+log = logging.getLogger("tutelage.text")
+
+SPECIAL_TOKENS = ("<|pad|>", "<|bos|>", "<|eos|>", "<|system|>", "<|user|>", "<|assistant|>", "<|tool|>")
+"""Ids 0 to 6 of every tokenizer trained here."""
+
+MIN_VOCAB_SIZE = 256 + len(SPECIAL_TOKENS)
+"""Every byte and every special token; below this some text could not be written."""
+
+CHAT_TEMPLATE = """\
+{{- bos_token }}
+{%- for message in messages %}
+    {%- if message['role'] not in ('system', 'user', 'assistant', 'tool') %}
+        {{- raise_exception('unknown role ' ~ message['role']) }}
+    {%- endif %}
+    {{- '<|' ~ message['role'] ~ '|>' }}
+    {%- if message['role'] == 'assistant' %}
+        {%- generation %}{{- message['content'] ~ eos_token }}{%- endgeneration %}
+    {%- else %}
+        {{- message['content'] ~ eos_token }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|assistant|>' }}{%- endif %}
+"""
+"""`<|bos|>`, then per message `<|role|>content<|eos|>`; generation markers so that other trainers find the same mask."""
+
+_PLAIN_TEMPLATE = """\
+{%- for message in messages %}
+    {%- if message['role'] == 'assistant' %}
+        {{- '\\n\\nAssistant: ' ~ message['content'] ~ eos_token }}
+    {%- elif message['role'] == 'user' %}
+        {{- '\\n\\nHuman: ' ~ message['content'] }}
+    {%- else %}
+        {{- '\\n\\n' ~ message['role'] | capitalize ~ ': ' ~ message['content'] }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- '\\n\\nAssistant:' }}{%- endif %}
+"""
+"""For a foreign tokenizer without a template: plain words, no new tokens. The space after the colon opens the answer, where
+byte-level tokenizers keep a space with the word that follows it."""
+
+_PAD_NAMES = ("<|pad|>", "<pad>", "[PAD]", "<|finetune_right_pad_id|>")
+_RESERVED = re.compile(r"<\|reserved_special_token_\d+\|>|<unused_?\d+>|<\|extra_\d+\|>|<\|dummy_\d+\|>")
+
+
+def train_tokenizer(texts: Iterable[str], *, vocab_size: int, out_dir: Path) -> Path:
+    """Learn byte-level BPE and write a Hugging Face tokenizer folder; the same texts in any order give the same files.
+
+    Lossless: no normalisation, every byte is a token, so decode(encode(text)) == text.
+    The vocabulary is smaller than `vocab_size` when the texts hold fewer distinct merges.
+
+    Args: texts: streamed once. vocab_size: tokens, special ones included. out_dir: made if missing.
+    Returns: out_dir. Raises: ConfigError on an impossible size, DataError when there is no text.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
+    if vocab_size < MIN_VOCAB_SIZE:
+        raise ConfigError(f"vocab_size={vocab_size} cannot hold 256 bytes and {len(SPECIAL_TOKENS)} special tokens",
+                          hint=f"set it to {MIN_VOCAB_SIZE} or more")
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=list(SPECIAL_TOKENS), show_progress=False,
+                                  initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()))
+    seen = [0]
+    tokenizer.train_from_iterator(_counted(texts, seen), trainer=trainer)
+    if not seen[0]:
+        raise DataError("no text to train a tokenizer on", hint="check that the data files are not empty")
+    # Raw text starts with BOS everywhere, in plain transformers too, as it did in pretraining.
+    tokenizer.post_processor = processors.TemplateProcessing(single="<|bos|> $A", special_tokens=[("<|bos|>", 1)])
+    out_dir.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(out_dir / "tokenizer.json"))
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<|bos|>", "eos_token": "<|eos|>", "pad_token": "<|pad|>",
+              "padding_side": "right", "clean_up_tokenization_spaces": False}
+    (out_dir / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    (out_dir / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
+    return out_dir
+
+
+def open_tokenizer(path: Path | str) -> PreTrainedTokenizerFast:
+    """Open a tokenizer folder and make it safe to train with: right padding, pad != EOS, a chat template.
+
+    A missing or shared pad token is replaced by an unused reserved token, else by a new `<|pad|>`: then len(tokenizer) may
+    exceed the model's embedding rows, which the caller resizes. A missing template becomes ours if its role tokens exist,
+    else a plain-text one that needs no new tokens.
+
+    Raises: ArtifactError when the folder is missing or holds no fast tokenizer, or the tokenizer has no EOS.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise ArtifactError(f"no tokenizer folder at {path}", hint="give a folder that holds tokenizer.json")
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # the library raises many kinds; every one of them means that this folder cannot be opened
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ArtifactError(f"cannot open the tokenizer in {path}: {reason}",
+                            hint="the folder needs a readable tokenizer.json and tokenizer_config.json") from error
+    if getattr(tokenizer, "backend_tokenizer", None) is None:
+        raise ArtifactError(f"the tokenizer in {path} has no tokenizer.json form ({type(tokenizer).__name__})",
+                            hint="convert it to a fast tokenizer and save it again")
+    if tokenizer.eos_token is None:
+        raise ArtifactError(f"the tokenizer in {path} names no EOS token, so a model could never learn to stop",
+                            hint='set "eos_token" in tokenizer_config.json to the token that ends its texts')
+    tokenizer.padding_side = "right"
+    _ensure_pad(tokenizer)
+    if not tokenizer.chat_template:
+        ours = all(token in tokenizer.get_vocab() for token in SPECIAL_TOKENS)
+        tokenizer.chat_template = CHAT_TEMPLATE if ours else ("{{- bos_token }}" if adds_bos(tokenizer) else "") + _PLAIN_TEMPLATE
+        log.info("the tokenizer in %s has no chat template; using %s", path, "ours" if ours else "plain Human/Assistant text")
+    return tokenizer
+
+
+def adds_bos(tokenizer: PreTrainedTokenizerFast) -> bool:
+    """Whether this tokenizer, by its own convention, starts raw text with BOS."""
+    ids = tokenizer("a", add_special_tokens=True)["input_ids"]
+    plain = tokenizer("a", add_special_tokens=False)["input_ids"]
+    return tokenizer.bos_token_id is not None and ids[:1] == [tokenizer.bos_token_id] and plain[:1] != ids[:1]
+
+
+def _ensure_pad(tokenizer: PreTrainedTokenizerFast) -> None:
+    # Padding is masked. With pad == EOS a masked pad looks like a masked EOS to every later tool, and models never learn to stop.
+    if tokenizer.pad_token is not None and tokenizer.pad_token_id != tokenizer.eos_token_id:
+        return
+    found = "no pad token" if tokenizer.pad_token is None else f"pad equal to EOS ({tokenizer.eos_token})"
+    tokenizer.pad_token = _unused_token(tokenizer) or "<|pad|>"
+    log.info("the tokenizer has %s; padding with %s (id %d)", found, tokenizer.pad_token, tokenizer.pad_token_id)
+
+
+def _unused_token(tokenizer: PreTrainedTokenizerFast) -> str | None:
+    added = {token.content for token in tokenizer.added_tokens_decoder.values()}
+    taken = set(tokenizer.special_tokens_map.values()) - {tokenizer.pad_token}
+    template = str(tokenizer.chat_template or "")
+    named = [name for name in _PAD_NAMES if name in added]
+    reserved = sorted((name for name in added if _RESERVED.fullmatch(name)), key=lambda name: (len(name), name), reverse=True)
+    return next((name for name in (*named, *reserved) if name not in taken and name not in template), None)
+
+
+def _counted(texts: Iterable[str], seen: list[int]) -> Iterator[str]:
+    for text in texts:
+        seen[0] += bool(text)
+        yield text

@@ -1,0 +1,157 @@
+"""Statistics against scipy, statsmodels and scikit-learn, and against what an interval promises: its coverage."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tutelage.evals import stats
+
+
+@pytest.mark.parametrize("dof", [1, 2, 3, 7, 30, 199, 1500])
+@pytest.mark.parametrize("level", [0.5, 0.9, 0.95, 0.99])
+def test_student_quantile_equals_scipy(dof, level):
+    scipy_stats = pytest.importorskip("scipy.stats")
+    assert stats.t_quantile(level, dof) == pytest.approx(scipy_stats.t.ppf(0.5 + level / 2, dof), rel=1e-9)
+
+
+def test_mean_ci_equals_scipy_t_interval():
+    scipy_stats = pytest.importorskip("scipy.stats")
+    values = np.random.default_rng(1).normal(3, 2, 40)
+    low, high = scipy_stats.t.interval(0.95, 39, loc=values.mean(), scale=scipy_stats.sem(values))
+    assert stats.mean_ci(values) == pytest.approx({"mean": values.mean(), "low": low, "high": high, "n": 40}, rel=1e-9)
+
+
+def test_mean_ci_counts_each_prompt_once():
+    repeated = stats.mean_ci([1.0, 1.0, 1.0, 4.0, 7.0], groups=["a", "a", "a", "b", "c"])
+    assert repeated == stats.mean_ci([1.0, 4.0, 7.0])
+
+
+def test_mean_ci_admits_ignorance():
+    assert math.isnan(stats.mean_ci([])["mean"])
+    one = stats.mean_ci([2.0])
+    assert one["mean"] == 2.0 and math.isnan(one["low"]) and one["n"] == 1
+
+
+def test_values_that_are_not_finite_are_refused_by_name():
+    with pytest.raises(ValueError, match="scores_a: 1 of 2"):
+        stats.win_rate([math.nan, 1.0], [0.0, 0.0])
+
+
+@pytest.mark.parametrize(("successes", "n"), [(0, 5), (5, 5), (37, 50), (783, 1500)])
+def test_wilson_equals_statsmodels(successes, n):
+    proportion = pytest.importorskip("statsmodels.stats.proportion")
+    low, high = proportion.proportion_confint(successes, n, method="wilson")
+    got = stats.wilson(successes, n)
+    assert (got["low"], got["high"]) == pytest.approx((low, high), abs=1e-12)
+
+
+def test_paired_difference_is_near_the_normal_interval_and_repeats_with_its_seed():
+    rng = np.random.default_rng(2)
+    a, b = rng.normal(1, 1, 300), rng.normal(0.5, 1, 300)
+    got = stats.paired_difference(a, b, seed=3)
+    half = 1.96 * (a - b).std(ddof=1) / math.sqrt(300)
+    assert got["mean"] == pytest.approx((a - b).mean(), abs=1e-12)
+    assert got["low"] == pytest.approx(got["mean"] - half, abs=0.1 * half)
+    assert got["high"] == pytest.approx(got["mean"] + half, abs=0.1 * half)
+    assert got == stats.paired_difference(a, b, seed=3)
+
+
+def test_pairing_cancels_how_hard_the_prompts_are():
+    rng = np.random.default_rng(4)
+    hard = rng.normal(0, 10, 200)
+    got = stats.paired_difference(hard + 1, hard + rng.normal(0, 0.1, 200))
+    assert got["high"] - got["low"] < 0.05
+
+
+def test_bootstrap_interval_covers_the_truth_about_as_often_as_it_says():
+    rng = np.random.default_rng(5)
+    hits = 0
+    for seed in range(200):
+        values = rng.normal(0, 1, 60)
+        low, high = stats.bootstrap(lambda rows, v=values: v[rows].mean(), 60, seed=seed, resamples=400)
+        hits += low <= 0 <= high
+    assert 0.88 <= hits / 200 <= 0.99
+
+
+def test_grouped_rate_is_wider_than_pretending_answers_to_one_prompt_are_independent():
+    rng = np.random.default_rng(6)
+    prompt_wins = rng.random(50) < 0.6
+    outcomes, groups = np.repeat(prompt_wins, 8).astype(float), np.repeat(np.arange(50), 8).tolist()
+    grouped, naive = stats.rate_ci(outcomes, groups=groups), stats.rate_ci(outcomes)
+    low, high = (stats.wilson(prompt_wins.sum(), 50)[k] for k in ("low", "high"))
+    assert grouped["n"] == 50 and grouped["mean"] == pytest.approx(naive["mean"])
+    assert grouped["high"] - grouped["low"] == pytest.approx(high - low, rel=0.15)
+    assert grouped["high"] - grouped["low"] > 2 * (naive["high"] - naive["low"])
+
+
+def test_weight_two_counts_as_two_rows_of_the_same_group():
+    doubled = stats.rate_ci([1, 1, 0, 0.5], groups=["a", "a", "b", "c"])
+    assert stats.rate_ci([1, 0, 0.5], weights=[2, 1, 1]) == pytest.approx(doubled)
+    assert stats.rate_ci([1, 0, 1, 1], weights=[1, 1, 1, 0]) == stats.wilson(2, 3)
+
+
+def test_win_rate_without_ties_is_wilson_and_ties_count_half():
+    assert stats.win_rate([1, 2, 3, 0], [0, 0, 0, 1]) == stats.wilson(3, 4)
+    tied = stats.win_rate([1, 1, 0, 2], [1, 0, 1, 1])
+    assert tied["mean"] == 0.625
+    assert stats.win_rate([1, 1, 0, 2], [1, 0, 1, 1], ties=0.0)["mean"] == 0.5
+
+
+def test_win_rate_of_a_model_against_itself_is_not_certain():
+    same = stats.win_rate([1.0, 2.0, 3.0], [1.0, 2.0, 3.0])
+    assert same["mean"] == 0.5 and same["low"] < 0.3 and same["high"] > 0.7
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=20))
+def test_win_rates_of_both_sides_add_to_one(pairs):
+    a, b = zip(*pairs, strict=True)
+    assert stats.win_rate(a, b)["mean"] + stats.win_rate(b, a)["mean"] == pytest.approx(1.0)
+
+
+def test_auc_equals_sklearn_with_ties():
+    metrics = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(7)
+    labels, scores = rng.random(300) < 0.8, rng.integers(0, 12, 300) + 0.0
+    scores[labels] += rng.integers(0, 4, int(labels.sum()))
+    assert stats.auc(labels, scores)["mean"] == pytest.approx(metrics.roc_auc_score(labels, scores), abs=1e-12)
+
+
+def test_auc_interval_equals_the_double_sum_of_delong():
+    # Written from the definition: psi over all pairs, variances of its row and column means.
+    rng = np.random.default_rng(8)
+    yes, no = rng.normal(1, 1, 25), rng.normal(0, 1, 40)
+    psi = (yes[:, None] > no[None, :]) + 0.5 * (yes[:, None] == no[None, :])
+    se = math.sqrt(psi.mean(1).var(ddof=1) / 25 + psi.mean(0).var(ddof=1) / 40)
+    got = stats.auc([True] * 25 + [False] * 40, np.concatenate([yes, no]))
+    assert (got["low"], got["high"]) == pytest.approx((psi.mean() - 1.959963985 * se, psi.mean() + 1.959963985 * se), abs=1e-8)
+
+
+def test_auc_of_perfect_separation_keeps_doubt_and_of_one_class_is_undefined():
+    perfect = stats.auc([0, 0, 0, 1, 1], [1, 2, 3, 4, 5])
+    assert perfect["mean"] == 1.0 and perfect["low"] < 0.5
+    assert math.isnan(stats.auc([1, 1], [0.1, 0.2])["mean"])
+
+
+def test_balanced_accuracy_equals_sklearn_and_its_interval_covers():
+    metrics = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(9)
+    labels = rng.random(400) < 0.86
+    hits = 0
+    for _ in range(200):
+        right = rng.random(400) < np.where(labels, 0.8, 0.6)
+        predictions = np.where(right, labels, ~labels)
+        got = stats.balanced_accuracy(labels, predictions)
+        hits += got["low"] <= 0.7 <= got["high"]
+    assert got["mean"] == pytest.approx(metrics.balanced_accuracy_score(labels, predictions), abs=1e-12)
+    assert 0.91 <= hits / 200 <= 0.99
+
+
+def test_distinct_n_by_hand():
+    texts = ["a b a b", "a b"]                      # unigrams: a b a b a b; bigrams: ab ba ab ab
+    assert stats.distinct_n(texts, 1) == pytest.approx(2 / 6)
+    assert stats.distinct_n(texts, 2) == pytest.approx(2 / 4)
+    assert math.isnan(stats.distinct_n(["a"], 2))
