@@ -20,8 +20,8 @@ from tutelage.models.actor_critic import ActorCritic, SeparateNetworks, SharedTr
 from tutelage.models.heads import ScoredModel
 from tutelage.models.policy import context_length, open_policy, resolve_model
 from tutelage.rewards.base import ModelReward, Reward
-from tutelage.rollout.engine import Engine, InProcessEngine, Sampling
-from tutelage.text.chat import encode_prompt
+from tutelage.rollout import Engine, InProcessEngine, Sampling
+from tutelage.text.chat import encode_prompt, encode_text, stop_tokens
 from tutelage.text.packing import PackedRows, pack_texts
 from tutelage.text.readers import expand_files, iter_texts, read_prompts
 from tutelage.text.split import split_of
@@ -210,10 +210,10 @@ def build(cfg: PPOConfig, run: Run) -> Players:
     reward_model = ScoredModel.open(reward_folder, device=cfg.device, tokenizer=reward_tokenizer).requires_grad_(False)
     reward = ModelReward(reward_model, reward_tokenizer, tokenizer)
     prompts, prompt_tokens, layout, left_out = read_training_prompts(cfg, tokenizer, context_length(policy))
-    sampling = Sampling(temperature=cfg.rollout.temperature, max_tokens=cfg.rollout.max_tokens, stop_tokens=(tokenizer.eos_token_id,), seed=cfg.seed)
+    sampling = Sampling(temperature=cfg.rollout.temperature, max_tokens=cfg.rollout.max_tokens, stop_tokens=stop_tokens(tokenizer), seed=cfg.seed)
     return Players(
         open_actor_critic(cfg, run, policy, source, reward_folder, tokenizer), ref_policy, reward,
-        InProcessEngine(policy, tokenizer.pad_token_id, max_batch=cfg.rollout.batch_size), tokenizer, sampling, prompts, prompt_tokens,
+        InProcessEngine(policy, max_batch=cfg.rollout.batch_size), tokenizer, sampling, prompts, prompt_tokens,
         pack_pretraining(cfg, tokenizer) if cfg.ptx.files else None, layout, left_out)
 
 
@@ -255,9 +255,7 @@ def read_training_prompts(cfg: PPOConfig, tokenizer: Any, context: int | None) -
 def pack_pretraining(cfg: PPOConfig, tokenizer: Any) -> PackedRows:
     """Pretraining text in packed rows."""
     texts = list(iter_texts(expand_files(cfg.ptx.files)))
-    bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    ids = [[*bos, *row, tokenizer.eos_token_id] for row in tokenizer(texts, add_special_tokens=False)["input_ids"]]
-    return pack_texts(ids, cfg.ptx.context_tokens, pad_token_id=tokenizer.pad_token_id)
+    return pack_texts([encode_text(tokenizer, text) for text in texts], cfg.ptx.context_tokens, pad_token_id=tokenizer.pad_token_id)
 
 
 def pretraining_loss(players: Players, step: int, cfg: PPOConfig) -> Tensor:

@@ -16,7 +16,8 @@ from tutelage.algos.losses import nll_loss
 from tutelage.base.config import RunConfig, Section
 from tutelage.base.log import get_logger
 from tutelage.models import new_policy, open_policy, resolve_model, save_policy
-from tutelage.rollout.engine import InProcessEngine, Sampling
+from tutelage.rollout import InProcessEngine, Sampling
+from tutelage.text.chat import Encoded, encode_prompt, encode_text, marked_text
 from tutelage.text.packing import PackedRows, pack_texts
 from tutelage.text.readers import expand_files, iter_texts
 from tutelage.text.split import split_of
@@ -144,9 +145,7 @@ def build(cfg: PretrainConfig, run: Run | None) -> Parts:
     policy.to(cfg.device).train()
 
     def pack(side: list[str]) -> PackedRows:
-        ids = tokenizer(side, add_special_tokens=False)["input_ids"] if side else []
-        bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-        return pack_texts([[*bos, *row, tokenizer.eos_token_id] for row in ids], cfg.model.context_tokens, pad_token_id=tokenizer.pad_token_id)
+        return pack_texts([encode_text(tokenizer, text) for text in side], cfg.model.context_tokens, pad_token_id=tokenizer.pad_token_id)
 
     held_out = pack(sides["eval"])
     return Parts(policy, tokenizer, pack(sides["train"]), held_out, sum(len(t.encode()) for t in sides["eval"]), files)
@@ -198,9 +197,8 @@ def bits_per_byte(policy: Any, parts: Parts, cfg: PretrainConfig) -> float | Non
 def continuations(policy: Any, tokenizer: Any, cfg: PretrainConfig) -> list[str]:
     """Greedy-free samples at temperature 0.8, for a person to watch the model learn."""
     policy.eval()
-    engine = InProcessEngine(policy, tokenizer.pad_token_id)
-    bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    prompts = [bos + tokenizer(p, add_special_tokens=False)["input_ids"] for p in cfg.eval.sample_prompts]
+    engine = InProcessEngine(policy)
+    prompts = [encode_prompt(tokenizer, p) for p in cfg.eval.sample_prompts]
     sampling = Sampling(temperature=0.8, max_tokens=cfg.eval.sample_tokens, stop_tokens=(tokenizer.eos_token_id,), seed=cfg.seed)
     texts = [p + tokenizer.decode(c.tokens, skip_special_tokens=True) for p, c in zip(cfg.eval.sample_prompts, engine.generate(prompts, sampling), strict=True)]
     policy.train()
@@ -214,7 +212,7 @@ def preview(cfg: PretrainConfig) -> Preview:
     total_steps = cfg.train.steps(len(parts.train), cfg.train.batch_size)
     samples = []
     for batch in (PackedBatch.of(parts.train, slice(i, i + 1), "cpu") for i in range(min(3, len(parts.train)))):
-        samples.append(audits.render_mask(parts.tokenizer, batch.tokens[0].tolist(), batch.trained_mask[0].tolist())[:400])
+        samples.append(marked_text(parts.tokenizer, Encoded(batch.tokens[0].tolist(), batch.trained_mask[0].tolist()))[:400])
     return probe(
         cfg, data={"layout": "text", "files": [str(f) for f in parts.files], "train_rows": len(parts.train), "held_out_rows": len(parts.held_out)},
         samples=samples, total_steps=total_steps,

@@ -18,7 +18,7 @@ from tutelage.base.records import Judgement
 from tutelage.evals.reward_report import label_report, pair_report
 from tutelage.models.heads import ScoredModel
 from tutelage.models.policy import context_length, resolve_model
-from tutelage.text.chat import Encoded, encode_example
+from tutelage.text.chat import Encoded, encode_example, marked_text
 from tutelage.text.readers import expand_files, read_judgements
 from tutelage.text.split import split_of
 from tutelage.text.tokenizer import open_tokenizer
@@ -110,7 +110,7 @@ def train_reward_model(cfg: RewardConfig) -> dict[str, Any]:
         total_steps = cfg.train.steps(len(parts.train), cfg.train.batch_size)
         state = TrainState({"reward": optimizer})
         run.restore(state)
-        audits.dump_masks(run.folder / "masks.txt", parts.tokenizer, [(a.tokens, a.response_mask) for item in parts.train[:4] for a in item.answers])
+        audits.dump_masks(run.folder / "masks.txt", [(marked_text(parts.tokenizer, a), sum(a.response_mask)) for item in parts.train[:4] for a in item.answers])
 
         def write_models(folder: Path) -> None:
             reward_model.save(folder / "model", parts.tokenizer)
@@ -295,6 +295,6 @@ def preview(cfg: RewardConfig) -> Preview:
     optimizer = build_optimizer([(parts.reward_model, cfg.optim.learning_rate)], cfg.optim)
     return probe(
         cfg, data={"layout": parts.layout, "train_rows": len(parts.train), "held_out_rows": len(parts.held_out), "left_out_rows": parts.left_out},
-        samples=[audits.render_mask(parts.tokenizer, a.tokens, a.response_mask) for item in parts.train[:3] for a in item.answers],
+        samples=[marked_text(parts.tokenizer, a) for item in parts.train[:3] for a in item.answers],
         total_steps=cfg.train.steps(len(parts.train), cfg.train.batch_size),
         step=lambda i: train_step(parts, optimizer, [parts.train[j] for j in rows_of_step(i, len(parts.train), cfg.train.batch_size, cfg.seed)], cfg, None))

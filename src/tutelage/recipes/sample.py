@@ -12,8 +12,8 @@ from tutelage.base.files import atomic_write_text, folder_digest
 from tutelage.base.progress import progress
 from tutelage.base.records import prompt_to_json
 from tutelage.models.policy import open_policy, resolve_model
-from tutelage.rollout.engine import InProcessEngine, Sampling
-from tutelage.text.chat import encode_prompt
+from tutelage.rollout import InProcessEngine, Sampling
+from tutelage.text.chat import encode_prompt, stop_tokens
 from tutelage.text.readers import expand_files, read_prompts
 from tutelage.text.split import split_of
 from tutelage.text.tokenizer import open_tokenizer
@@ -62,11 +62,11 @@ def sample_answers(cfg: SampleConfig) -> dict[str, Any]:
         if done := run.finished():
             return done
         tokenizer = open_tokenizer(source)
-        engine = InProcessEngine(open_policy(source, device=cfg.device, tokenizer=tokenizer).eval(), tokenizer.pad_token_id, max_batch=cfg.rollout.batch_size)
+        engine = InProcessEngine(open_policy(source, device=cfg.device, tokenizer=tokenizer), max_batch=cfg.rollout.batch_size)
         identity = f"{cfg.model.policy}@{folder_digest(source)[:12]}"
         prompts = read_side(cfg)
         sampling = Sampling(temperature=cfg.rollout.temperature, top_k=cfg.rollout.top_k, top_p=cfg.rollout.top_p,
-                            max_tokens=cfg.rollout.max_tokens, stop_tokens=(tokenizer.eos_token_id,), seed=cfg.seed)
+                            max_tokens=cfg.rollout.max_tokens, stop_tokens=stop_tokens(tokenizer), seed=cfg.seed)
         described = {"temperature": sampling.temperature, "top_k": sampling.top_k, "top_p": sampling.top_p, "max_tokens": sampling.max_tokens, "seed": cfg.seed}
         k, lines, truncated = cfg.rollout.answers_per_prompt, [], 0
         per_chunk = max(1, cfg.rollout.batch_size // k)

@@ -16,7 +16,7 @@ from tutelage.base.errors import ConfigError, DataError
 from tutelage.base.log import get_logger
 from tutelage.base.records import Demonstration
 from tutelage.models.policy import context_length, open_policy, resolve_model, save_policy, token_logprobs
-from tutelage.text.chat import Encoded, encode_example
+from tutelage.text.chat import Encoded, encode_example, marked_text
 from tutelage.text.readers import expand_files, read_demonstrations
 from tutelage.text.split import split_of
 from tutelage.text.tokenizer import open_tokenizer
@@ -96,7 +96,7 @@ def train_sft(cfg: SFTConfig) -> dict[str, Any]:
         total_steps = cfg.train.steps(len(parts.train), cfg.train.batch_size)
         state = TrainState({"policy": optimizer}, values={"best_loss": None, "best_step": 0, "bad_evals": 0})
         run.restore(state)
-        audits.dump_masks(run.folder / "masks.txt", parts.tokenizer, [(e.tokens, e.response_mask) for e in parts.train[:8]])
+        audits.dump_masks(run.folder / "masks.txt", [(marked_text(parts.tokenizer, e), sum(e.response_mask)) for e in parts.train[:8]])
 
         def write_models(folder: Path) -> None:
             save_policy(policy, parts.tokenizer, folder / "model")
@@ -210,6 +210,6 @@ def preview(cfg: SFTConfig) -> Preview:
     optimizer = build_optimizer([(parts.policy, cfg.optim.learning_rate)], cfg.optim)
     return probe(
         cfg, data={"layout": parts.layout, "train_rows": len(parts.train), "held_out_rows": len(parts.held_out), "too_long_rows": parts.too_long},
-        samples=[audits.render_mask(parts.tokenizer, e.tokens, e.response_mask) for e in parts.train[:3]],
+        samples=[marked_text(parts.tokenizer, e) for e in parts.train[:3]],
         total_steps=cfg.train.steps(len(parts.train), cfg.train.batch_size),
         step=lambda i: train_step(parts.policy, optimizer, batch_of(parts, rows_of_step(i, len(parts.train), cfg.train.batch_size, cfg.seed), cfg.device), cfg, None))

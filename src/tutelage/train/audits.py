@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,30 +12,15 @@ from tutelage.base.errors import AuditError
 from tutelage.base.files import atomic_write_text
 
 
-def dump_masks(path: Path, tokenizer: Any, rows: Sequence[tuple[Sequence[int], Sequence[bool]]]) -> str:
-    """Write rows with the trained tokens in ⟦…⟧, for a person to look at, and return the text.
+def dump_masks(path: Path, rows: Sequence[tuple[str, int]]) -> None:
+    """Write rows, (text with the trained tokens marked, number of trained tokens), for a person to look at.
 
     Raises: AuditError when a row trains nothing at all.
     """
-    shown = [render_mask(tokenizer, tokens, mask) for tokens, mask in rows]
-    for number, (_, mask) in enumerate(rows):
-        if not any(mask):
+    for number, (_, trained_tokens) in enumerate(rows):
+        if not trained_tokens:
             raise AuditError(f"row {number} has no trained token", hint="the prompt fills the context, or the chat template has no assistant turn")
-    text = "\n\n".join(shown) + "\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write_text(path, text)
-    return text
-
-
-def render_mask(tokenizer: Any, tokens: Sequence[int], mask: Sequence[bool]) -> str:
-    """One row as text, runs of trained tokens in ⟦…⟧."""
-    out, start = [], 0
-    for end in range(1, len(tokens) + 1):
-        if end == len(tokens) or mask[end] != mask[start]:
-            piece = tokenizer.decode(list(tokens[start:end]), skip_special_tokens=False)
-            out.append(f"⟦{piece}⟧" if mask[start] else piece)
-            start = end
-    return "".join(out)
+    atomic_write_text(path, "\n\n".join(text for text, _ in rows) + "\n")
 
 
 def check_first_minibatch(ratio: Tensor, approx_kl: float, clipfrac: float, *, tolerance: float = 1e-3) -> None:
@@ -49,13 +33,6 @@ def check_first_minibatch(ratio: Tensor, approx_kl: float, clipfrac: float, *, t
     if worst > tolerance or abs(approx_kl) > tolerance or clipfrac > 0:
         raise AuditError(f"first minibatch: ratio differs from 1 by {worst:.2g}, KL {approx_kl:.2g}, clip fraction {clipfrac:.2g}; expected 1, 0, 0",
                          hint="the rollout did not come from these weights at this temperature; dropout must be off")
-
-
-def check_fresh_rollout(weight_versions: Iterable[int], expected: int) -> None:
-    """Every completion was sampled from the weights last handed to the engine."""
-    stale = sorted({v for v in weight_versions if v != expected})
-    if stale:
-        raise AuditError(f"rollout came from weight version {stale}, expected {expected}", hint="call engine.sync before engine.generate")
 
 
 def check_microbatch_gradients(loss_of: Callable[[slice], Tensor], modules: Iterable[nn.Module], num_rows: int, *, tolerance: float = 1e-3) -> None:

@@ -1,0 +1,119 @@
+"""A pipeline: stages in a file, each a verb with its config; they meet only through the folders they leave."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from tutelage.base.config import RunConfig, Section, load_values
+from tutelage.base.errors import ConfigError, TutelageError
+from tutelage.base.log import get_logger
+
+log = get_logger()
+
+
+class StageSection(Section):
+    """One stage."""
+
+    verb: str
+    """What to run: pretrain, sft, sample, reward, ppo, evaluate, or a verb of the caller's."""
+    config: dict[str, Any] = {}
+    """Its config. ${run} is the pipeline's folder, ${data} the data root, ${seed} the seed; other stages are ${run}/<name>."""
+    expect_seconds: float = Field(30.0, gt=0)
+    """Rough time on two cores, for the list shown at the start; measured times replace it as stages end."""
+
+
+class PipelineSection(Section):
+    """Where foreign data lies."""
+
+    root: str = "."
+    """Put in place of ${data}."""
+
+
+class PipelineConfig(RunConfig):
+    """Stages run in order, each in its own folder of the pipeline's run directory; finished ones are not run again."""
+
+    data: PipelineSection = PipelineSection()
+    stages: dict[str, StageSection]
+    """Name -> stage, in the order they run."""
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A config class and the function that runs it."""
+
+    config: type[RunConfig]
+    run: Callable[[Any], dict[str, Any]]
+
+
+def run_pipeline(cfg: PipelineConfig, verbs: Mapping[str, Verb], *, on_stage: Callable[[str, dict[str, Any]], None] | None = None) -> dict[str, Any]:
+    """Run the stages that are not finished. Returns {"path", "stages": {name: result}}.
+
+    on_stage(name, result) is called after each stage, finished ones included. Raises: ConfigError before anything runs when a stage's
+    config is wrong.
+    """
+    folder = Path(cfg.run_dir or "runs/pipeline")
+    plans = plan(cfg, verbs, folder)
+    announce(cfg)
+    results: dict[str, Any] = {}
+    for name, (verb, stage_cfg) in plans.items():
+        done = folder / name / "result.json"
+        if done.exists():
+            results[name] = json.loads(done.read_text(encoding="utf-8"))
+        else:
+            log.info("== %s", name)
+            started = time.monotonic()
+            try:
+                results[name] = verb.run(stage_cfg)
+            except TutelageError as error:
+                error.hint = error.hint or f"fix it and run the same command again: {', '.join(results) or 'no stage'} will not be run again"
+                raise
+            log.info("== %s: %.0f s", name, time.monotonic() - started)
+        if on_stage is not None:
+            on_stage(name, results[name])
+    return {"path": str(folder), "stages": results}
+
+
+def plan(cfg: PipelineConfig, verbs: Mapping[str, Verb], folder: Path) -> dict[str, tuple[Verb, RunConfig]]:
+    """Every stage's verb and resolved config, checked before the first one starts."""
+    plans = {}
+    for name, stage in cfg.stages.items():
+        if stage.verb not in verbs:
+            raise ConfigError(f"stages.{name}.verb: {stage.verb!r} is not one of {', '.join(sorted(verbs))}")
+        verb = verbs[stage.verb]
+        values = fill(stage.config, {"run": str(folder), "data": cfg.data.root, "seed": cfg.seed})
+        values |= {"run_dir": str(folder / name), "device": cfg.device, "resume": True}
+        values.setdefault("seed", cfg.seed)
+        plans[name] = (verb, load_values(verb.config, values, where=f"stages.{name}.config"))
+    return plans
+
+
+def fill(value: Any, names: Mapping[str, Any]) -> Any:
+    """Put ${name} in place; a string that is nothing but ${name} takes the value's type."""
+    if isinstance(value, dict):
+        return {k: fill(v, names) for k, v in value.items()}
+    if isinstance(value, list):
+        return [fill(v, names) for v in value]
+    if not isinstance(value, str):
+        return value
+    if (whole := re.fullmatch(r"\$\{(\w+)\}", value)) and whole[1] in names:
+        return names[whole[1]]
+    unknown = [n for n in re.findall(r"\$\{(\w+)\}", value) if n not in names]
+    if unknown:
+        raise ConfigError(f"${{{unknown[0]}}} is not known here", hint=f"known: {', '.join('${' + n + '}' for n in names)}")
+    return re.sub(r"\$\{(\w+)\}", lambda m: str(names[m[1]]), value)
+
+
+def announce(cfg: PipelineConfig) -> None:
+    """The list of stages with the time each is expected to take."""
+    total = 0.0
+    for name, stage in cfg.stages.items():
+        total += stage.expect_seconds
+        log.info("  %-14s %-9s about %3.0f s, done at about %d:%02d", name, stage.verb, stage.expect_seconds, total // 60, total % 60)
