@@ -119,8 +119,9 @@ def _display() -> Bars:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
         from rich.progress import Progress as Bars
 
-        _bars = Bars(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[unit]}"), TimeElapsedColumn(),
-                     TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}", markup=False), console=Console(stderr=True))
+        _bars = Bars(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[unit]}"),
+                     TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}", markup=False),
+                     console=Console(stderr=True))
         _bars.start()
     return _bars
 
