@@ -70,7 +70,8 @@ def test_each_source_wins_over_the_one_before_it_and_is_named(tmp_path):
 @pytest.mark.parametrize(("text", "value"), [  # YAML 1.2.2, chapter 10.3.2, and the Norway problem of YAML 1.1
     ("1e-4", 1e-4), ("1E3", 1000.0), ("no", "no"), ("yes", "yes"), ("off", "off"), ("true", True), ("FALSE", False), ("~", None),
     ("null", None), ("0o7", 7), ("0x3A", 58), ("-19", -19), ("+12e03", 12000.0), ("-2E+05", -200000.0), (".5", 0.5), ("0.", 0.0),
-    (".inf", math.inf),    ("-.INF", -math.inf), ("12:30:45", "12:30:45"), ("2001-12-14", "2001-12-14"), ("1_000", "1_000"), ("010", 10), ("", None), ("e5", "e5"),
+    (".inf", math.inf),
+    ("-.INF", -math.inf), ("12:30:45", "12:30:45"), ("2001-12-14", "2001-12-14"), ("1_000", "1_000"), ("010", 10), ("", None), ("e5", "e5"),
 ])
 def test_plain_scalars_are_those_of_yaml_1_2(text, value, tmp_path):
     parsed = parse_scalar(text)

@@ -25,13 +25,22 @@ def test_one_line_per_interval_with_the_time_left(capsys):
     with Progress(100, "ppo", "iterations", interval_seconds=10, clock=clock) as bar:
         for i in range(100):
             clock.seconds += 1
-            bar.advance(note=f"score {i}")
+            bar.update(note=f"score {i}")
     out, err = capsys.readouterr()
     assert out == ""
     lines = err.splitlines()
     assert lines[0] == "ppo 10/100 iterations, 10 s, about 90 s left, score 9"  # 10 s for a tenth leaves 90 s
     assert lines[-1] == "ppo 100/100 iterations, 100 s, score 99"
     assert len(lines) == 10
+
+
+def test_work_done_before_does_not_count_for_the_pace():
+    clock = Clock()
+    with Progress(100, "ppo", "iterations", start=80, clock=clock) as bar:
+        clock.seconds = 30
+        bar.update(10)
+        assert bar.eta_seconds() == 30  # 10 took 30 s, 10 are left
+    assert list(progress(5, "a", start=3)) == [3, 4]
 
 
 def test_iterating_yields_the_range_and_the_items(capsys):
@@ -64,7 +73,7 @@ setup_logging()
 with progress(2, "outer", "stages") as outer:
     for _ in progress(3, "inner", "steps"):
         get_logger().info("a [line] between")
-    outer.advance(2)
+    outer.update(2)
 print("result")
 """
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import re
-import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import click
 from tutelage.base.config import Origins, Section, leaves, load_config
 from tutelage.base.errors import ConfigError
 from tutelage.base.files import disk_errors
-from tutelage.base.log import get_logger, setup_logging
+from tutelage.base.log import setup_logging
 
 from .output import only_json_on_stdout, plain, print_result, text
 from .verbs import Recipe
@@ -34,7 +33,8 @@ def recipe_command(verb: str, recipe: Recipe) -> click.Command:
             if dry_run:
                 result = {"config": cfg.model_dump(mode="json"), "origins": origins} | _without_config(module.preview(cfg))
             else:
-                result = _run(getattr(module, recipe.function), cfg, ["tutelage", verb, *arguments, *_typed(flags)])
+                with disk_errors(cfg.run_dir or Path.cwd()):
+                    result = getattr(module, recipe.function)(cfg)
         if dry_run and not as_json:
             print_preview(cfg, origins, plain(result))
         else:
@@ -72,24 +72,6 @@ def print_config(cfg: Section, origins: Origins) -> None:
     width = max(len(row) for row, _ in rows)
     for row, origin in rows:
         print(row if origin == "default" else f"{row:<{min(width, 60)}}  # {origin}")
-
-
-def _run(function: Callable[[Any], dict[str, Any]], cfg: Section, command: list[str]) -> dict[str, Any]:
-    """Run a recipe; say how to go on when a signal stops it."""
-    run_dir = getattr(cfg, "run_dir", None)
-    try:
-        with disk_errors(run_dir or Path.cwd()):
-            return function(cfg)
-    except (KeyboardInterrupt, SystemExit):
-        if run_dir is not None:
-            get_logger().warning("stopped; resume with: %s", shlex.join([*command, "--resume"]))
-        raise
-
-
-def _typed(flags: dict[str, Any]) -> list[str]:
-    """The common flags as they were typed, but for --resume."""
-    given = {key.replace("_", "-"): str(value) for key, value in flags.items() if value is not None and key != "resume"}
-    return [word for name, value in given.items() for word in (f"--{name}", value)]
 
 
 def _without_config(preview: dict[str, Any]) -> dict[str, Any]:
