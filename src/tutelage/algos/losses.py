@@ -65,7 +65,7 @@ def value_loss(values: Tensor, old_values: Tensor, returns: Tensor, response_mas
     """
     check_same_shape(values=values, old_values=old_values, returns=returns, response_mask=response_mask)
     values, old_values, returns = (torch.where(response_mask, x, 0.0) for x in (values, old_values, returns))
-    near_old = old_values + (values - old_values).clamp(-cliprange_value, cliprange_value)
+    near_old = torch.clamp(values, old_values - cliprange_value, old_values + cliprange_value)      # exactly values inside the range
     unclipped, clipped = (values - returns).square(), (near_old - returns).square()
     loss = 0.5 * token_mean(torch.maximum(unclipped, clipped), response_mask, num_tokens=num_tokens)
     with torch.no_grad():

@@ -58,6 +58,13 @@ class _Loader(yaml.SafeLoader):
 class _Dumper(yaml.SafeDumper):
     """Quotes what either YAML 1.1 or 1.2 would read as something other than text."""
 
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        # Only double quotes keep Unicode's own line breaks apart from a newline.
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style='"' if set(data) & set("\x85\u2028\u2029") else None)
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
+
 
 for _tag, (_pattern, _first) in _SCALARS.items():
     for _class in (_Loader, _Dumper):
@@ -88,7 +95,20 @@ class _Layer:
         self.origins: Origins = {}
         self.texts: dict[str, str] = {}
 
-    def set(self, key: str, value: Any, origin: str, text: str | None) -> None:
+    def set(self, key: str, text: str, origin: str) -> None:
+        """One setting from outside a file: a scalar as it stands (so `a: b # c` is text), or a YAML list, mapping or quoted string."""
+        if text[:1] in ("[", "{", '"', "'"):
+            try:
+                node = yaml.compose(text, Loader=_Loader)
+            except yaml.YAMLError:
+                raise ConfigError(f"{origin}: {key}: {_shorten(text)} is not a YAML value",
+                                  hint="put text that starts with a bracket or a quote in quotes") from None
+            assert node is not None  # the text is not empty
+            value = _from_node(node, origin, key, self)
+            self.origins.update({inner: origin for inner in self.origins if inner.startswith(f"{key}.")})
+        else:
+            value, self.texts[key] = parse_scalar(text), text
+        self.origins[key] = origin
         *sections, name = key.split(".")
         here = self.values
         for section in sections:
@@ -96,22 +116,29 @@ class _Layer:
                 here[section] = {}
             here = here[section]
         here[name] = value
-        self.origins[key] = origin
-        if text is not None:
-            self.texts[key] = text
 
     def over(self, lower: _Layer) -> _Layer:
         """This layer laid over a lower one: sections merge, everything else is replaced."""
         merged = _Layer()
         merged.values = _merge(lower.values, self.values)
         merged.origins = lower.origins | self.origins
-        merged.texts = {k: v for k, v in lower.texts.items() if k not in self.origins} | self.texts
+        merged.texts = {key: text for key, text in lower.texts.items() if not _replaced(key, self.values)} | self.texts
         return merged
 
+    def take_text(self, loc: Sequence[str | int]) -> None:
+        """Put a scalar back to the text it was written as, when that is known."""
+        key, here = ".".join(map(str, loc)), self.values
+        if key in self.texts:
+            for part in loc[:-1]:
+                here = here[part]  # type: ignore[index]
+            here[loc[-1]] = self.texts[key]  # type: ignore[index]
 
-def load_config(cls: type[C], path: Path | None = None, overrides: Sequence[str] = (), env: Mapping[str, str] | None = None) -> tuple[C, Origins]:
-    """Resolve a config from its defaults, a file, the environment (os.environ when `env` is None) and `section.key=value` overrides.
 
+def load_config(cls: type[C], path: Path | None = None, overrides: Sequence[str] = (),
+                env: Mapping[str, str] | None = None) -> tuple[C, Origins]:
+    """Resolve a config from its defaults, a file, the environment and the command line.
+
+    Args: overrides: `section.key=value` each. env: variables to read, os.environ when None.
     Returns: the config, and for each dotted key its origin: "file:line", "environment", "command line" or "default".
     Raises: ConfigError with one line per fault.
     """
@@ -123,14 +150,13 @@ def load_config(cls: type[C], path: Path | None = None, overrides: Sequence[str]
     except ValidationError as first:
         # A name such as 007 or true is a number or a bool to YAML; where the field is text, take it as it was written.
         for fault in first.errors():
-            key = ".".join(map(str, fault["loc"]))
-            if fault["type"] in ("string_type", "path_type") and key in layer.texts:
-                layer.set(key, layer.texts[key], layer.origins[key], None)
+            if fault["type"] in ("string_type", "path_type"):
+                layer.take_text(fault["loc"])
         try:
             cfg = cls.model_validate(layer.values)
         except ValidationError as error:
             raise ConfigError("\n".join(_explain(cls, layer, dict(fault), path) for fault in error.errors())) from None
-    return cfg, {key: _origin_of(layer.origins, key) or "default" for key, _ in leaves(cfg.model_dump(mode="json"))}
+    return cfg, {key: layer.origins.get(key, "default") for key, _ in leaves(cfg.model_dump(mode="json"))}
 
 
 def dump_config(cfg: Section) -> str:
@@ -198,7 +224,7 @@ def _read_text(path: Path) -> str:
         raise ConfigError(f"{path}: not UTF-8 text (byte 0x{data[error.start]:02x} at offset {error.start})",
                           hint="a config is a YAML or TOML text file; save it as UTF-8") from None
     if not text.strip():
-        raise ConfigError(f"{path}: the file is empty", hint="leave the file out to use the defaults; `tutelage config show VERB` lists them")
+        raise ConfigError(f"{path}: the file is empty", hint="leave it out to use the defaults, which `tutelage config show VERB` lists")
     return text
 
 
@@ -221,14 +247,15 @@ def _read_yaml(path: Path, text: str) -> _Layer:
     return layer
 
 
-def _from_node(node: yaml.Node, path: Path, key: str, layer: _Layer) -> Any:
-    """Plain values of a YAML node; every mapping key's line goes into the layer."""
+def _from_node(node: yaml.Node, path: Path | str, key: str, layer: _Layer) -> Any:
+    """Plain values of a YAML node; the line of every mapping key goes into the layer."""
     if isinstance(node, yaml.SequenceNode):
         return [_from_node(child, path, f"{key}.{i}", layer) for i, child in enumerate(node.value)]
-    if not isinstance(node, yaml.MappingNode):
+    if isinstance(node, yaml.ScalarNode):
         if key and node.style is None:
             layer.texts[key] = node.value
         return parse_scalar(node.value) if node.style is None else node.value
+    assert isinstance(node, yaml.MappingNode)
     values: dict[str, Any] = {}
     for name_node, child in node.value:
         where = f"{path}:{name_node.start_mark.line + 1}"
@@ -248,8 +275,8 @@ def _read_toml(path: Path, text: str) -> _Layer:
     try:
         layer.values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        line = re.search(r"at line (\d+)", str(error))
-        raise ConfigError(f"{path}{':' + line[1] if line else ''}: not TOML: {str(error).split(' (at')[0]}") from None
+        place = re.search(r"at line (\d+)", str(error))
+        raise ConfigError(f"{path}{':' + place[1] if place else ''}: not TOML: {str(error).split(' (at')[0]}") from None
     # tomllib keeps no line numbers: find each key by its table header and its name.
     lines: Origins = {}
     table = ""
@@ -264,12 +291,12 @@ def _read_toml(path: Path, text: str) -> _Layer:
 
 
 def _from_environment(cls: type[Section], env: Mapping[str, str]) -> _Layer:
-    """TUTELAGE_SECTION__KEY; without a double underscore only when it names a top-level key (TUTELAGE_HOME and its like are not settings)."""
+    """TUTELAGE_SECTION__KEY. Without a double underscore only the names of top-level keys count: TUTELAGE_HOME is not a setting."""
     layer = _Layer()
     for variable, text in sorted(env.items()):
         key = variable.removeprefix(ENV_PREFIX).lower().replace("__", ".")
         if variable.startswith(ENV_PREFIX) and ("." in key or key in cls.model_fields):
-            layer.set(key, _parse_value(text, variable), "environment", text)
+            layer.set(key, text, "environment")
     return layer
 
 
@@ -279,19 +306,8 @@ def _from_overrides(overrides: Sequence[str]) -> _Layer:
         key, equals, text = override.partition("=")
         if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+)*", key):
             raise ConfigError(f"command line: {override!r} is not of the form section.key=value")
-        layer.set(key, _parse_value(text, f"command line: {key}"), "command line", text)
+        layer.set(key, text, "command line")
     return layer
-
-
-def _parse_value(text: str, where: str) -> Any:
-    """A scalar as it stands (so `a: b # c` is text), or a YAML list, mapping or quoted string."""
-    if text[:1] not in ("[", "{", '"', "'"):
-        return parse_scalar(text)
-    try:
-        node = yaml.compose(text, Loader=_Loader)
-        return _from_node(node, Path(where), "", _Layer())
-    except yaml.YAMLError:
-        raise ConfigError(f"{where}: {_shorten(text)} is not a YAML value", hint="put text that starts with a bracket or quote in quotes") from None
 
 
 # ---- errors ----------------------------------------------------------------------------------------------------------------------------
@@ -317,7 +333,7 @@ def _what(cls: type[Section], loc: Sequence[str], fault: Mapping[str, Any]) -> s
         return message.removeprefix("Value error, ")
     if kind in ("model_type", "model_attributes_type"):
         return f"should be a section of keys, got {_shorten(given)}"
-    message = message.removeprefix("Input ").split(", unable to")[0]
+    message = message.removeprefix("Input ").split(",")[0]
     near = did_you_mean(str(given), re.findall(r"'([^']+)'", message)) if kind in ("literal_error", "enum") else ""
     return f"{message}, got {_shorten(given)}{near}"
 
@@ -357,11 +373,21 @@ def _all_keys(cls: type[Section], prefix: str = "") -> Iterator[str]:
 
 def _origin_of(origins: Origins, key: str) -> str | None:
     """Where a key, or the nearest section around it, was set."""
-    while key:
-        if key in origins:
-            return origins[key]
+    while key and key not in origins:
         key = key.rpartition(".")[0]
-    return None
+    return origins.get(key)
+
+
+def _replaced(key: str, by: Mapping[str, Any]) -> bool:
+    """Whether merging `by` over a layer replaces what that layer has at `key`."""
+    here: Any = by
+    for name in key.split("."):
+        if not isinstance(here, dict):
+            return True
+        if name not in here:
+            return False
+        here = here[name]
+    return True
 
 
 def _shorten(value: Any, limit: int = 40) -> str:

@@ -24,18 +24,18 @@ def atomic_write_bytes(path: Path, data: bytes) -> None:
     aside = path.with_name(f".{path.name}.tmp-{uuid.uuid4().hex[:12]}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(aside, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
+        try:
+            with open(aside, "xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(aside, path)
+        except BaseException:
+            aside.unlink(missing_ok=True)
+            raise
         _fsync(path.parent)
     except OSError as error:
-        aside.unlink(missing_ok=True)
         raise _write_error(path, error) from error
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
 
 
 def atomic_write_text(path: Path, text: str) -> None:

@@ -23,7 +23,6 @@ def setup_logging(verbosity: int = 0, file: Path | None = None) -> None:
         logger.removeHandler(handler)
         handler.close()
     logger.setLevel(logging.DEBUG)
-    logger.propagate = False
     screen = _ScreenHandler()
     screen.setLevel({-1: logging.WARNING, 0: logging.INFO}.get(verbosity, logging.DEBUG))
     logger.addHandler(screen)

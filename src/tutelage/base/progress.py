@@ -19,12 +19,12 @@ _bars: Bars | None = None  # one live display for all open bars: nested displays
 _open = 0
 
 
-def progress(total: int, label: str, unit: str = "steps", *, interval_seconds: float = 10.0) -> Progress:
-    """Follow `total` units of work.
+def progress(total: int, label: str, unit: str = "steps", *, start: int = 0, interval_seconds: float = 10.0) -> Progress:
+    """Follow `total` units of work, of which `start` were done before.
 
-    `with progress(100, "ppo", "iterations") as bar: bar.advance(note="score 0.31")`, or `for i in progress(100, "ppo", "iterations")`.
+    `with progress(100, "ppo", "iterations") as bar: bar.update(note="score 0.31")`, or `for i in progress(100, "ppo", "iterations")`.
     """
-    return Progress(total, label, unit, interval_seconds=interval_seconds)
+    return Progress(total, label, unit, start=start, interval_seconds=interval_seconds)
 
 
 def track(items: Sequence[T], label: str, unit: str = "rows") -> Iterator[T]:
@@ -32,15 +32,16 @@ def track(items: Sequence[T], label: str, unit: str = "rows") -> Iterator[T]:
     with progress(len(items), label, unit) as bar:
         for item in items:
             yield item
-            bar.advance()
+            bar.update()
 
 
 class Progress:
     """One followed piece of work. `done` counts units finished; `clock` returns seconds and exists for tests."""
 
-    def __init__(self, total: int, label: str, unit: str, *, interval_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self.total, self.label, self.unit, self.done = total, label, unit, 0
-        self._interval, self._clock = interval_seconds, clock
+    def __init__(self, total: int, label: str, unit: str, *, start: int = 0, interval_seconds: float = 10.0,
+                 clock: Callable[[], float] = time.monotonic) -> None:
+        self.total, self.label, self.unit, self.done = total, label, unit, start
+        self._before, self._interval, self._clock = start, interval_seconds, clock
         self._start = self._last_line = clock()
         self._task: int | None = None
         self._note = ""
@@ -50,7 +51,7 @@ class Progress:
         self._start = self._last_line = self._clock()
         if _wants_bars():
             _open += 1
-            self._task = _display().add_task(self.label, total=self.total, unit=self.unit, note="")
+            self._task = _display().add_task(self.label, total=self.total, completed=self.done, unit=self.unit, note="")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -68,11 +69,11 @@ class Progress:
 
     def __iter__(self) -> Iterator[int]:
         with self:
-            for i in range(self.total):
+            for i in range(self.done, self.total):
                 yield i
-                self.advance()
+                self.update()
 
-    def advance(self, amount: int = 1, note: str | None = None) -> None:
+    def update(self, amount: int = 1, note: str | None = None) -> None:
         """Count finished units; `note` is shown beside the bar until the next one."""
         self.done += amount
         self._note = note if note is not None else self._note
@@ -83,10 +84,10 @@ class Progress:
             self._log()
 
     def eta_seconds(self) -> float | None:
-        """Seconds left at the mean pace so far; None before the first unit is done."""
-        if self.done == 0:
+        """Seconds left at the mean pace so far; None before one unit is done."""
+        if self.done == self._before:
             return None
-        return (self._clock() - self._start) / self.done * max(self.total - self.done, 0)
+        return (self._clock() - self._start) / (self.done - self._before) * max(self.total - self.done, 0)
 
     def _log(self) -> None:
         spent, left = self._clock() - self._start, self.eta_seconds()
@@ -119,8 +120,9 @@ def _display() -> Bars:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
         from rich.progress import Progress as Bars
 
-        _bars = Bars(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[unit]}"), TimeElapsedColumn(),
-                     TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}", markup=False), console=Console(stderr=True))
+        _bars = Bars(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[unit]}"),
+                     TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}", markup=False),
+                     console=Console(stderr=True))
         _bars.start()
     return _bars
 

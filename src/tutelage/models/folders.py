@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,8 +16,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as hf_logging
 
 from tutelage.base.errors import ArtifactError
+from tutelage.base.log import get_logger
 
-log = logging.getLogger("tutelage")
+log = get_logger()
 
 
 def resolve_model(path: str | Path) -> Path:
@@ -39,7 +39,7 @@ def resolve_model(path: str | Path) -> Path:
                 return resolve_model(checkpoint)
         raise ArtifactError(f"{latest} names {name!r}, which is not there", hint="resume the run, or name one of its checkpoints")
     if not path.exists():
-        raise ArtifactError(f"no model at {path}", hint="give a model folder, a checkpoint or a run directory; models of a hub are downloaded first")
+        raise ArtifactError(f"no model at {path}", hint="give a model folder, a checkpoint or a run; download models of a hub first")
     found = ", ".join(sorted(p.name for p in path.iterdir())[:6]) if path.is_dir() else "a file"
     raise ArtifactError(f"no model in {path} (found {found or 'nothing'})", hint="a model folder holds config.json and *.safetensors")
 
@@ -55,9 +55,10 @@ def load_pretrained(auto_class: Any, folder: Path, *, dtype: torch.dtype, **kwar
             model, info = auto_class.from_pretrained(folder, dtype=dtype, use_safetensors=True, trust_remote_code=False,
                                                      local_files_only=True, output_loading_info=True, **kwargs)
     except (OSError, ValueError, KeyError, RuntimeError, AttributeError, TypeError, SafetensorError) as error:
-        hint = "code shipped with a model is never run; use an architecture transformers knows" if "trust_remote_code" in str(error) else None
-        raise ArtifactError(f"cannot open the model in {folder}: {_first_line(error)}",
-                            hint=hint or "restore the folder from its source, or use another checkpoint") from error
+        hint = "restore the folder from its source, or use another checkpoint"
+        if "trust_remote_code" in str(error):
+            hint = "code shipped with a model is never run; use an architecture that transformers knows"
+        raise ArtifactError(f"cannot open the model in {folder}: {_first_line(error)}", hint=hint) from error
     turn_off_dropout(model)
     return model.eval(), set(info["missing_keys"])
 
@@ -129,7 +130,8 @@ def _check_weights(folder: Path) -> None:
     if not shards:
         pickles = sorted(p.name for p in (*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")))
         if pickles:
-            raise ArtifactError(f"{folder} holds pickled weights only ({pickles[0]})", hint="pickles can run code; convert them to safetensors")
+            raise ArtifactError(f"{folder} holds pickled weights only ({pickles[0]})",
+                                hint="pickles can run code when opened; convert them to safetensors")
         raise ArtifactError(f"{folder} has no *.safetensors", hint="the folder is incomplete; save or copy the model again")
     for shard in shards:
         try:

@@ -55,7 +55,8 @@ class ScoredModel(nn.Module):
         folder = resolve_model(path)
         model, missing = load_pretrained(AutoModelForSequenceClassification, folder, dtype=dtype)
         if model.config.num_labels != 1:
-            raise ArtifactError(f"{folder} has {model.config.num_labels} labels, a reward model has one", hint="train one with: tutelage reward")
+            raise ArtifactError(f"{folder} has {model.config.num_labels} labels, a reward model has one",
+                                hint="train one with: tutelage reward")
         require_complete(folder, missing)
         if tokenizer is not None:
             fit_vocabulary(model, tokenizer, folder)

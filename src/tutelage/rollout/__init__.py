@@ -1,8 +1,7 @@
 """The engine protocol (token ids in and out), the in-process decoder, and Rollout batches."""
 
 from tutelage.rollout.batch import Rollout
-from tutelage.rollout.engine import Engine
-from tutelage.rollout.inprocess import InProcessEngine
+from tutelage.rollout.engine import Engine, InProcessEngine
 from tutelage.rollout.sampling import Sampling
 
 __all__ = ["Engine", "InProcessEngine", "Rollout", "Sampling"]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
-from tutelage.base.errors import AuditError
 from tutelage.base.records import Completion
+
+_TENSORS = ("tokens", "attention_mask", "response_mask", "logprobs", "finished", "prompt_lengths")
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,7 @@ class Rollout:
     completions: tuple[Completion, ...]
 
     @classmethod
-    def collate(cls, prompts: Sequence[Sequence[int]], completions: Sequence[Completion], pad_token_id: int, *,
-                device: str | torch.device = "cpu") -> Rollout:
+    def collate(cls, prompts: Sequence[Sequence[int]], completions: Sequence[Completion], pad_token_id: int) -> Rollout:
         """One row per prompt and completion. Masks come from the lengths, so a pad id inside a response stays a token of it.
 
         Raises: ValueError on unequal numbers of prompts and completions, or none.
@@ -48,8 +49,8 @@ class Rollout:
         column = torch.arange(width)
         mask = column < ends[:, None]
         finished = torch.tensor([c.finish_reason == "stop" for c in completions])
-        parts = (tokens, mask, mask & (column >= starts[:, None]), logprobs, finished, starts)
-        return cls(*(part.to(device) for part in parts), tuple(map(tuple, prompts)), tuple(completions))
+        return cls(tokens, mask, mask & (column >= starts[:, None]), logprobs, finished, starts,
+                   tuple(map(tuple, prompts)), tuple(completions))
 
     def __len__(self) -> int:
         return len(self.completions)
@@ -59,16 +60,17 @@ class Rollout:
         """(B,) tokens of each response."""
         return self.response_mask.sum(1)
 
-    def select(self, indices: Tensor | Sequence[int]) -> Rollout:
+    def select(self, indices: Tensor | Sequence[int] | slice) -> Rollout:
         """These rows in this order; T stays, so tensors made from the whole rollout can be indexed alike."""
-        index = torch.as_tensor(indices, dtype=torch.long, device=self.tokens.device)
-        parts = (self.tokens, self.attention_mask, self.response_mask, self.logprobs, self.finished, self.prompt_lengths)
+        index = torch.arange(len(self), device=self.tokens.device)[indices]
         chosen = index.tolist()
-        return Rollout(*(part[index] for part in parts), tuple(self.prompt_tokens[i] for i in chosen), tuple(self.completions[i] for i in chosen))
+        return replace(self, **{name: getattr(self, name)[index] for name in _TENSORS},
+                       prompt_tokens=tuple(self.prompt_tokens[i] for i in chosen), completions=tuple(self.completions[i] for i in chosen))
 
-    def require_version(self, version: int) -> None:
-        """Raises: AuditError when a completion was sampled from other weights than these."""
-        stale = sorted({c.weight_version for c in self.completions} - {version})
-        if stale:
-            raise AuditError(f"rollouts come from weights {', '.join(map(str, stale))}, training is at {version}",
-                             hint="call engine.sync(policy, version) after each update, before generate")
+    def to(self, device: str | torch.device) -> Rollout:
+        """The same rollout on another device."""
+        return replace(self, **{name: getattr(self, name).to(device) for name in _TENSORS})
+
+    def texts(self, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+        """What a reader sees of each response: no control tokens."""
+        return [tokenizer.decode(list(c.tokens), skip_special_tokens=True) for c in self.completions]

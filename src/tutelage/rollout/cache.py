@@ -16,7 +16,7 @@ class Decoder(Protocol):
     """Rows that grow by one token per step. `prefill` and `step` return the logits of the next token, (rows, V)."""
 
     def prefill(self, prompts: Sequence[Sequence[int]], copies: Tensor) -> Tensor:
-        """Read the distinct prompts and make row i continue prompts[copies[i]]."""
+        """Read the distinct prompts and make row i continue prompts[copies[i]]; copies count up from 0 when they are all different."""
         ...
 
     def step(self, tokens: Tensor) -> Tensor:
@@ -28,14 +28,14 @@ class Decoder(Protocol):
         ...
 
 
-def open_decoder(model: PreTrainedModel, capacity: int) -> Decoder:
+def open_decoder(model: PreTrainedModel, pad_token_id: int, capacity: int) -> Decoder:
     """The fastest decoder that is exact for this architecture. capacity: tokens of the longest row, prompt included."""
     if "past_key_values" in inspect.signature(model.forward).parameters:
         cache = DynamicCache(config=model.config)
         # Linear-attention and other recurrent states are not exact under left padding: those models read their tokens again.
         if all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in cache.layers):
-            return CachedDecoder(model, cache, capacity)
-    return RereadingDecoder(model, capacity)
+            return CachedDecoder(model, cache, pad_token_id, capacity)
+    return RereadingDecoder(model, pad_token_id, capacity)
 
 
 class PreallocatedLayer(DynamicLayer):
@@ -70,9 +70,9 @@ class PreallocatedLayer(DynamicLayer):
 class CachedDecoder:
     """Left-padded rows over a key/value cache; positions count real tokens only."""
 
-    def __init__(self, model: PreTrainedModel, cache: DynamicCache, capacity: int) -> None:
+    def __init__(self, model: PreTrainedModel, cache: DynamicCache, pad_token_id: int, capacity: int) -> None:
         cache.layers = [PreallocatedLayer(capacity) if type(layer) is DynamicLayer else layer for layer in cache.layers]
-        self.model, self.cache, self.capacity = model, cache, capacity
+        self.model, self.cache, self.pad_token_id, self.capacity = model, cache, pad_token_id, capacity
         accepted = inspect.signature(model.forward).parameters
         self.takes_positions = "position_ids" in accepted
         self.last_only = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
@@ -81,13 +81,15 @@ class CachedDecoder:
         device, width = self.model.device, max(len(p) for p in prompts)
         self.length = width
         self.mask = torch.ones(len(prompts), self.capacity, dtype=torch.long, device=device)
-        tokens = torch.zeros(len(prompts), width, dtype=torch.long, device=device)
+        tokens = torch.full((len(prompts), width), self.pad_token_id, device=device)
         for row, prompt in enumerate(prompts):
             self.mask[row, :width - len(prompt)] = 0
             tokens[row, width - len(prompt):] = torch.tensor(prompt, device=device)
         positions = (self.mask[:, :width].cumsum(1) - 1).clamp_(min=0)
         logits = self._forward(tokens, positions)
         self.next_position = positions[:, -1:] + 1
+        if len(copies) == len(prompts):                             # all distinct, already in order
+            return logits
         self.keep(copies)
         return logits[copies]
 
@@ -110,12 +112,12 @@ class CachedDecoder:
 class RereadingDecoder:
     """Right-padded rows read from the start at each step: slow, and right for every causal model, with or without a cache of its own."""
 
-    def __init__(self, model: PreTrainedModel, capacity: int) -> None:
-        self.model, self.capacity = model, capacity
+    def __init__(self, model: PreTrainedModel, pad_token_id: int, capacity: int) -> None:
+        self.model, self.pad_token_id, self.capacity = model, pad_token_id, capacity
 
     def prefill(self, prompts: Sequence[Sequence[int]], copies: Tensor) -> Tensor:
         device = self.model.device
-        tokens = torch.zeros(len(prompts), self.capacity, dtype=torch.long, device=device)
+        tokens = torch.full((len(prompts), self.capacity), self.pad_token_id, device=device)
         for row, prompt in enumerate(prompts):
             tokens[row, :len(prompt)] = torch.tensor(prompt, device=device)
         self.lengths = torch.tensor([len(p) for p in prompts], device=device)[copies]

@@ -1,14 +1,22 @@
-"""The protocol between recipes and whatever generates: token ids in, token ids and their log-probs out."""
+"""The engine protocol between recipes and whatever generates, and the engine inside the training process."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
+from tutelage.base.errors import ArtifactError, DataError
 from tutelage.base.records import Completion
-from tutelage.rollout.sampling import Sampling
+from tutelage.models.policy import context_length
+from tutelage.rollout.cache import open_decoder
+from tutelage.rollout.sampling import Sampling, draw, uniforms
+
+__all__ = ["Engine", "InProcessEngine", "Sampling", "Weights"]
 
 Weights = nn.Module | Mapping[str, Tensor]
 
@@ -32,3 +40,106 @@ class Engine(Protocol):
     def close(self) -> None:
         """Free what the engine holds."""
         ...
+
+
+class InProcessEngine:
+    """Decodes with any Hugging Face causal LM of this process. Training may share it: then `sync` only stamps the version.
+
+    Equal prompts are read once, finished rows leave the batch, and each row's draws are its own: a completion does not depend on
+    max_batch, on the other rows or on their order (beyond the last bit of a matrix product).
+    """
+
+    def __init__(self, model: PreTrainedModel, pad_token_id: int, *, max_batch: int = 256) -> None:
+        self.model, self.pad_token_id, self.max_batch, self.weight_version = model, pad_token_id, max_batch, 0
+
+    def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling, *, row_ids: Sequence[int] | None = None) -> list[Completion]:
+        """As Engine.generate."""
+        budgets = [self._budget(row, prompt, sampling) for row, prompt in enumerate(prompts)]
+        ids = range(len(prompts)) if row_ids is None else row_ids
+        if len(ids) != len(prompts):
+            raise ValueError(f"{len(ids)} row ids for {len(prompts)} prompts")
+        tokens: list[list[int]] = [[] for _ in prompts]
+        logprobs: list[list[float]] = [[] for _ in prompts]
+        # Neighbours of like length need little padding, and equal prompts meet in one batch.
+        order = sorted(range(len(prompts)), key=lambda row: (len(prompts[row]), tuple(prompts[row])))
+        with self._eval_mode():
+            for start in range(0, len(order), self.max_batch):
+                batch = order[start:start + self.max_batch]
+                for step in _decode(self.model, self.pad_token_id, [tuple(prompts[row]) for row in batch], [ids[row] for row in batch],
+                                    [budgets[row] for row in batch], sampling):
+                    for i, token, logprob in step:
+                        tokens[batch[i]].append(token)
+                        logprobs[batch[i]].append(logprob)
+        stops = set(sampling.stop_tokens)
+        return [Completion(tuple(t), tuple(lp), "stop" if t[-1] in stops else "length", self.weight_version)
+                for t, lp in zip(tokens, logprobs, strict=True)]
+
+    def stream(self, prompt: Sequence[int], sampling: Sampling, *, row_id: int = 0) -> Iterator[int]:
+        """The tokens of generate([prompt], sampling, row_ids=[row_id]), one by one as they are drawn. Raises: DataError as there."""
+        budget = self._budget(0, prompt, sampling)
+        with self._eval_mode():
+            for step in _decode(self.model, self.pad_token_id, [tuple(prompt)], [row_id], [budget], sampling):
+                yield step[0][1]
+
+    def sync(self, weights: Weights, version: int) -> None:
+        """As Engine.sync. The engine's own module needs no copy. Raises: ArtifactError when the names or shapes differ."""
+        if weights is not self.model:
+            state = weights.state_dict() if isinstance(weights, nn.Module) else weights
+            try:
+                self.model.load_state_dict(state)
+            except RuntimeError as error:
+                raise ArtifactError(f"these weights do not fit the engine's model: {' '.join(str(error).split())[:160]}",
+                                    hint="open the engine from the same model that is trained") from error
+        self.weight_version = version
+
+    def close(self) -> None:
+        """Nothing outlives a call to generate."""
+
+    def _budget(self, row: int, prompt: Sequence[int], sampling: Sampling) -> int:
+        if not prompt:
+            raise DataError(f"prompt {row} has no tokens", hint="give it at least the beginning-of-sequence token")
+        context = context_length(self.model)
+        if context is None:
+            return sampling.max_tokens
+        if len(prompt) >= context:
+            raise DataError(f"prompt {row} has {len(prompt)} tokens; the model's context of {context} leaves no room for an answer",
+                            hint="drop or shorten such prompts, or train with a larger context_tokens")
+        return min(sampling.max_tokens, context - len(prompt))
+
+    @contextmanager
+    def _eval_mode(self) -> Iterator[None]:
+        training = self.model.training
+        self.model.eval()
+        try:
+            yield
+        finally:
+            self.model.train(training)
+
+
+def _decode(model: PreTrainedModel, pad_token_id: int, prompts: Sequence[tuple[int, ...]], row_ids: Sequence[int], budgets: Sequence[int],
+            sampling: Sampling) -> Iterator[list[tuple[int, int, float]]]:
+    """Per step, (row, token, log-prob) of every unfinished row. Rows are indices into prompts."""
+    device = model.device
+    distinct = {prompt: i for i, prompt in enumerate(dict.fromkeys(prompts))}
+    copies = torch.tensor([distinct[prompt] for prompt in prompts], device=device)
+    u = torch.from_numpy(uniforms(sampling.seed, row_ids, max(budgets))).to(device)
+    stops = torch.tensor(sampling.stop_tokens, dtype=torch.long, device=device)
+    budget = torch.tensor(budgets, device=device)
+    rows, alive = torch.arange(len(prompts), device=device), torch.ones(len(prompts), dtype=torch.bool, device=device)
+    with torch.no_grad():
+        decoder = open_decoder(model, pad_token_id, max(map(len, prompts)) + max(budgets))
+        logits = decoder.prefill(list(distinct), copies)
+    for position in range(max(budgets)):
+        tokens, logprobs = draw(logits, u[rows, position], sampling)
+        yield [(i, token, logprob) for i, token, logprob, live in
+               zip(rows.tolist(), tokens.tolist(), logprobs.tolist(), alive.tolist(), strict=True) if live]
+        alive = alive & ~torch.isin(tokens, stops) & (budget[rows] > position + 1)
+        finished = int((~alive).sum())
+        if finished == len(alive):
+            return
+        with torch.no_grad():
+            if finished * 8 >= len(alive):                          # dropping rows copies the cache: not for every single one
+                stay = alive.nonzero().squeeze(1)
+                rows, tokens, alive = rows[stay], tokens[stay], alive[stay]
+                decoder.keep(stay)
+            logits = decoder.step(tokens)

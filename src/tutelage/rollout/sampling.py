@@ -29,9 +29,10 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, holds, want in (("temperature", 0 <= self.temperature < float("inf"), "0 (greedy) or more"), ("top_k", self.top_k >= 0, "0 (off) or more"),
-                                  ("top_p", 0 < self.top_p <= 1, "above 0, at most 1 (off)"), ("max_tokens", self.max_tokens >= 1, "1 or more"),
-                                  ("seed", self.seed >= 0, "0 or more")):
+        rules = {"temperature": (0 <= self.temperature < float("inf"), "0 (greedy) or more"), "top_k": (self.top_k >= 0, "0 (off) or more"),
+                 "top_p": (0 < self.top_p <= 1, "above 0, at most 1 (off)"), "max_tokens": (self.max_tokens >= 1, "1 or more"),
+                 "seed": (self.seed >= 0, "0 or more")}
+        for name, (holds, want) in rules.items():
             if not holds:
                 raise ConfigError(f"{name}={getattr(self, name)} cannot be sampled with", hint=f"{name} is {want}")
 

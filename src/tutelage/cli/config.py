@@ -1,0 +1,48 @@
+"""`tutelage config show VERB` and `tutelage config schema VERB`."""
+
+from __future__ import annotations
+
+import importlib
+import json
+
+import click
+
+from tutelage.base.config import Section, config_schema, load_config
+from tutelage.base.errors import ConfigError, did_you_mean
+
+from .group import Group
+from .output import print_result
+from .training import print_config, split_arguments
+from .verbs import RECIPES
+
+
+@click.group(cls=Group)
+def config() -> None:
+    """Show or describe the settings of a verb."""
+
+
+@config.command()
+@click.argument("verb")
+@click.argument("arguments", nargs=-1, metavar="[CONFIG] [section.key=value …]")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout: {config, origins}.")
+def show(verb: str, arguments: tuple[str, ...], as_json: bool) -> None:
+    """The resolved settings of VERB, and where each that is not a default was set."""
+    cfg, origins = load_config(_config_class(verb), *split_arguments(arguments))
+    if as_json:
+        print_result({"config": cfg.model_dump(mode="json"), "origins": origins}, as_json)
+    else:
+        print_config(cfg, origins)
+
+
+@config.command()
+@click.argument("verb")
+def schema(verb: str) -> None:
+    """The JSON Schema of VERB's config file, for editors."""
+    print(json.dumps(config_schema(_config_class(verb)), indent=2))
+
+
+def _config_class(verb: str) -> type[Section]:
+    if verb not in RECIPES:
+        raise ConfigError(f"no settings for a verb {verb!r}{did_you_mean(verb, RECIPES)}",
+                          hint=f"these verbs have settings: {', '.join(RECIPES)}")
+    return getattr(importlib.import_module(RECIPES[verb].module), RECIPES[verb].config)

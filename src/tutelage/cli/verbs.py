@@ -1,0 +1,38 @@
+"""The verbs: what each is called, what it does in one line, and where it lives. Names only; nothing is imported here."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Recipe(NamedTuple):
+    """A verb of the common form: `function(config)` runs it and returns a result; `preview(config)` of its module serves --dry-run."""
+
+    summary: str
+    module: str
+    config: str
+    function: str
+
+
+class Command(NamedTuple):
+    """A verb with a form of its own: `target` is module:attribute of a click command."""
+
+    summary: str
+    target: str
+
+
+RECIPES = {
+    "run": Recipe("A whole pipeline from one config.", "tutelage.recipes.pipeline", "PipelineConfig", "run_pipeline"),
+    "pretrain": Recipe("Raw text to a base model.", "tutelage.recipes.pretrain", "PretrainConfig", "pretrain"),
+    "sft": Recipe("A base model and demonstrations to a policy.", "tutelage.recipes.sft", "SFTConfig", "train_sft"),
+    "sample": Recipe("K answers per prompt, with log-probs.", "tutelage.recipes.sample", "SampleConfig", "sample_answers"),
+    "reward": Recipe("Judgements to a reward model.", "tutelage.recipes.reward_model", "RewardConfig", "train_reward_model"),
+    "ppo": Recipe("A policy and a reward model to a better policy.", "tutelage.recipes.ppo", "PPOConfig", "train_ppo"),
+    "evaluate": Recipe("Models side by side on held-out prompts, and a report.", "tutelage.recipes.evaluate", "EvaluateConfig", "evaluate"),
+}
+
+COMMANDS = {
+    "demo": Command("The embedded world: the whole circle on this machine.", "tutelage.cli.demo:demo"),
+    "config": Command("Show or describe the settings of a verb.", "tutelage.cli.config:config"),
+    "doctor": Command("Check this machine: versions, memory, disk, speed.", "tutelage.cli.doctor:doctor"),
+}

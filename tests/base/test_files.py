@@ -1,0 +1,140 @@
+"""Files and folders are whole or absent, and damage is named."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tutelage.base.errors import ArtifactError, TutelageError
+from tutelage.base.files import artifact_dir, atomic_write_text, disk_errors, folder_digest, sha256_file, verify_manifest
+
+ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, appendix B.1
+
+
+def make(target: Path, **files: str) -> None:
+    with artifact_dir(target) as folder:
+        for name, text in files.items():
+            (folder / name).write_text(text)
+
+
+def test_sha256_is_the_published_one(tmp_path):
+    (tmp_path / "a").write_text("abc")
+    assert sha256_file(tmp_path / "a") == ABC
+
+
+def test_an_artifact_appears_whole_with_its_manifest(tmp_path):
+    with artifact_dir(tmp_path / "new" / "model") as folder:
+        (folder / "sub").mkdir()
+        (folder / "sub" / "a").write_text("abc")
+        assert not (tmp_path / "new" / "model").exists()
+    manifest = json.loads((tmp_path / "new" / "model" / "MANIFEST.json").read_text())
+    assert manifest == {"files": {"sub/a": {"sha256": ABC, "bytes": 3}}}
+    verify_manifest(tmp_path / "new" / "model")
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["model"]
+
+
+def test_a_failed_write_leaves_the_old_artifact_and_no_litter(tmp_path):
+    make(tmp_path / "m", a="old")
+    with pytest.raises(KeyboardInterrupt), artifact_dir(tmp_path / "m") as folder:
+        (folder / "a").write_text("new")
+        raise KeyboardInterrupt
+    assert (tmp_path / "m" / "a").read_text() == "old"
+    verify_manifest(tmp_path / "m")
+    assert [p.name for p in tmp_path.iterdir()] == ["m"]
+
+
+def test_a_new_artifact_replaces_the_old_one_entirely(tmp_path):
+    make(tmp_path / "m", a="old", b="old")
+    make(tmp_path / "m", a="new")
+    assert sorted(p.name for p in (tmp_path / "m").iterdir()) == ["MANIFEST.json", "a"]
+    assert [p.name for p in tmp_path.iterdir()] == ["m"]
+
+
+@pytest.mark.parametrize(("damage", "says"), [
+    (lambda m: (m / "a").write_text("xyz"), "a: damaged, its sha256 is not the one in MANIFEST.json"),
+    (lambda m: (m / "a").write_text("ab"), "a: damaged, 2 bytes where MANIFEST.json says 3"),
+    (lambda m: (m / "a").unlink(), "a: missing, though MANIFEST.json lists it"),
+    (lambda m: (m / "MANIFEST.json").unlink(), "MANIFEST.json: no such file"),
+    (lambda m: (m / "MANIFEST.json").write_text("{"), "MANIFEST.json: damaged, not a manifest"),
+    (lambda m: (m / "MANIFEST.json").write_text('{"files": {"a": 3}}'), "MANIFEST.json: damaged, not a manifest"),
+])
+def test_damage_is_named(tmp_path, damage, says):
+    make(tmp_path / "m", a="abc")
+    damage(tmp_path / "m")
+    with pytest.raises(ArtifactError) as caught:
+        verify_manifest(tmp_path / "m")
+    assert f"{tmp_path}/m/{says}" in str(caught.value) and caught.value.hint
+
+
+def test_a_folder_digest_depends_on_names_and_contents_only(tmp_path):
+    make(tmp_path / "m", a="1", b="2")
+    for name, files in {"same": {"b": "2", "a": "1"}, "renamed": {"a": "1", "c": "2"}, "changed": {"a": "1", "b": "3"}}.items():
+        (tmp_path / name).mkdir()
+        for file, text in files.items():
+            (tmp_path / name / file).write_text(text)
+    digests = {name: folder_digest(tmp_path / name) for name in ("m", "same", "renamed", "changed")}
+    assert digests["m"] == digests["same"] and len(set(digests.values())) == 3
+
+
+def test_atomic_text_is_written_as_given_and_replaces(tmp_path):
+    for text in ("one\r\ntwo\n", "drei ß\n"):
+        atomic_write_text(tmp_path / "deep" / "f.txt", text)
+        assert (tmp_path / "deep" / "f.txt").read_bytes() == text.encode()
+    assert os.listdir(tmp_path / "deep") == ["f.txt"]
+
+
+def test_an_unwritable_place_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TutelageError, match="cannot write .*file/x: File exists"):
+        atomic_write_text(tmp_path / "file" / "x", "")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(TutelageError, match="cannot write .*folder: Is a directory"):
+        atomic_write_text(tmp_path / "folder", "")
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
+
+
+FILL = """
+import sys
+from pathlib import Path
+from tutelage.base.errors import TutelageError
+from tutelage.base.files import artifact_dir, atomic_write_bytes
+target = Path(sys.argv[1])
+for attempt in ("file", "folder"):
+    try:
+        if attempt == "file":
+            atomic_write_bytes(target / "a", b"x" * 100_000)
+        else:
+            with artifact_dir(target) as folder:
+                (folder / "a").write_bytes(b"x" * 100_000)
+    except TutelageError as error:
+        print(error, "|", error.hint)
+"""
+
+
+def test_a_full_disk_says_so_and_spares_what_was_there(tmp_path):
+    # A limit on file size makes write(2) fail part way, as a full disk does, without being root.
+    make(tmp_path / "m", a="abc")
+    done = subprocess.run([sys.executable, "-c", FILL, str(tmp_path / "m")], capture_output=True, text=True, check=True,
+                          preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000)))
+    file_line, folder_line = done.stdout.splitlines()
+    assert file_line.startswith(f"no room on the disk for {tmp_path}/m/a (") and "free some space" in file_line
+    assert folder_line.startswith(f"no room on the disk for {tmp_path}/m (")
+    verify_manifest(tmp_path / "m")
+    assert os.listdir(tmp_path) == ["m"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the always-full device exists on Linux only")
+def test_a_full_disk_is_recognised_through_other_libraries(tmp_path):
+    with pytest.raises(TutelageError, match="no room on the disk"), disk_errors(tmp_path / "m"), open("/dev/full", "w") as full:
+        full.write("x")
+        full.flush()
+    with pytest.raises(TutelageError, match="no room on the disk"), disk_errors(tmp_path / "m"):
+        raise RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")  # safetensors' words
+    with pytest.raises(ValueError, match="other"), disk_errors(tmp_path / "m"):
+        raise ValueError("other")

@@ -1,0 +1,215 @@
+"""The mask: which tokens are trained. Expected values come from plain transformers: its rendering, its tokens, its decoding."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tutelage.base.errors import DataError
+from tutelage.base.records import Message
+from tutelage.text.chat import encode_example, encode_prompt, encode_text, marked_text, stop_tokens
+
+TEMPLATED = ("ours", "gpt2", "unigram", "llama2", "chatml", "qwen", "phi", "glm")
+"""All but WordPiece, which loses case and spaces and so cannot be compared with its text."""
+ALL = (*TEMPLATED, "wordpiece")
+
+CONTROLS = ("<|pad|>", "<|bos|>", "<|eos|>", "<|user|>", "<|assistant|>", "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|end|>",
+            "<s>", "</s>", "<unk>", "[SEP]", "[CLS]", "[UNK]", "[INST]")
+words = st.lists(st.sampled_from(["fox", "latte", " ", "\n", "42", "é", "漢", "🙂", "a", "{", "?", "answer"]), min_size=1, max_size=8).map("".join)
+plain = words.filter(lambda s: s.strip() == s)
+typed = st.lists(st.sampled_from((*CONTROLS, "x", " ", "<|im_", "end|>", "\U00100000", "\U0010c000")), max_size=5).map("".join)
+cheap = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def conversation(*contents: str) -> tuple[Message, ...]:
+    return tuple(Message("assistant" if i % 2 else "user", c) for i, c in enumerate(contents))
+
+
+def rendered(tokenizer, messages, **kwargs) -> str:
+    return tokenizer.apply_chat_template([{"role": m.role, "content": m.content} for m in messages], tokenize=False, **kwargs)
+
+
+def trained(encoded) -> list[int]:
+    return [t for t, m in zip(encoded.tokens, encoded.response_mask, strict=True) if m]
+
+
+def decode(tokenizer, ids) -> str:
+    return tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+
+def control_ids(tokenizer) -> set[int]:
+    return {i for i, t in tokenizer.added_tokens_decoder.items() if t.special}
+
+
+@pytest.mark.parametrize("name", ALL)
+@cheap
+@given(texts=st.lists(plain, min_size=2, max_size=2), answer=plain)
+def test_tokens_are_those_of_the_whole_rendered_text(opened, name, texts, answer):
+    tokenizer, messages = opened(name), conversation(texts[0], texts[1], "more?", answer)
+    encoded = encode_example(tokenizer, messages[:-1], answer)
+    whole = rendered(tokenizer, messages)
+    if name == "glm":                                               # the one template here that never writes an end
+        whole += tokenizer.eos_token
+    expected = tokenizer(whole, add_special_tokens=False)["input_ids"]
+    assert encoded.tokens == expected[:len(encoded.tokens)]
+    assert not decode(tokenizer, expected[len(encoded.tokens):]).strip()        # only the template's trailing newline is cut
+
+
+@pytest.mark.parametrize("name", TEMPLATED)
+@cheap
+@given(question=plain, answer=plain)
+def test_trained_tokens_decode_to_the_response_and_its_terminator(opened, name, question, answer):
+    tokenizer = opened(name)
+    text = decode(tokenizer, trained(encode_example(tokenizer, conversation(question), answer)))
+    terminator = tokenizer.convert_ids_to_tokens(stop_tokens(tokenizer)[-1])
+    opening = {"gpt2": " ", "unigram": " ", "qwen": "<think>\n\n</think>\n\n"}.get(name, "")
+    closing = " " + terminator if name == "llama2" else terminator
+    if name in ("unigram", "llama2"):                               # NFKC, newlines and rare characters do not survive this tokenizer
+        assert text.endswith(terminator) and text.count(terminator) == 1
+    else:
+        assert text == opening + answer + closing
+
+
+@pytest.mark.parametrize("name", ALL)
+@cheap
+@given(question=plain, answer=plain)
+def test_what_is_not_trained_is_the_prompt_that_is_sampled_from(opened, name, question, answer):
+    tokenizer, prompt = opened(name), conversation(question)
+    encoded = encode_example(tokenizer, prompt, answer)
+    start = encoded.response_mask.index(True)
+    assert all(encoded.response_mask[start:])
+    assert encoded.tokens[:start] == encode_prompt(tokenizer, prompt)
+    whole = tokenizer(rendered(tokenizer, prompt, add_generation_prompt=True), add_special_tokens=False)["input_ids"]
+    assert encode_prompt(tokenizer, prompt) == whole
+
+
+@pytest.mark.parametrize("name", ALL)
+@cheap
+@given(first=typed, second=typed, answer=typed)
+def test_typed_control_tokens_stay_text(opened, name, first, second, answer):
+    tokenizer, special = opened(name), control_ids(opened(name)) - {opened(name).unk_token_id}
+    bare = encode_example(tokenizer, conversation("a", "b", "c"), "d")
+    encoded = encode_example(tokenizer, conversation(f"a{first}", f"b{second}", "c"), f"d{answer}")
+    assert [t for t in encoded.tokens if t in special] == [t for t in bare.tokens if t in special]
+    if name in ("ours", "chatml", "qwen", "gpt2", "glm"):           # byte-level: every character survives
+        assert f"a{first}" in decode(tokenizer, encoded.tokens) and f"d{answer}" in decode(tokenizer, trained(encoded))
+
+
+@pytest.mark.parametrize("name", ("ours", "gpt2", "chatml"))
+@cheap
+@given(prompt=typed.filter(len), response=typed)
+def test_raw_text_is_one_tokenisation_with_bos_by_convention_and_eos(opened, name, prompt, response):
+    tokenizer = opened(name)
+    encoded = encode_example(tokenizer, prompt, response)
+    start = encoded.response_mask.index(True)
+    bos = [tokenizer.bos_token_id] if name == "ours" else []
+    expected = tokenizer(prompt + response, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    assert encoded.tokens == bos + expected + [tokenizer.eos_token_id]
+    assert all(encoded.response_mask[start:]) and encoded.response_mask[-1]
+    assert encode_text(tokenizer, prompt + response) == encoded.tokens
+    assert decode(tokenizer, encoded.tokens[:start]).removeprefix(tokenizer.bos_token or "-" if bos else "-").startswith(prompt)
+
+
+def test_a_token_across_the_seam_belongs_to_the_prompt(opened):
+    tokenizer = opened("ours")
+    whole = tokenizer("The qu", add_special_tokens=False)["input_ids"]
+    assert decode(tokenizer, whole[-1:]) == " qu"                   # one token: " q" + "u" never occur apart
+    encoded = encode_example(tokenizer, "The q", "uick")
+    start = encoded.response_mask.index(True)
+    assert encoded.tokens[1:] == [*tokenizer("The quick", add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    assert decode(tokenizer, encoded.tokens[:start]) == "<|bos|>The quick" and trained(encoded) == [tokenizer.eos_token_id]
+
+
+@pytest.mark.parametrize("name", ("ours", "unigram", "llama2", "wordpiece"))
+def test_a_bos_is_never_doubled(opened, name):
+    tokenizer = opened(name)
+    for tokens in (encode_prompt(tokenizer, conversation("hi")), encode_prompt(tokenizer, "hi"), encode_text(tokenizer, "hi"),
+                   encode_prompt(tokenizer, f"{tokenizer.bos_token}hi"), encode_example(tokenizer, "hi", "ho").tokens):
+        assert tokens.count(tokenizer.bos_token_id) == 1 and tokens[0] == tokenizer.bos_token_id
+
+
+@pytest.mark.parametrize("name", ("ours", "chatml", "qwen", "gpt2", "phi"))
+def test_assistant_turns_trains_every_turn_not_marked_otherwise(opened, name):
+    tokenizer = opened(name)
+    prompt = (Message("user", "one?"), Message("assistant", "call", trained=False), Message("tool", "result"),
+              Message("assistant", "first answer"), Message("user", "two?"))
+    terminator = tokenizer.convert_ids_to_tokens(stop_tokens(tokenizer)[-1])
+    every = decode(tokenizer, trained(encode_example(tokenizer, prompt, "second answer", train_on="assistant_turns")))
+    last = decode(tokenizer, trained(encode_example(tokenizer, prompt, "second answer")))
+    # Qwen's empty thought and the plain template's space open the answers.
+    assert every.replace("<think>\n\n</think>\n\n", "").replace(" ", "") == f"firstanswer{terminator}secondanswer{terminator}"
+    assert last.replace("<think>\n\n</think>\n\n", "").replace(" ", "") == f"secondanswer{terminator}"
+
+
+@pytest.mark.parametrize("name", ("ours", "chatml", "gpt2", "phi"))
+def test_a_conversation_may_start_with_the_assistant(opened, name):
+    tokenizer, prompt = opened(name), (Message("assistant", "Welcome!"), Message("user", "hi"))
+    encoded = encode_example(tokenizer, prompt, "Hello.", train_on="assistant_turns")
+    terminator = tokenizer.convert_ids_to_tokens(stop_tokens(tokenizer)[-1])
+    assert decode(tokenizer, trained(encoded)).replace(" ", "") == f"Welcome!{terminator}Hello.{terminator}"
+
+
+def test_a_response_of_several_messages_is_trained_as_asked(opened):
+    tokenizer = opened("ours")
+    response = (Message("assistant", "call"), Message("tool", "result"), Message("assistant", "done"))
+    assert marked_text(tokenizer, encode_example(tokenizer, conversation("go"), response)) == (
+        "<|bos|><|user|>go<|eos|><|assistant|>call<|eos|><|tool|>result<|eos|><|assistant|>⟦done<|eos|>⟧")
+    assert marked_text(tokenizer, encode_example(tokenizer, conversation("go"), response, train_on="assistant_turns")) == (
+        "<|bos|><|user|>go<|eos|><|assistant|>⟦call<|eos|>⟧<|tool|>result<|eos|><|assistant|>⟦done<|eos|>⟧")
+
+
+def test_generation_markers_serve_where_the_prompt_is_no_prefix(opened):
+    tokenizer = opened("no_prefix")
+    encoded = encode_example(tokenizer, conversation("q", "a", "r"), "b", train_on="assistant_turns")
+    assert decode(tokenizer, trained(encoded)) == "a<|im_end|>b<|im_end|>"
+
+
+def test_markers_that_leave_out_the_terminator_are_stretched_to_it(saved):
+    from tutelage.text.tokenizer import open_tokenizer
+
+    tokenizer = open_tokenizer(saved("no_prefix"))
+    tokenizer.chat_template = tokenizer.chat_template.replace("m.content + '<|im_end|>' }}{% endgeneration %}{{- '\n' }}",
+                                                             "m.content }}{% endgeneration %}{{- '<|im_end|>\n' }}")
+    encoded = encode_example(tokenizer, conversation("q", "a", "r"), "b", train_on="assistant_turns")
+    assert decode(tokenizer, trained(encoded)) == "a<|im_end|>b<|im_end|>"
+
+
+def test_a_template_that_rewrites_history_without_markers_is_refused(saved):
+    from tutelage.text.tokenizer import open_tokenizer
+
+    tokenizer = open_tokenizer(saved("no_prefix"))
+    tokenizer.chat_template = tokenizer.chat_template.replace("{% generation %}", "").replace("{% endgeneration %}", "")
+    with pytest.raises(DataError, match="cannot tell which tokens are the response"):
+        encode_example(tokenizer, conversation("q"), "b")
+
+
+def test_a_refusing_template_is_named_with_the_roles_it_saw(opened):
+    with pytest.raises(DataError, match=r"refuses this conversation \(assistant, user.*roles must alternate"):
+        encode_prompt(opened("llama2"), (Message("assistant", "Welcome!"), Message("user", "hi")))
+
+
+def test_an_all_false_mask_is_an_error_that_names_its_cause(opened):
+    tokenizer = opened("ours")
+    with pytest.raises(DataError, match="no assistant turn"):
+        encode_example(tokenizer, conversation("q"), (Message("tool", "x"),))
+    with pytest.raises(DataError, match="last assistant turn is marked trained=False"):
+        encode_example(tokenizer, conversation("q"), (Message("assistant", "x", trained=False),))
+    with pytest.raises(DataError, match="every assistant turn is marked trained=False"):
+        encode_example(tokenizer, conversation("q"), (Message("assistant", "x", trained=False),), train_on="assistant_turns")
+
+
+def test_stop_tokens_hold_the_template_s_end_of_turn_too(opened):
+    ids = {name: opened(name).convert_tokens_to_ids for name in ("chatml", "qwen", "phi", "ours", "glm", "gpt2")}
+    assert stop_tokens(opened("chatml")) == (ids["chatml"]("<|endoftext|>"), ids["chatml"]("<|im_end|>"))
+    assert stop_tokens(opened("phi")) == (ids["phi"]("<|endoftext|>"), ids["phi"]("<|end|>"))
+    for name, token in (("qwen", "<|im_end|>"), ("ours", "<|eos|>"), ("glm", "<|endoftext|>"), ("gpt2", "<|endoftext|>")):
+        assert stop_tokens(opened(name)) == (ids[name](token),)
+
+
+def test_our_mask_is_what_transformers_finds_by_generation_markers(opened):
+    tokenizer, messages = opened("ours"), conversation("q", "first", "r", "second")
+    peer = tokenizer.apply_chat_template([{"role": m.role, "content": m.content} for m in messages], return_dict=True,
+                                         return_assistant_tokens_mask=True)
+    encoded = encode_example(tokenizer, messages[:-1], "second", train_on="assistant_turns")
+    assert encoded.tokens == peer["input_ids"] and [int(m) for m in encoded.response_mask] == peer["assistant_masks"]
