@@ -1,0 +1,156 @@
+"""The front door: forms, exit codes, one-line errors, one JSON object."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tutelage.cli.main import main
+from tutelage.cli.verbs import RECIPES, Recipe
+
+TOY = Recipe("A toy.", "tests.cli.toy", "ToyConfig", "train_toy")
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run the command line with a toy recipe in the table; returns (exit code, stdout, stderr)."""
+    monkeypatch.setitem(RECIPES, "toy", TOY)
+    before = signal.getsignal(signal.SIGTERM)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        out, err = capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    yield call
+    signal.signal(signal.SIGTERM, before)
+
+
+def python(code: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | env, cwd=ROOT)
+
+
+def test_help_lists_every_verb_and_loads_nothing_heavy():
+    code = ("import sys\nfrom tutelage.cli.main import main\ntry: main(['--help'])\nexcept SystemExit as end: assert not end.code\n"
+            "heavy = {'torch', 'transformers', 'pydantic', 'rich', 'numpy'} & set(sys.modules)\nassert not heavy, heavy")
+    done = python(code)
+    assert done.returncode == 0, done.stderr
+    for verb in ("run", "pretrain", "sft", "sample", "reward", "ppo", "evaluate", "demo", "config", "doctor"):
+        assert f"\n  {verb} " in done.stdout
+
+
+def test_help_is_quick():
+    start = time.perf_counter()
+    python("from tutelage.cli.main import main; main(['--help'])")
+    assert time.perf_counter() - start < 2  # about 0.1 s alone; the bound leaves room for a busy machine
+
+
+def test_flags_and_overrides_reach_the_recipe(run, tmp_path):
+    config = tmp_path / "c.yaml"
+    config.write_text("name: from file\noptim:\n  learning_rate: 2e-3\n")
+    code, out, err = run("toy", str(config), "optim.learning_rate=4e-3", "--seed", "7", "--run-dir", "runs/a [b]", "--resume")
+    assert code == 0 and err == ""
+    assert out.splitlines() == ["chatter of a library", "path: runs/a [b]", "score: 0.1235", "loss: null", "name: from file",
+                                "resume: true", "seed: 7", "rate: 0.004", "next: tutelage chat runs/toy"]
+
+
+def test_json_is_one_object_and_nothing_else_on_stdout(run):
+    code, out, err = run("toy", "--json")
+    assert code == 0
+    assert json.loads(out) == {"path": "runs/toy", "score": 0.123456, "loss": None, "name": "toy", "resume": False, "seed": 0,
+                               "rate": 0.001, "next": "tutelage chat runs/toy"}
+    assert err == "chatter of a library\n"
+
+
+@pytest.mark.parametrize(("arguments", "code", "message", "hint"), [
+    (["name=gate"], 3, "the gate said no", "train longer"),
+    (["name=stop"], 130, "interrupted", None),
+    (["name=bug"], 1, "unexpected ValueError: index out of range (bug; rerun with -v for the traceback)", None),
+    (["nam=x"], 2, "command line: nam: unknown key (did you mean name?)", None),
+    (["seed=x"], 2, "command line: seed: should be a valid integer, got 'x'", None),
+    (["nowhere.yaml"], 2, "nowhere.yaml: no such file", "give the path of a YAML or TOML file, or leave it out to use the defaults"),
+    (["a.yaml", "b.yaml"], 2, "command line: 'b.yaml' is not of the form section.key=value, and 'a.yaml' is already the config file",
+     "one config file at most; it may name a parent with include:"),
+    (["--dry-rum"], 2, "no flag --dry-rum (did you mean --dry-run?)", "see tutelage toy --help"),
+])
+def test_failures_are_one_line_with_their_exit_code(run, arguments, code, message, hint):
+    found, out, err = run("toy", *arguments)
+    assert found == code
+    lines = [line for line in err.splitlines() if line]  # click leaves the terminal's ^C a line of its own
+    assert lines == [f"error: {message}"] + ([f"hint:  {hint}"] if hint else [])
+    found, out, _ = run("toy", *arguments, "--json")
+    assert (found, json.loads(out)) == (code, {"error": message, "hint": hint, "exit_code": code})
+
+
+def test_every_fault_of_a_config_is_a_line(run):
+    code, _, err = run("toy", "seed=x", "nam=y")
+    assert code == 2 and [line[:6] for line in err.splitlines()] == ["error:", "error:"]
+
+
+def test_a_full_disk_is_told_as_such(run):
+    code, _, err = run("toy", "name=full")
+    assert code == 1 and err.startswith("error: no room on the disk for ") and "hint:  free some space" in err
+
+
+def test_the_traceback_comes_with_v(run):
+    assert "Traceback" not in run("toy", "name=bug")[2]
+    assert "Traceback" in run("toy", "name=bug", "-v")[2]
+
+
+@pytest.mark.parametrize(("typed", "answer"), [
+    (["toi"], "error: no verb 'toi' (did you mean toy?)"), (["config", "shw"], "error: no verb 'shw' (did you mean show?)"),
+    (["--versio"], "error: no flag --versio (did you mean --version?)"), (["config"], "error: a verb is missing"),
+    (["config", "show", "tooy"], "error: no settings for a verb 'tooy' (did you mean toy?)"),
+])
+def test_a_mistyped_word_is_answered_with_the_nearest(run, typed, answer):
+    code, out, err = run(*typed)
+    assert (code, out) == (2, "") and err.splitlines()[0] == answer
+
+
+def test_dry_run_prints_the_config_with_origins_and_the_preview(run, monkeypatch):
+    monkeypatch.setenv("TUTELAGE_OPTIM__LEARNING_RATE", "0.5")
+    code, out, _ = run("toy", "name=x", "--dry-run")
+    assert code == 0 and "chatter" not in out
+    config, data, devices, forecast = out.split("\n\n")
+    lines = [line.split() for line in config.splitlines()]
+    assert lines[0] == ["config"] and ["name:", "x", "#", "command", "line"] in lines and ["seed:", "0"] in lines
+    assert ["optim.learning_rate:", "0.5", "#", "environment"] in lines
+    assert data == "data\n  layout: text\n  samples:\n    - one\n      two\n    - three"
+    assert (devices, forecast) == ("devices\n  device: cpu", "forecast\n  seconds: 1.5\n  memory: null\n")
+    shown = json.loads(run("toy", "name=x", "--dry-run", "--json")[1])
+    assert (shown["config"]["name"], shown["origins"]["name"]) == ("x", "command line")
+    assert shown["forecast"] == {"seconds": 1.5, "memory": None}
+
+
+def test_config_show_and_schema(run):
+    _, out, _ = run("config", "show", "toy", "name=x")
+    assert "name: x" in out and "# command line" in out
+    assert json.loads(run("config", "show", "toy", "name=x", "--json")[1])["origins"]["seed"] == "default"
+    schema = json.loads(run("config", "schema", "toy")[1])
+    assert schema["$defs"]["ToyOptim"]["properties"]["learning_rate"]["description"] == "Step size."
+
+
+def test_sigterm_lets_the_recipe_save_and_ends_with_143():
+    code = ("from tests.cli.test_main import RECIPES, TOY, main\nRECIPES['toy'] = TOY\nmain(['toy', 'name=wait'])")
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    assert process.stderr is not None and process.stderr.readline() == "ready\n"
+    process.terminate()
+    assert process.communicate(timeout=20)[1] == "saved\nerror: terminated\n"
+    assert process.returncode == 143
+
+
+def test_a_reader_that_stops_early_is_no_error():
+    code = "from tutelage.cli.main import main; main(['--help'])"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.communicate(timeout=20)[1] == b""
