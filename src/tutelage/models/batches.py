@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -52,20 +53,21 @@ def pad_tokens(rows: Sequence[tuple[Sequence[int], Sequence[bool]]], pad_token_i
 
 @dataclass
 class PackedBatch(Batch):
-    """tokens, segments, position_ids: (B, T). Segment 0 is padding; positions restart in each segment, which isolates them."""
+    """tokens, segment_ids, position_ids: (B, T). Segment 0 is padding; positions restart in each segment, which isolates them."""
 
     tokens: Tensor
-    segments: Tensor
+    segment_ids: Tensor
     position_ids: Tensor
 
     @classmethod
-    def of(cls, packed: Any, rows: Any, device: str) -> PackedBatch:
-        """These rows of packed numpy arrays (tutelage.text.packing.PackedRows) as tensors."""
-        return cls(*(torch.from_numpy(a[rows]).long().to(device) for a in (packed.tokens, packed.segments, packed.position_ids)))
+    def stack(cls, rows: Iterable[Any], device: str = "cpu") -> PackedBatch:
+        """Rows of numpy arrays (tutelage.text.packing.PackedRow) as one batch; no rows make a batch of length 0."""
+        columns = list(zip(*((r.tokens, r.segment_ids, r.position_ids) for r in rows), strict=True)) or [[np.empty(0, np.int64)]] * 3
+        return cls(*(torch.from_numpy(np.stack(c)).to(device) for c in columns))
 
     @property
     def trained_mask(self) -> Tensor:
         """(B, T) bool: tokens with a predecessor in their own segment."""
-        mask = torch.zeros_like(self.segments, dtype=torch.bool)
-        mask[:, 1:] = (self.segments[:, 1:] == self.segments[:, :-1]) & (self.segments[:, 1:] > 0)
+        mask = torch.zeros_like(self.segment_ids, dtype=torch.bool)
+        mask[:, 1:] = (self.segment_ids[:, 1:] == self.segment_ids[:, :-1]) & (self.segment_ids[:, 1:] > 0)
         return mask

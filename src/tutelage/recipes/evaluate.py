@@ -177,7 +177,7 @@ def answer(cfg: EvaluateConfig, entry: ModelEntry, folder: Path, prompts: list[P
     room = (context_length(policy) or 10**9) - max(len(t) for t in own_tokens)
     sampling = Sampling(temperature=cfg.rollout.temperature, max_tokens=max(1, min(cfg.rollout.max_tokens, room)), stop_tokens=stop_tokens(tokenizer), seed=cfg.seed)
     n = entry.best_of
-    completions = InProcessEngine(policy, max_batch=cfg.rollout.batch_size).generate([t for t in own_tokens for _ in range(n)], sampling)
+    completions = InProcessEngine(policy, tokenizer.pad_token_id, max_batch=cfg.rollout.batch_size).generate([t for t in own_tokens for _ in range(n)], sampling)
     texts = [tokenizer.decode(list(c.tokens), skip_special_tokens=True) for c in completions]
     if entry.plain:                                                  # a base model goes on to the next question: its answer is one paragraph
         texts = [next((line for line in t.split("\n") if line.strip()), "") for t in texts]
@@ -230,10 +230,10 @@ def bits_per_byte(cfg: EvaluateConfig, folder: Path, *, max_texts: int = 200) ->
         return None
     tokenizer = open_tokenizer(folder)
     policy = open_policy(folder, device=cfg.device, tokenizer=tokenizer)
-    packed = pack_texts([encode_text(tokenizer, t) for t in texts], min(256, context_length(policy) or 256), pad_token_id=tokenizer.pad_token_id)
+    packed = PackedBatch.stack(pack_texts([encode_text(tokenizer, t) for t in texts], min(256, context_length(policy) or 256), pad_token_id=tokenizer.pad_token_id), cfg.device)
     nats = 0.0
     for start in range(0, len(packed), 16):
-        batch = PackedBatch.of(packed, slice(start, start + 16), cfg.device)
+        batch = packed.select(slice(start, start + 16))
         logits = policy(input_ids=batch.tokens, position_ids=batch.position_ids, use_cache=False).logits
         from tutelage.algos.logprobs import gather_logprobs
 

@@ -124,7 +124,7 @@ def roll_out(players: Players, cfg: PPOConfig, iteration: int) -> tuple[list[Pro
     rows = np.resize(rows, size)                                     # fewer prompts than responses: prompts repeat
     players.engine.sync(players.actor_critic.policy, version=iteration)
     completions = players.engine.generate([players.prompt_tokens[i] for i in rows], players.sampling, row_ids=[iteration * size + i for i in range(size)])
-    rollout = Rollout.collate([players.prompt_tokens[i] for i in rows], completions, players.tokenizer.pad_token_id, device=cfg.device)
+    rollout = Rollout.collate([players.prompt_tokens[i] for i in rows], completions, players.tokenizer.pad_token_id).to(cfg.device)
     rollout.require_version(iteration)
     return [players.prompts[i] for i in rows], rollout
 

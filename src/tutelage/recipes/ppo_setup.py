@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
@@ -17,16 +16,16 @@ from tutelage.base.errors import DataError
 from tutelage.base.log import get_logger
 from tutelage.base.records import Prompt
 from tutelage.models.actor_critic import ActorCritic, SeparateNetworks, SharedTrunk
+from tutelage.models.batches import Batch, PackedBatch
 from tutelage.models.heads import ScoredModel
 from tutelage.models.policy import context_length, open_policy, resolve_model
 from tutelage.rewards.base import ModelReward, Reward
 from tutelage.rollout import Engine, InProcessEngine, Sampling
 from tutelage.text.chat import encode_prompt, encode_text, stop_tokens
-from tutelage.text.packing import PackedRows, pack_texts
+from tutelage.text.packing import pack_texts
 from tutelage.text.readers import expand_files, iter_texts, read_prompts
 from tutelage.text.split import split_of
 from tutelage.text.tokenizer import open_tokenizer
-from tutelage.models.batches import Batch, PackedBatch
 from tutelage.train.batches import rows_of_step
 from tutelage.train.run import Run
 from tutelage.train.sections import DataSection, OptimSection, SaveSection
@@ -188,7 +187,7 @@ class Players:
     sampling: Sampling
     prompts: list[Prompt]
     prompt_tokens: list[list[int]]
-    pretraining: PackedRows | None = None
+    pretraining: PackedBatch | None = None
     layout: str = "given"
     left_out: int = 0
 
@@ -213,7 +212,7 @@ def build(cfg: PPOConfig, run: Run) -> Players:
     sampling = Sampling(temperature=cfg.rollout.temperature, max_tokens=cfg.rollout.max_tokens, stop_tokens=stop_tokens(tokenizer), seed=cfg.seed)
     return Players(
         open_actor_critic(cfg, run, policy, source, reward_folder, tokenizer), ref_policy, reward,
-        InProcessEngine(policy, max_batch=cfg.rollout.batch_size), tokenizer, sampling, prompts, prompt_tokens,
+        InProcessEngine(policy, tokenizer.pad_token_id, max_batch=cfg.rollout.batch_size), tokenizer, sampling, prompts, prompt_tokens,
         pack_pretraining(cfg, tokenizer) if cfg.ptx.files else None, layout, left_out)
 
 
@@ -252,16 +251,16 @@ def read_training_prompts(cfg: PPOConfig, tokenizer: Any, context: int | None) -
     return prompts, prompt_tokens, found.layout, left_out
 
 
-def pack_pretraining(cfg: PPOConfig, tokenizer: Any) -> PackedRows:
+def pack_pretraining(cfg: PPOConfig, tokenizer: Any) -> PackedBatch:
     """Pretraining text in packed rows."""
     texts = list(iter_texts(expand_files(cfg.ptx.files)))
-    return pack_texts([encode_text(tokenizer, text) for text in texts], cfg.ptx.context_tokens, pad_token_id=tokenizer.pad_token_id)
+    return PackedBatch.stack(pack_texts([encode_text(tokenizer, text) for text in texts], cfg.ptx.context_tokens, pad_token_id=tokenizer.pad_token_id), cfg.device)
 
 
 def pretraining_loss(players: Players, step: int, cfg: PPOConfig) -> Tensor:
     """Nats per token of the policy on the step's pretraining rows."""
     packed = players.pretraining
     assert packed is not None
-    batch = PackedBatch.of(packed, rows_of_step(step, len(packed), cfg.ptx.batch_size, cfg.seed + 1), cfg.device)
+    batch = packed.select(rows_of_step(step, len(packed), cfg.ptx.batch_size, cfg.seed + 1))
     logits = players.actor_critic.policy(input_ids=batch.tokens, position_ids=batch.position_ids, use_cache=False).logits
     return nll_loss(gather_logprobs(logits, batch.tokens), batch.trained_mask)

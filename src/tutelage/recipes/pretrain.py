@@ -16,14 +16,14 @@ from tutelage.algos.losses import nll_loss
 from tutelage.base.config import RunConfig, Section
 from tutelage.base.log import get_logger
 from tutelage.models import new_policy, open_policy, resolve_model, save_policy
+from tutelage.models.batches import PackedBatch
 from tutelage.rollout import InProcessEngine, Sampling
 from tutelage.text.chat import Encoded, encode_prompt, encode_text, marked_text
-from tutelage.text.packing import PackedRows, pack_texts
+from tutelage.text.packing import pack_texts
 from tutelage.text.readers import expand_files, iter_texts
 from tutelage.text.split import split_of
 from tutelage.text.tokenizer import open_tokenizer, train_tokenizer
 from tutelage.train import audits
-from tutelage.models.batches import PackedBatch
 from tutelage.train.batches import rows_of_step
 from tutelage.train.checkpoint import TrainState
 from tutelage.train.optim import build_optimizer, clip_and_step, lr_factor, set_lr
@@ -87,8 +87,8 @@ class Parts:
 
     policy: Any
     tokenizer: Any
-    train: PackedRows
-    held_out: PackedRows
+    train: PackedBatch
+    held_out: PackedBatch
     held_out_bytes: int
     files: list[Path]
 
@@ -109,7 +109,7 @@ def pretrain(cfg: PretrainConfig) -> dict[str, Any]:
             save_policy(policy, parts.tokenizer, folder / "model")
 
         for step in run.steps(total_steps, write_models=write_models, state=state):
-            batch = PackedBatch.of(parts.train, rows_of_step(step, len(parts.train), cfg.train.batch_size, cfg.seed), cfg.device)
+            batch = parts.train.select(rows_of_step(step, len(parts.train), cfg.train.batch_size, cfg.seed))
             set_lr(optimizer, lr_factor(step, total_steps, cfg.optim))
             if step == run.start_step:
                 check_split(policy, batch)
@@ -144,8 +144,8 @@ def build(cfg: PretrainConfig, run: Run | None) -> Parts:
         policy = open_policy(source, device=cfg.device)
     policy.to(cfg.device).train()
 
-    def pack(side: list[str]) -> PackedRows:
-        return pack_texts([encode_text(tokenizer, text) for text in side], cfg.model.context_tokens, pad_token_id=tokenizer.pad_token_id)
+    def pack(side: list[str]) -> PackedBatch:
+        return PackedBatch.stack(pack_texts([encode_text(tokenizer, text) for text in side], cfg.model.context_tokens, pad_token_id=tokenizer.pad_token_id), cfg.device)
 
     held_out = pack(sides["eval"])
     return Parts(policy, tokenizer, pack(sides["train"]), held_out, sum(len(t.encode()) for t in sides["eval"]), files)
@@ -186,18 +186,18 @@ def bits_per_byte(policy: Any, parts: Parts, cfg: PretrainConfig) -> float | Non
     rows = range(min(len(parts.held_out), cfg.eval.max_rows))
     nats = num_tokens = 0.0
     for start in rows[:: cfg.train.batch_size]:
-        batch = PackedBatch.of(parts.held_out, slice(start, min(start + cfg.train.batch_size, len(rows))), cfg.device)
+        batch = parts.held_out.select(slice(start, min(start + cfg.train.batch_size, len(rows))))
         nats += loss_of(policy, batch, 1).item()
         num_tokens += batch.trained_mask.sum().item()
     policy.train()
-    bytes_per_token = parts.held_out_bytes / max(1, int((PackedBatch.of(parts.held_out, slice(None), "cpu").trained_mask).sum()))
+    bytes_per_token = parts.held_out_bytes / max(1, int(parts.held_out.trained_mask.sum()))
     return nats / max(1.0, num_tokens) / math.log(2) / bytes_per_token
 
 
 def continuations(policy: Any, tokenizer: Any, cfg: PretrainConfig) -> list[str]:
     """Greedy-free samples at temperature 0.8, for a person to watch the model learn."""
     policy.eval()
-    engine = InProcessEngine(policy)
+    engine = InProcessEngine(policy, tokenizer.pad_token_id)
     prompts = [encode_prompt(tokenizer, p) for p in cfg.eval.sample_prompts]
     sampling = Sampling(temperature=0.8, max_tokens=cfg.eval.sample_tokens, stop_tokens=(tokenizer.eos_token_id,), seed=cfg.seed)
     texts = [p + tokenizer.decode(c.tokens, skip_special_tokens=True) for p, c in zip(cfg.eval.sample_prompts, engine.generate(prompts, sampling), strict=True)]
@@ -211,12 +211,12 @@ def preview(cfg: PretrainConfig) -> Preview:
     optimizer = build_optimizer([(parts.policy, cfg.optim.learning_rate)], cfg.optim)
     total_steps = cfg.train.steps(len(parts.train), cfg.train.batch_size)
     samples = []
-    for batch in (PackedBatch.of(parts.train, slice(i, i + 1), "cpu") for i in range(min(3, len(parts.train)))):
+    for batch in (parts.train.select(slice(i, i + 1)) for i in range(min(3, len(parts.train)))):
         samples.append(marked_text(parts.tokenizer, Encoded(batch.tokens[0].tolist(), batch.trained_mask[0].tolist()))[:400])
     return probe(
         cfg, data={"layout": "text", "files": [str(f) for f in parts.files], "train_rows": len(parts.train), "held_out_rows": len(parts.held_out)},
         samples=samples, total_steps=total_steps,
-        step=lambda i: train_step(parts.policy, optimizer, PackedBatch.of(parts.train, rows_of_step(i, len(parts.train), cfg.train.batch_size, cfg.seed), cfg.device), cfg, None))
+        step=lambda i: train_step(parts.policy, optimizer, parts.train.select(rows_of_step(i, len(parts.train), cfg.train.batch_size, cfg.seed)), cfg, None))
 
 
 def _scratch() -> str:

@@ -16,6 +16,7 @@ from tutelage.base.errors import DataError
 from tutelage.base.log import get_logger
 from tutelage.base.records import Judgement
 from tutelage.evals.reward_report import label_report, pair_report
+from tutelage.models.batches import TokenBatch, pad_tokens
 from tutelage.models.heads import ScoredModel
 from tutelage.models.policy import context_length, resolve_model
 from tutelage.text.chat import Encoded, encode_example, marked_text
@@ -23,7 +24,6 @@ from tutelage.text.readers import expand_files, read_judgements
 from tutelage.text.split import split_of
 from tutelage.text.tokenizer import open_tokenizer
 from tutelage.train import audits
-from tutelage.models.batches import TokenBatch, pad_tokens
 from tutelage.train.batches import rows_of_step
 from tutelage.train.checkpoint import TrainState
 from tutelage.train.optim import build_optimizer, clip_and_step, lr_factor, set_lr

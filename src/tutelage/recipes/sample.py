@@ -62,7 +62,7 @@ def sample_answers(cfg: SampleConfig) -> dict[str, Any]:
         if done := run.finished():
             return done
         tokenizer = open_tokenizer(source)
-        engine = InProcessEngine(open_policy(source, device=cfg.device, tokenizer=tokenizer), max_batch=cfg.rollout.batch_size)
+        engine = InProcessEngine(open_policy(source, device=cfg.device, tokenizer=tokenizer), tokenizer.pad_token_id, max_batch=cfg.rollout.batch_size)
         identity = f"{cfg.model.policy}@{folder_digest(source)[:12]}"
         prompts = read_side(cfg)
         sampling = Sampling(temperature=cfg.rollout.temperature, top_k=cfg.rollout.top_k, top_p=cfg.rollout.top_p,

@@ -15,13 +15,13 @@ from tutelage.base.config import RunConfig, Section
 from tutelage.base.errors import ConfigError, DataError
 from tutelage.base.log import get_logger
 from tutelage.base.records import Demonstration
+from tutelage.models.batches import TokenBatch, pad_tokens
 from tutelage.models.policy import context_length, open_policy, resolve_model, save_policy, token_logprobs
 from tutelage.text.chat import Encoded, encode_example, marked_text
 from tutelage.text.readers import expand_files, read_demonstrations
 from tutelage.text.split import split_of
 from tutelage.text.tokenizer import open_tokenizer
 from tutelage.train import audits
-from tutelage.models.batches import TokenBatch, pad_tokens
 from tutelage.train.batches import rows_of_step
 from tutelage.train.checkpoint import TrainState
 from tutelage.train.optim import build_optimizer, clip_and_step, lr_factor, set_lr
