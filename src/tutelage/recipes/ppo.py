@@ -125,7 +125,7 @@ def roll_out(players: Players, cfg: PPOConfig, iteration: int) -> tuple[list[Pro
     players.engine.sync(players.actor_critic.policy, version=iteration)
     completions = players.engine.generate([players.prompt_tokens[i] for i in rows], players.sampling, row_ids=[iteration * size + i for i in range(size)])
     rollout = Rollout.collate([players.prompt_tokens[i] for i in rows], completions, players.tokenizer.pad_token_id).to(cfg.device)
-    rollout.require_version(iteration)
+    audits.check_fresh_rollout((c.weight_version for c in completions), iteration)
     return [players.prompts[i] for i in rows], rollout
 
 

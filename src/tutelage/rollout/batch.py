@@ -72,5 +72,5 @@ class Rollout:
         return replace(self, **{name: getattr(self, name).to(device) for name in _TENSORS})
 
     def texts(self, tokenizer: PreTrainedTokenizerBase) -> list[str]:
-        """What a reader sees of each response: no control tokens."""
-        return [tokenizer.decode(list(c.tokens), skip_special_tokens=True) for c in self.completions]
+        """What a reader sees of each response: no control tokens, no space around."""
+        return [tokenizer.decode(list(c.tokens), skip_special_tokens=True).strip() for c in self.completions]

@@ -35,6 +35,13 @@ def check_first_minibatch(ratio: Tensor, approx_kl: float, clipfrac: float, *, t
                          hint="the rollout did not come from these weights at this temperature; dropout must be off")
 
 
+def check_fresh_rollout(weight_versions: Iterable[int], expected: int) -> None:
+    """Every completion was sampled from the weights last handed to the engine."""
+    stale = sorted({v for v in weight_versions if v != expected})
+    if stale:
+        raise AuditError(f"rollout came from weight version {stale}, expected {expected}", hint="call engine.sync before engine.generate")
+
+
 def check_microbatch_gradients(loss_of: Callable[[slice], Tensor], modules: Iterable[nn.Module], num_rows: int, *, tolerance: float = 1e-3) -> None:
     """The gradient of a batch equals the sum over its two halves; loss_of(rows) must divide by the whole batch's token count.
 
