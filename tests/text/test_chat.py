@@ -16,8 +16,8 @@ ALL = (*TEMPLATED, "wordpiece")
 
 CONTROLS = ("<|pad|>", "<|bos|>", "<|eos|>", "<|user|>", "<|assistant|>", "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|end|>",
             "<s>", "</s>", "<unk>", "[SEP]", "[CLS]", "[UNK]", "[INST]")
-words = st.lists(st.sampled_from(["fox", "latte", " ", "\n", "42", "é", "漢", "🙂", "a", "{", "?", "answer"]), min_size=1, max_size=8).map("".join)
-plain = words.filter(lambda s: s.strip() == s)
+WORDS = ("fox", "latte", " ", "\n", "42", "é", "漢", "🙂", "a", "{", "?", "answer")
+plain = st.lists(st.sampled_from(WORDS), min_size=1, max_size=8).map("".join).filter(lambda s: s.strip() == s)
 typed = st.lists(st.sampled_from((*CONTROLS, "x", " ", "<|im_", "end|>", "\U00100000", "\U0010c000")), max_size=5).map("".join)
 cheap = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
