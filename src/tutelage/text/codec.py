@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from tutelage.base.errors import ArtifactError, DataError
+from tutelage.text.tokenizer import adds_bos
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
@@ -30,11 +31,15 @@ _MARKER = re.compile(r"<[|｜].+[|｜]>")
 
 
 class Codec:
-    """One tokenizer's control tokens under aliases. `ids` maps each control token to its id."""
+    """One tokenizer's control tokens under aliases.
+
+    `ids` maps each control token to its id; `raw_start` is the BOS with which the tokenizer begins raw text, or nothing.
+    """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, block: int) -> None:
         from tokenizers import Tokenizer
 
+        self.raw_start = str(tokenizer.bos_token) if adds_bos(tokenizer) else ""
         spec = json.loads(tokenizer.backend_tokenizer.to_str())
         special = set(tokenizer.all_special_tokens)
         added = [t for t in spec["added_tokens"] if t["special"] or t["content"] in special or _MARKER.fullmatch(t["content"])]
