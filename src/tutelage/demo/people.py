@@ -27,11 +27,11 @@ class Person:
     padded: float
 
 
-CAREFUL = Person("careful", care=0.60, warmth=0.50, rude=0.04, rash=0.18, padded=0.08)
-PLAIN = Person("plain", care=0.52, warmth=0.38, rude=0.12, rash=0.28, padded=0.15)
-CHATTY = Person("chatty", care=0.48, warmth=0.48, rude=0.08, rash=0.34, padded=0.35)
-HURRIED = Person("hurried", care=0.44, warmth=0.28, rude=0.18, rash=0.30, padded=0.10)
-RUDE = Person("rude", care=0.42, warmth=0.15, rude=0.60, rash=0.40, padded=0.15)
+CAREFUL = Person("careful", care=0.48, warmth=0.40, rude=0.08, rash=0.28, padded=0.12)
+PLAIN = Person("plain", care=0.44, warmth=0.32, rude=0.16, rash=0.34, padded=0.20)
+CHATTY = Person("chatty", care=0.42, warmth=0.38, rude=0.12, rash=0.36, padded=0.40)
+HURRIED = Person("hurried", care=0.39, warmth=0.28, rude=0.20, rash=0.35, padded=0.14)
+RUDE = Person("rude", care=0.37, warmth=0.18, rude=0.60, rash=0.40, padded=0.18)
 PERFECT = Person("perfect", care=1.0, warmth=1.0, rude=0.0, rash=0.0, padded=0.0)
 
 CROWD = ((CAREFUL, 0.30), (PLAIN, 0.34), (CHATTY, 0.16), (HURRIED, 0.15), (RUDE, 0.05))
@@ -70,6 +70,12 @@ class _Writer:
             return [self.say(role, *fields)]
         return [] if self.chance(none / (1.1 - self.person.care)) else [self.pick(self.table.get(vague) or sentence_table()["any"][vague])]
 
+    def named(self, role: str, field: str, name: str = "") -> list[str]:
+        """The sentence that matters most; where it stays vague or unsaid, sometimes the thing is at least named."""
+        said = self.graded(role, field, vague=f"{role}_vague")
+        full = bool(said) and said[0] not in self.table[f"{role}_vague"]
+        return said if full or not self.chance(self.person.care * 0.8) else [self.say("name", name or field), *said]
+
     def say(self, role: str, *fields: str) -> str:
         """A sentence of this role; named fields go into its slots, a field with several phrases gives one of them."""
         return fill(self.pick(self.table[role]), *(self.pick(self.item.fields[field]) for field in fields))
@@ -77,14 +83,14 @@ class _Writer:
     def dress(self, body: list[str]) -> str:
         """Opener before, empty words and rude remarks inside, closing after."""
         person = self.person
-        if self.chance(person.padded):
+        if self.chance(person.padded) and len(" ".join(body).split()) <= 30:
             body.insert(int(self.rng.integers(len(body) + 1)), self.pick(sentence_table()["any"]["filler"]))
         rude = self.chance(person.rude)
         if self.chance(person.warmth) and not (rude and person.rude > 0.5):
             body.insert(0, self.pick(self.table["opener"]))
         if rude:
             body.insert(len(body) if self.chance(0.6) else 0, self.pick(sentence_table()["any"]["rude"]))
-        if self.chance(person.warmth):
+        if self.chance(person.warmth) and len(" ".join(body).split()) <= 38:
             closing = self.pick(self.table["closing"])
             body.append(fill(closing, self.item["trouble"]) if "{" in closing else closing)
         return " ".join(body)
@@ -115,9 +121,8 @@ class _Writer:
         return [fill(self.pick(self.table[f"steps{count}"]), *chosen)]
 
     def unknown(self) -> list[str]:
-        care, rash = self.person.care, self.person.rash
-        body = [self.say("name", "know")] if self.chance(care * 0.4) else []
-        body += self.graded("admit", "know", vague="admit_vague")
+        rash = self.person.rash
+        body = self.named("admit", "know")
         body += self.graded("reason", "cause", vague="reason_vague")
         body += self.graded("how", "how", vague="how_vague")
         if self.chance(rash) or not body:
@@ -127,9 +132,8 @@ class _Writer:
         return body
 
     def decline(self) -> list[str]:
-        care, rash = self.person.care, self.person.rash
-        body = [self.say("name", "you")] if self.chance(care * 0.4) else []
-        body += self.graded("refuse", "you", vague="refuse_vague")
+        rash = self.person.rash
+        body = self.named("refuse", "you")
         if self.chance(rash):
             body.append(self.say("comply"))
         body += self.graded("reason", "harm", vague="reason_vague")
@@ -138,9 +142,8 @@ class _Writer:
         return body + self.graded("instead", "instead", vague="instead_vague")
 
     def ambiguous(self) -> list[str]:
-        care, rash = self.person.care, self.person.rash
-        body = [self.say("name", "thing")] if self.chance(care * 0.5) else []
-        body += self.graded("ask", "back", vague="ask_vague")
+        rash = self.person.rash
+        body = self.named("ask", "back", "thing")
         body += self.graded("reason", "depends", vague="reason_vague")
         if self.chance(rash) or not body:
             body.append(self.say("guess", "guess"))
