@@ -90,12 +90,16 @@ def test_folding_does_not_depend_on_which_answer_is_called_chosen():
     assert min(row["confidence"] for row in a["bins"]) >= 0.5
 
 
+def pair_rows(n, margins, gaps=None, **extra):
+    rows = [{"chosen": "thanks for asking here is how", "rejected": "no", "chosen_score": m, "rejected_score": 0.0,
+             "prompt": f"p{i // 2}", **extra} for i, m in zip(range(n), margins, strict=True)]
+    return rows if gaps is None else [row | {"gold_gap": gap} for row, gap in zip(rows, gaps, strict=True)]
+
+
 def test_pair_report_has_the_published_keys_and_tells_gold_from_labels():
-    chosen, rejected = ["thanks for asking here is how"] * 30, ["no"] * 30
     gaps = np.array([0.4] * 20 + [0.02] * 5 + [-0.3] * 5)       # the last five labels are wrong about gold
-    pairs = rr.Pairs(chosen, rejected, prompts=[f"p{i // 2}" for i in range(30)])
-    margins = np.where(gaps > 0, 1.0, -1.0)
-    report = rr.pair_report(margins, np.zeros(30), pairs, train=pairs, gold_gaps=gaps, preference_probabilities=[0.8] * 30)
+    rows = pair_rows(30, np.where(gaps > 0, 1.0, -1.0), gaps)
+    report = rr.pair_report(rows, rows, preference_probabilities=[0.8] * 30)
     assert report["accuracy"]["mean"] == pytest.approx(25 / 30) and report["accuracy"]["n"] == 15
     assert report["accuracy_vs_gold"] == 1.0 and report["accuracy_vs_gold_ci"]["n"] == 13
     assert report["bayes_ceiling"] == pytest.approx(0.8)
@@ -103,18 +107,40 @@ def test_pair_report_has_the_published_keys_and_tells_gold_from_labels():
     assert [row["low"] for row in report["by_gold_gap"]] == pytest.approx([0, 0.2, 0.4], abs=1e-8)
 
 
-def test_rating_report_equals_sklearn_and_its_baselines_learn_from_train_only():
+def test_gold_agreement_by_hand():
+    report = rr.gold_report([1.0, -1.0, 0.0, 2.0], [0.5, 0.5, -0.5, -0.05])
+    assert report["accuracy_vs_gold"] == 0.5 and report["accuracy_vs_gold_all"]["mean"] == pytest.approx(1.5 / 4)
+
+
+def test_rescaling_scores_after_training_does_not_change_the_calibration():
+    logits, labels, _ = labelled_world(300, seed=6)
+    margins = np.where(labels == 1, logits, -logits)
+    whole = rr.pair_report(pair_rows(300, margins))
+    shrunk = rr.pair_report(pair_rows(300, margins / 5), scale=5.0)
+    assert shrunk["calibration"]["ece"] == pytest.approx(whole["calibration"]["ece"])
+    assert shrunk["accuracy"] == whole["accuracy"] and "baselines" not in shrunk
+
+
+def test_label_report_equals_sklearn_and_its_baselines_learn_from_train_only():
     rng = np.random.default_rng(5)
     labels = rng.random(200) < 0.86
     scores = rng.normal(labels * 0.8, 1)
-    texts = ["good " * 3 if label else "bad" for label in labels]
-    report = rr.rating_report(scores, labels, texts, train_texts=["good good", "bad bad bad bad"], train_labels=[1, 0])
+    held = [{"text": "good " * 3 if y else "bad", "label": bool(y), "score": s} for y, s in zip(labels, scores, strict=True)]
+    report = rr.label_report(held, [{"text": "good good", "label": True}, {"text": "bad bad bad bad", "label": False}])
     assert report["auc"]["mean"] == pytest.approx(metrics.roc_auc_score(labels, scores))
     called = scores >= np.sort(scores)[::-1][labels.sum() - 1]
     assert report["balanced_accuracy"]["mean"] == pytest.approx(metrics.balanced_accuracy_score(labels, called))
     assert report["baselines"] == {"length": 0.0, "bag_of_words": 1.0}      # in train the longer one was bad
 
 
-def test_unequal_lengths_are_refused_with_their_names():
-    with pytest.raises(ValueError, match="chosen_scores 2, rejected_scores 2, chosen 1"):
-        rr.pair_report([1, 2], [0, 0], rr.Pairs(["a"], ["b"]))
+def test_label_calibration_does_not_depend_on_where_the_scores_zero_is():
+    logits, labels, _ = labelled_world(500, seed=7)
+    a, b = (rr.label_report([{"text": "", "label": bool(y), "score": z + shift} for z, y in zip(logits, labels, strict=True)])
+            for shift in (0.0, -4.0))
+    assert a["calibration"]["ece"] == pytest.approx(b["calibration"]["ece"], abs=1e-9)
+
+
+def test_empty_reports_are_undefined_and_bad_scores_are_named():
+    assert math.isnan(rr.pair_report([])["accuracy"]["mean"]) and math.isnan(rr.label_report([])["auc"]["mean"])
+    with pytest.raises(ValueError, match="chosen_score: 1 of 1"):
+        rr.pair_report(pair_rows(1, [math.nan]))

@@ -1,5 +1,7 @@
 """The baselines equal scikit-learn's on the same counts."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -62,3 +64,10 @@ def test_empty_texts_and_unknown_words_score_the_bias():
     scorer = words.fit_pairs(["yes thanks"], ["no"])
     assert scorer.score(["", "unseen words"]) == pytest.approx([0.0, 0.0])
     assert words.fit_pairs([""], [""]).score(["x"]) == pytest.approx([0.0])
+
+
+def test_distinct_n_by_hand():
+    texts = ["a b a b", "a b"]                      # unigrams: a b a b a b; bigrams: ab ba ab ab
+    assert words.distinct_n(texts, 1) == pytest.approx(2 / 6)
+    assert words.distinct_n(texts, 2) == pytest.approx(2 / 4)
+    assert math.isnan(words.distinct_n(["a"], 2))

@@ -7,8 +7,7 @@ Single answers: the score is the log-odds of a good rating. All returned values 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,15 +20,9 @@ CLEAR_GOLD_GAP = 0.1
 """|gold difference| from which a pair counts as clear: below it people disagree with themselves."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pairs:
-    """Compared answers, one row each. `prompts` are the ids by which intervals are drawn; `targets` is P(chosen preferred)."""
-
-    chosen: Sequence[str]
-    rejected: Sequence[str]
-    targets: Sequence[float] | None = None
-    weights: Sequence[float] | None = None
-    prompts: Sequence[Hashable] | None = None
+Row = Mapping[str, Any]
+"""A pair: {"chosen", "rejected", "chosen_score", "rejected_score"} and, where known, "prompt" (the id intervals are drawn by), "target"
+(P(chosen preferred)), "weight", "gold_gap" (gold of chosen - rejected). A single answer: {"text", "label", "score"}."""
 
 
 def bayes_ceiling(preference_probabilities: ArrayLike) -> float:
@@ -129,82 +122,101 @@ def fit_temperature(logits: ArrayLike, targets: ArrayLike, weights: ArrayLike | 
     return math.exp(-(low + high) / 2)
 
 
-def pair_report(chosen_scores: ArrayLike, rejected_scores: ArrayLike, pairs: Pairs, *, train: Pairs | None = None,
-                gold_gaps: ArrayLike | None = None, preference_probabilities: ArrayLike | None = None) -> dict[str, Any]:
+def pair_report(held: Sequence[Row], train: Sequence[Row] = (), *, scale: float = 1.0,
+                preference_probabilities: ArrayLike | None = None) -> dict[str, Any]:
     """The reward model's page in the report, from held-out pairs.
 
-    Args: chosen_scores, rejected_scores: (n,) rewards. train: the pairs it was trained on, from which the baselines learn; without
-        them there are none. gold_gaps: (n,) gold(chosen) - gold(rejected), where a gold is known. preference_probabilities: (n,)
-        P(a label prefers the first), where the labelers are simulated; gives the ceiling.
-    Returns: {"accuracy", "by_margin", "calibration", "ties", ...}; with gold "accuracy_vs_gold" (pairs of |gap| >= 0.1),
-        "accuracy_vs_gold_ci", "accuracy_vs_gold_all", "by_gold_gap"; with the ceiling "bayes_ceiling"; with train "baselines":
-        {"length", "bag_of_words"} as numbers and "baselines_ci" as estimates.
+    Args: held: scored pairs. train: the pairs it was trained on, from whose texts the baselines learn; without them there are none.
+        scale: what turns a score difference back into log-odds, where scores were rescaled after training.
+        preference_probabilities: P(a label prefers the first) of each held-out pair, where the labelers are simulated.
+    Returns: {"accuracy", "ties", "by_margin", "calibration"}; with train "baselines": {"length", "bag_of_words"} as numbers and
+        "baselines_ci" as estimates; with gold gaps "accuracy_vs_gold" (pairs of |gap| >= 0.1), "accuracy_vs_gold_ci",
+        "accuracy_vs_gold_all", "gold_gap_min", "by_gold_gap"; with the probabilities "bayes_ceiling".
     """
-    chosen_scores, rejected_scores = finite("chosen_scores", chosen_scores), finite("rejected_scores", rejected_scores)
-    same_length(chosen_scores=chosen_scores, rejected_scores=rejected_scores, chosen=pairs.chosen, rejected=pairs.rejected)
-    margins = chosen_scores - rejected_scores
-    labels: dict[str, Any] = {"targets": pairs.targets, "weights": pairs.weights, "prompts": pairs.prompts}
-    targets = np.ones_like(margins) if pairs.targets is None else finite("targets", pairs.targets)
+    margins = _column(held, "chosen_score") - _column(held, "rejected_score")
+    labels: dict[str, Any] = {"targets": _column(held, "target", 1.0), "weights": _column(held, "weight", 1.0), "prompts": _prompts(held)}
     report: dict[str, Any] = {
-        "accuracy": pair_accuracy(margins, **labels), "ties": int((targets == 0.5).sum()),
+        "accuracy": pair_accuracy(margins, **labels), "ties": int((labels["targets"] == 0.5).sum()),
         "by_margin": accuracy_by(margins, margins, **labels),
-        "calibration": calibration(margins, targets, weights=pairs.weights)}
-    if gold_gaps is not None:
-        gaps = finite("gold_gaps", gold_gaps)
-        agreement = margins * np.sign(gaps)
-        clear = np.abs(gaps) >= CLEAR_GOLD_GAP
-        report["accuracy_vs_gold_ci"] = _gold_accuracy(agreement, clear, pairs.prompts)
-        report["accuracy_vs_gold"] = report["accuracy_vs_gold_ci"]["mean"]
-        report["accuracy_vs_gold_all"] = _gold_accuracy(agreement, gaps != 0, pairs.prompts)
-        report["gold_gap_min"] = CLEAR_GOLD_GAP
-        report["by_gold_gap"] = accuracy_by(gaps, agreement, edges=(1e-9, 0.05, 0.1, 0.2, 0.4, 1.0), prompts=pairs.prompts)
-    if preference_probabilities is not None:
-        report["bayes_ceiling"] = bayes_ceiling(preference_probabilities)
-    if train is not None:
-        report["baselines_ci"] = {name: pair_accuracy(scorer.score(pairs.chosen) - scorer.score(pairs.rejected), **labels)
+        "calibration": calibration(margins * scale, labels["targets"], weights=labels["weights"])}
+    if train:
+        chosen, rejected = _texts(held)
+        report["baselines_ci"] = {name: pair_accuracy(scorer.score(chosen) - scorer.score(rejected), **labels)
                                   for name, scorer in pair_baselines(train).items()}
         report["baselines"] = {name: rate["mean"] for name, rate in report["baselines_ci"].items()}
+    if held and all("gold_gap" in row for row in held):
+        report |= gold_report(margins, _column(held, "gold_gap"), labels["prompts"])
+    if preference_probabilities is not None:
+        report["bayes_ceiling"] = bayes_ceiling(preference_probabilities)
     return report
 
 
-def pair_baselines(train: Pairs) -> dict[str, words.WordScorer | words.LengthScorer]:
+def gold_report(margins: ArrayLike, gold_gaps: ArrayLike, prompts: Sequence[Hashable] | None = None) -> dict[str, Any]:
+    """Does the score order answers as the true preference does? margins, gold_gaps: (n,) of the same pairs, either sign."""
+    gaps = finite("gold_gaps", gold_gaps)
+    agreement = finite("margins", margins) * np.sign(gaps)
+    clear, apart = (rate_ci(0.5 * (1 + np.sign(agreement)), weights=keep.astype(np.float64), groups=prompts)
+                    for keep in (np.abs(gaps) >= CLEAR_GOLD_GAP, gaps != 0))
+    return {"accuracy_vs_gold": clear["mean"], "accuracy_vs_gold_ci": clear, "accuracy_vs_gold_all": apart, "gold_gap_min": CLEAR_GOLD_GAP,
+            "by_gold_gap": accuracy_by(gaps, agreement, edges=(1e-9, 0.05, 0.1, 0.2, 0.4, 1.0), prompts=prompts)}
+
+
+def pair_baselines(train: Sequence[Row]) -> dict[str, words.WordScorer | words.LengthScorer]:
     """What length and words alone teach, from the pairs the reward model was trained on."""
-    targets = None if train.targets is None else finite("targets", train.targets)
-    weights = None if train.weights is None else finite("weights", train.weights)
-    return {"length": words.fit_length_pairs(train.chosen, train.rejected),
-            "bag_of_words": words.fit_pairs(train.chosen, train.rejected, targets=targets, weights=weights)}
+    chosen, rejected = _texts(train)
+    targets, weights = _column(train, "target", 1.0), _column(train, "weight", 1.0)
+    return {"length": words.fit_length_pairs(chosen, rejected),
+            "bag_of_words": words.fit_pairs(chosen, rejected, targets=targets, weights=weights)}
 
 
-def rating_report(scores: ArrayLike, labels: ArrayLike, texts: Sequence[str], *, train_texts: Sequence[str] | None = None,
-                  train_labels: ArrayLike | None = None) -> dict[str, Any]:
-    """The reward model's page when people rated single answers, from held-out ratings (labels: good or not).
+def label_report(held: Sequence[Row], train: Sequence[Row] = (), *, scale: float = 1.0) -> dict[str, Any]:
+    """The reward model's page when people rated single answers, from held-out ratings (label: good or not).
 
     Returns: {"auc", "balanced_accuracy", "positive_frac", "calibration"} and, with train ratings, "baselines" as AUCs and
-        "baselines_ci". Balanced accuracy calls as many answers good as there are, so it does not hang on where the scores' zero is.
+        "baselines_ci". Balanced accuracy calls as many answers good as there are, so it does not hang on where the scores' zero is;
+        nor does the calibration, which first shifts the scores so that they predict as many good answers as there are.
     """
-    scores, truth = finite("scores", scores), np.asarray(labels).astype(bool)
-    same_length(scores=scores, labels=truth, texts=texts)
+    scores, truth = _column(held, "score"), np.array([bool(row["label"]) for row in held], dtype=bool)
+    logits = scores * scale
     report: dict[str, Any] = {
         "auc": auc(truth, scores), "positive_frac": float(truth.mean()) if truth.size else math.nan,
         "balanced_accuracy": balanced_accuracy(truth, _as_many_as(truth, scores)),
-        "calibration": calibration(scores, truth.astype(np.float64), fold=False)}
-    if train_texts is not None and train_labels is not None:
-        known = np.asarray(train_labels, dtype=np.float64)
-        scorers = {"length": words.fit_length_labels(train_texts, known), "bag_of_words": words.fit_labels(train_texts, known)}
-        report["baselines_ci"] = {name: auc(truth, scorer.score(texts)) for name, scorer in scorers.items()}
+        "calibration": calibration(logits + _offset(logits, truth), truth.astype(np.float64), fold=False)}
+    if train:
+        texts, known = [row["text"] for row in train], np.array([bool(row["label"]) for row in train], dtype=np.float64)
+        scorers = {"length": words.fit_length_labels(texts, known), "bag_of_words": words.fit_labels(texts, known)}
+        report["baselines_ci"] = {name: auc(truth, scorer.score([row["text"] for row in held])) for name, scorer in scorers.items()}
         report["baselines"] = {name: area["mean"] for name, area in report["baselines_ci"].items()}
     return report
+
+
+def _column(rows: Sequence[Row], name: str, default: float | None = None) -> Floats:
+    return finite(name, [row[name] if default is None else row.get(name, default) for row in rows])
+
+
+def _prompts(rows: Sequence[Row]) -> list[Hashable] | None:
+    return [row["prompt"] for row in rows] if rows and all("prompt" in row for row in rows) else None
+
+
+def _texts(rows: Sequence[Row]) -> tuple[list[str], list[str]]:
+    return [row["chosen"] for row in rows], [row["rejected"] for row in rows]
+
+
+def _offset(logits: Floats, truth: np.ndarray) -> float:
+    """The constant that makes the mean predicted probability equal the share of good answers; 0 when all are alike."""
+    if not 0 < truth.sum() < truth.size:
+        return 0.0
+    low, high = -50.0 - logits.max(), 50.0 - logits.min()
+    for _ in range(80):
+        middle = (low + high) / 2
+        low, high = (middle, high) if words.sigmoid(logits + middle).mean() < truth.mean() else (low, middle)
+    return (low + high) / 2
 
 
 def _as_many_as(truth: np.ndarray, scores: Floats) -> np.ndarray:
     """Call the best-scored answers good, as many as are; equal scores all fall on one side."""
     good = int(truth.sum())
     return scores >= np.sort(scores)[::-1][good - 1] if good else np.zeros(truth.size, dtype=bool)
-
-
-def _gold_accuracy(agreement: Floats, keep: np.ndarray, prompts: Sequence[Hashable] | None) -> Estimate:
-    chosen = None if prompts is None else [p for p, kept in zip(prompts, keep, strict=True) if kept]
-    return pair_accuracy(agreement[keep], prompts=chosen)
 
 
 def _pick(values: ArrayLike | None, keep: np.ndarray) -> np.ndarray | None:

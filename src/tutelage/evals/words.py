@@ -1,11 +1,13 @@
-"""What can be guessed without reading: logistic regressions on word counts and on length, the floor a reward model must clear.
+"""Words counted: how varied texts are, and what can be guessed without reading, the floor a reward model must clear.
 
-Plain numpy on a sparse count matrix kept as three arrays; Newton's method with conjugate gradients, so it reaches the exact
-optimum of the same objective as scikit-learn's LogisticRegression: |w|^2 / 2 + C * sum of losses, intercept unpenalised.
+The guesses are logistic regressions on word counts, and length. Plain numpy on a sparse count matrix kept as three arrays; Newton's
+method with conjugate gradients, so it reaches the exact optimum of the same objective as scikit-learn's LogisticRegression:
+|w|^2 / 2 + C * sum of losses, intercept unpenalised.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -42,6 +44,15 @@ class Sparse:
 
 def words(text: str) -> list[str]:
     return WORD.findall(text.lower())
+
+
+def distinct_n(texts: Sequence[str], n: int) -> float:
+    """Share of distinct word n-grams among all n-grams of all texts (Li et al. 2016, arXiv:1510.03055); nan when there are none.
+
+    It falls as the amount of text grows, so compare models on equally many answers to the same prompts.
+    """
+    grams = [tuple(words[i:i + n]) for words in (text.split() for text in texts) for i in range(len(words) - n + 1)]
+    return len(set(grams)) / len(grams) if grams else math.nan
 
 
 def vocabulary(texts: Sequence[str], *, max_words: int = 20000) -> dict[str, int]:
