@@ -82,6 +82,33 @@ def test_a_folder_digest_depends_on_names_and_contents_only(tmp_path):
     assert digests["m"] == digests["same"] and len(set(digests.values())) == 3
 
 
+def test_a_folder_digest_does_not_depend_on_the_order_of_the_file_system(tmp_path, monkeypatch):
+    make(tmp_path / "m", a="1", b="2", c="3")
+    before, listing = folder_digest(tmp_path / "m"), Path.rglob
+    monkeypatch.setattr(Path, "rglob", lambda self, pattern: reversed(list(listing(self, pattern))))
+    assert folder_digest(tmp_path / "m") == before
+
+
+def test_everything_is_on_the_disk_before_it_is_renamed(tmp_path, monkeypatch):
+    synced: set[int] = set()
+    renamed_unsynced: list[Path] = []
+    fsync, rename, replace = os.fsync, os.rename, os.replace
+
+    def check(move):
+        def moved(source, target):
+            inside = [source, *Path(source).rglob("*")] if Path(source).is_dir() else [source]
+            renamed_unsynced.extend(p for p in inside if os.stat(p).st_ino not in synced)
+            move(source, target)
+        return moved
+
+    monkeypatch.setattr(os, "fsync", lambda handle: (fsync(handle), synced.add(os.fstat(handle).st_ino)))
+    monkeypatch.setattr(os, "rename", check(rename))
+    monkeypatch.setattr(os, "replace", check(replace))
+    atomic_write_text(tmp_path / "file", "x")
+    make(tmp_path / "m", a="1")
+    assert renamed_unsynced == []
+
+
 def test_atomic_text_is_written_as_given_and_replaces(tmp_path):
     for text in ("one\r\ntwo\n", "drei ß\n"):
         atomic_write_text(tmp_path / "deep" / "f.txt", text)
