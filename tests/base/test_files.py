@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,36 @@ def test_a_new_artifact_replaces_the_old_one_entirely(tmp_path):
     make(tmp_path / "m", a="new")
     assert sorted(p.name for p in (tmp_path / "m").iterdir()) == ["MANIFEST.json", "a"]
     assert [p.name for p in tmp_path.iterdir()] == ["m"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tutelage.base.files import artifact_dir
+target, when = Path(sys.argv[1]), sys.argv[2]
+rename = os.rename
+def killing_rename(source, to):
+    if Path(to) == target:
+        os.kill(os.getpid(), signal.SIGKILL)
+    rename(source, to)
+os.rename = killing_rename
+with artifact_dir(target) as folder:
+    (folder / "a").write_text("new")
+    if when == "writing":
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("when", ["writing", "renaming"])
+def test_what_a_killed_process_left_is_cleared_and_its_target_kept(tmp_path, when):
+    make(tmp_path / "m", a="old")
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "m"), when])
+    assert killed.returncode == -signal.SIGKILL and len(os.listdir(tmp_path)) == 2
+    with pytest.raises(RuntimeError), artifact_dir(tmp_path / "m"):
+        raise RuntimeError
+    assert os.listdir(tmp_path) == ["m"]
+    verify_manifest(tmp_path / "m")
+    assert (tmp_path / "m" / "a").read_text() == "old"
 
 
 @pytest.mark.parametrize(("damage", "says"), [
