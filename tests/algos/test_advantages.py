@@ -168,7 +168,8 @@ def test_leave_one_out_subtracts_the_mean_of_the_others():
 
 
 def test_leave_one_out_leaves_the_policy_gradient_unbiased():
-    # Two arms, two samples, every outcome enumerated: E[A * grad log p] = grad E[score], which a baseline with its own sample shrinks.
+    # Two arms, two samples, every outcome enumerated: E[A * grad log p] = grad E[score]. Were the sample
+    # in its own baseline, it would shrink. Any multiple of the others' mean passes, even its negative: the sign is the loop's above.
     logits = torch.tensor([0.3, -0.4], dtype=torch.float64, requires_grad=True)
     logp, reward = logits.log_softmax(0), torch.tensor([1.0, 3.0], dtype=torch.float64)
     surrogate = torch.zeros((), dtype=torch.float64)

@@ -89,6 +89,10 @@ def test_text_fields_take_text_as_written(tmp_path):
     assert load_config(Toy, None, ["name=a: b # c"], {})[0].name == "a: b # c"
 
 
+def test_a_replaced_value_leaves_no_text_behind(tmp_path):
+    assert error_of(tmp_path, "tags: [007]\n", ("tags=[[1]]",)) == "command line: tags.0: should be a valid string, got [1]"
+
+
 @given(st.text(max_size=20), st.floats(allow_nan=False, allow_infinity=False),
        st.lists(st.sampled_from(["no", "1e-4", "null", "~", "0x1", "12:30", "a", " ", "- b", "#"]), max_size=4))
 def test_a_dumped_config_reads_back_equal(tmp_path_factory, name, rate, tags):

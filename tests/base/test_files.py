@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,36 @@ def test_a_new_artifact_replaces_the_old_one_entirely(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["m"]
 
 
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tutelage.base.files import artifact_dir
+target, when = Path(sys.argv[1]), sys.argv[2]
+rename = os.rename
+def killing_rename(source, to):
+    if Path(to) == target:
+        os.kill(os.getpid(), signal.SIGKILL)
+    rename(source, to)
+os.rename = killing_rename
+with artifact_dir(target) as folder:
+    (folder / "a").write_text("new")
+    if when == "writing":
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("when", ["writing", "renaming"])
+def test_what_a_killed_process_left_is_cleared_and_its_target_kept(tmp_path, when):
+    make(tmp_path / "m", a="old")
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "m"), when])
+    assert killed.returncode == -signal.SIGKILL and len(os.listdir(tmp_path)) == 2
+    with pytest.raises(RuntimeError), artifact_dir(tmp_path / "m"):
+        raise RuntimeError
+    assert os.listdir(tmp_path) == ["m"]
+    verify_manifest(tmp_path / "m")
+    assert (tmp_path / "m" / "a").read_text() == "old"
+
+
 @pytest.mark.parametrize(("damage", "says"), [
     (lambda m: (m / "a").write_text("xyz"), "a: damaged, its sha256 is not the one in MANIFEST.json"),
     (lambda m: (m / "a").write_text("ab"), "a: damaged, 2 bytes where MANIFEST.json says 3"),
@@ -80,6 +111,33 @@ def test_a_folder_digest_depends_on_names_and_contents_only(tmp_path):
             (tmp_path / name / file).write_text(text)
     digests = {name: folder_digest(tmp_path / name) for name in ("m", "same", "renamed", "changed")}
     assert digests["m"] == digests["same"] and len(set(digests.values())) == 3
+
+
+def test_a_folder_digest_does_not_depend_on_the_order_of_the_file_system(tmp_path, monkeypatch):
+    make(tmp_path / "m", a="1", b="2", c="3")
+    before, listing = folder_digest(tmp_path / "m"), Path.rglob
+    monkeypatch.setattr(Path, "rglob", lambda self, pattern: reversed(list(listing(self, pattern))))
+    assert folder_digest(tmp_path / "m") == before
+
+
+def test_everything_is_on_the_disk_before_it_is_renamed(tmp_path, monkeypatch):
+    synced: set[int] = set()
+    renamed_unsynced: list[Path] = []
+    fsync, rename, replace = os.fsync, os.rename, os.replace
+
+    def check(move):
+        def moved(source, target):
+            inside = [source, *Path(source).rglob("*")] if Path(source).is_dir() else [source]
+            renamed_unsynced.extend(p for p in inside if os.stat(p).st_ino not in synced)
+            move(source, target)
+        return moved
+
+    monkeypatch.setattr(os, "fsync", lambda handle: (fsync(handle), synced.add(os.fstat(handle).st_ino)))
+    monkeypatch.setattr(os, "rename", check(rename))
+    monkeypatch.setattr(os, "replace", check(replace))
+    atomic_write_text(tmp_path / "file", "x")
+    make(tmp_path / "m", a="1")
+    assert renamed_unsynced == []
 
 
 def test_atomic_text_is_written_as_given_and_replaces(tmp_path):

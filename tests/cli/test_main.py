@@ -57,9 +57,9 @@ def test_help_is_quick():
 def test_flags_and_overrides_reach_the_recipe(run, tmp_path):
     config = tmp_path / "c.yaml"
     config.write_text("name: from file\noptim:\n  learning_rate: 2e-3\n")
-    code, out, err = run("toy", str(config), "optim.learning_rate=4e-3", "--seed", "7", "--run-dir", "runs/a [b]", "--resume")
+    code, out, err = run("toy", str(config), "optim.learning_rate=4e-3", "--seed", "7", "--run-dir", "[b] runs", "--resume")
     assert code == 0 and err == ""
-    assert out.splitlines() == ["chatter of a library", "path: runs/a [b]", "score: 0.1235", "loss: null", "name: from file",
+    assert out.splitlines() == ["chatter of a library", "path: [b] runs", "score: 0.1235", "loss: null", "name: from file",
                                 "resume: true", "seed: 7", "rate: 0.004", "next: tutelage chat runs/toy"]
 
 

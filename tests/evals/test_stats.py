@@ -148,10 +148,3 @@ def test_balanced_accuracy_equals_sklearn_and_its_interval_covers():
         hits += got["low"] <= 0.7 <= got["high"]
     assert got["mean"] == pytest.approx(metrics.balanced_accuracy_score(labels, predictions), abs=1e-12)
     assert 0.91 <= hits / 200 <= 0.99
-
-
-def test_distinct_n_by_hand():
-    texts = ["a b a b", "a b"]                      # unigrams: a b a b a b; bigrams: ab ba ab ab
-    assert stats.distinct_n(texts, 1) == pytest.approx(2 / 6)
-    assert stats.distinct_n(texts, 2) == pytest.approx(2 / 4)
-    assert math.isnan(stats.distinct_n(["a"], 2))

@@ -51,7 +51,7 @@ def byte_bpe(special: list[str | AddedToken], template: str | None = None, **nam
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer, backend.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     backend.post_processor = processors.ByteLevel(trim_offsets=True)
-    backend.train_from_iterator(CORPUS, trainers.BpeTrainer(vocab_size=420, show_progress=False, special_tokens=special,
+    backend.train_from_iterator(CORPUS, trainers.BpeTrainer(vocab_size=360, show_progress=False, special_tokens=special,
                                                             initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
     return PreTrainedTokenizerFast(tokenizer_object=backend, chat_template=template, **names)
 
@@ -94,7 +94,14 @@ def build(name: str) -> PreTrainedTokenizerFast:
     }[name]()
 
 
-FOREIGN = ("gpt2", "wordpiece", "unigram", "llama2", "chatml", "qwen", "phi", "glm")
+@pytest.fixture(scope="session")
+def corpus() -> list[str]:
+    return CORPUS
+
+
+@pytest.fixture(scope="session")
+def make_byte_bpe():
+    return byte_bpe
 
 
 @pytest.fixture(scope="session")
@@ -106,7 +113,7 @@ def saved(tmp_path_factory):
         path = root / name
         if not path.exists():
             if name == "ours":
-                train_tokenizer(CORPUS, vocab_size=420, out_dir=path)
+                train_tokenizer(CORPUS, vocab_size=360, out_dir=path)
             else:
                 build(name).save_pretrained(str(path))
         return path

@@ -16,8 +16,8 @@ ALL = (*TEMPLATED, "wordpiece")
 
 CONTROLS = ("<|pad|>", "<|bos|>", "<|eos|>", "<|user|>", "<|assistant|>", "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|end|>",
             "<s>", "</s>", "<unk>", "[SEP]", "[CLS]", "[UNK]", "[INST]")
-words = st.lists(st.sampled_from(["fox", "latte", " ", "\n", "42", "é", "漢", "🙂", "a", "{", "?", "answer"]), min_size=1, max_size=8).map("".join)
-plain = words.filter(lambda s: s.strip() == s)
+WORDS = ("fox", "latte", " ", "\n", "42", "é", "漢", "🙂", "a", "{", "?", "answer")
+plain = st.lists(st.sampled_from(WORDS), min_size=1, max_size=8).map("".join).filter(lambda s: s.strip() == s)
 typed = st.lists(st.sampled_from((*CONTROLS, "x", " ", "<|im_", "end|>", "\U00100000", "\U0010c000")), max_size=5).map("".join)
 cheap = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -114,11 +114,11 @@ def test_raw_text_is_one_tokenisation_with_bos_by_convention_and_eos(opened, nam
 def test_a_token_across_the_seam_belongs_to_the_prompt(opened):
     tokenizer = opened("ours")
     whole = tokenizer("The qu", add_special_tokens=False)["input_ids"]
-    assert decode(tokenizer, whole[-1:]) == " qu"                   # one token: " q" + "u" never occur apart
+    assert decode(tokenizer, whole[-1:]) == " qu"                   # one token across the seam
     encoded = encode_example(tokenizer, "The q", "uick")
     start = encoded.response_mask.index(True)
     assert encoded.tokens[1:] == [*tokenizer("The quick", add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
-    assert decode(tokenizer, encoded.tokens[:start]) == "<|bos|>The quick" and trained(encoded) == [tokenizer.eos_token_id]
+    assert decode(tokenizer, encoded.tokens[:start]) == "<|bos|>The qu" and decode(tokenizer, trained(encoded)) == "ick<|eos|>"
 
 
 @pytest.mark.parametrize("name", ("ours", "unigram", "llama2", "wordpiece"))

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -61,13 +62,15 @@ def disk_errors(path: Path) -> Iterator[None]:
 def artifact_dir(target: Path) -> Iterator[Path]:
     """A temporary folder beside `target` that takes its place, complete and with MANIFEST.json, when the block succeeds.
 
-    An existing target stays untouched until then; when the block fails the temporary folder is removed.
+    An existing target stays untouched until then; when the block fails the temporary folder is removed. What a process killed
+    in here left behind is cleared, and a target it had just moved out of the way put back, by the next call for the same target.
     """
     target = Path(target)
-    name = uuid.uuid4().hex[:12]
+    name = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
     aside, old = target.with_name(f".{target.name}.tmp-{name}"), target.with_name(f".{target.name}.old-{name}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        _clear_after_killed(target)
         aside.mkdir()
     except OSError as error:
         raise _write_error(target, error) from error
@@ -140,6 +143,29 @@ def _files(folder: Path) -> list[str]:
     """Relative names of the files below a folder, sorted, the manifest left out."""
     names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     return sorted(name for name in names if name != MANIFEST)
+
+
+def _clear_after_killed(target: Path) -> None:
+    """Tidy what processes that are no more left beside a target."""
+    name = re.compile(rf"\.{re.escape(target.name)}\.(tmp|old)-(\d+)-\w+")
+    for left in list(target.parent.iterdir()):
+        match = name.fullmatch(left.name)
+        if match is None or _alive(int(match[2])):
+            continue
+        if match[1] == "old" and not target.exists():
+            os.rename(left, target)
+        else:
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # someone else's process
+        pass
+    return True
 
 
 def _fsync(path: Path) -> None:

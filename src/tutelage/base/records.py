@@ -114,7 +114,8 @@ class Judgement:
             if tied and ties == "drop":
                 continue
             pairs.append(Comparison(self.prompt, self.responses[best].text, self.responses[worst].text,
-                                    target=0.5 if tied else 1.0, weight=self.weight, labeler=self.labeler))
+                                    target=0.5 if tied else 1.0, margin=0.0 if tied else float(self.extra.get("margin", 0.0)),
+                                    weight=self.weight, labeler=self.labeler))
         return pairs
 
     def to_json(self) -> dict[str, Any]:
@@ -145,6 +146,8 @@ def messages_from_json(rows: Sequence[Mapping[str, Any]]) -> tuple[Message, ...]
     """[{role, content, trained?}] -> messages. Raises ValueError on an unknown role or a content that is not text."""
     messages = []
     for row in rows:
+        if not isinstance(row, Mapping):
+            raise ValueError(f"a message is {type(row).__name__}, not an object with role and content")
         role, content = row.get("role"), row.get("content")
         if role not in ("system", "user", "assistant", "tool"):
             raise ValueError(f"role is {role!r}, not one of system, user, assistant, tool")

@@ -140,7 +140,7 @@ def extras() -> Check:
         return Check("extras", "warn", "tutelage runs from its source folder without being installed", "pip install --editable .")
     declared = importlib.metadata.metadata("tutelage").get_all("Provides-Extra") or []
     lacking = [extra for extra in declared if not all(map(_installed, _requirements_of(extra)))]
-    found = f"{len(declared) - len(lacking)} of {len(declared)} optional groups installed"
+    found = f"{len(declared) - len(lacking)} of {len(declared)} optional groups installed" if declared else "none to install"
     return Check("extras", "ok", found + (f"; pip install 'tutelage[{','.join(lacking)}]' adds the others" if lacking else ""))
 
 

@@ -211,12 +211,3 @@ def balanced_accuracy(labels: ArrayLike, predictions: ArrayLike, *, level: float
     down = math.hypot(*(part["mean"] - part["low"] for part in parts)) / 2
     up = math.hypot(*(part["high"] - part["mean"] for part in parts)) / 2
     return estimate(mean, mean - down, mean + up, n)
-
-
-def distinct_n(texts: Sequence[str], n: int) -> float:
-    """Share of distinct word n-grams among all n-grams of all texts (Li et al. 2016, arXiv:1510.03055); nan when there are none.
-
-    It falls as the amount of text grows, so compare models on equally many answers to the same prompts.
-    """
-    grams = [tuple(words[i:i + n]) for words in (text.split() for text in texts) for i in range(len(words) - n + 1)]
-    return len(set(grams)) / len(grams) if grams else math.nan

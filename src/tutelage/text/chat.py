@@ -6,14 +6,13 @@ response are never tokenised apart, since a tokenizer may merge across the seam.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tutelage.base.errors import DataError
 from tutelage.base.records import Message, Prompt
 from tutelage.text.codec import Codec, codec_of
-from tutelage.text.tokenizer import adds_bos
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -37,14 +36,14 @@ def encode_prompt(tokenizer: PreTrainedTokenizerFast, prompt: Prompt) -> list[in
     """
     codec = codec_of(tokenizer, _texts(prompt))
     if isinstance(prompt, str):
-        return codec.encode(_raw_start(tokenizer) + codec.mangle(prompt)).ids
+        return codec.encode(codec.raw_start + codec.mangle(prompt)).ids
     return codec.encode(_render(tokenizer, codec, prompt, add_generation_prompt=True)).ids
 
 
 def encode_text(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
     """Token ids of one document for pretraining: BOS as the tokenizer does, the text, EOS."""
     codec = codec_of(tokenizer, [text])
-    return codec.encode(_raw_start(tokenizer) + codec.mangle(text) + str(tokenizer.eos_token)).ids
+    return codec.encode(codec.raw_start + codec.mangle(text) + str(tokenizer.eos_token)).ids
 
 
 def encode_example(tokenizer: PreTrainedTokenizerFast, prompt: Prompt, response: str | Sequence[Message], *,
@@ -68,7 +67,7 @@ def encode_example(tokenizer: PreTrainedTokenizerFast, prompt: Prompt, response:
     text = _render(tokenizer, codec, messages)
     spans = _spans_by_prefix(tokenizer, codec, messages, turns, text) or _spans_by_markers(tokenizer, codec, messages, turns, text)
     start, end = spans[-1]
-    if turns[-1] == len(messages) - 1 and not _ends_with(codec, text[:end], _terminators(tokenizer, codec)):
+    if turns[-1] == len(messages) - 1 and not text[:end].endswith(tuple(_terminators(tokenizer, codec))):
         text = text[:end] + str(tokenizer.eos_token)                # a template that ends no turn would never teach stopping
         spans[-1] = (start, len(text))
     return _masked(codec, text, spans)
@@ -86,7 +85,7 @@ def marked_text(tokenizer: PreTrainedTokenizerFast, encoded: Encoded, *, marks: 
     parts, start, mask = [], 0, encoded.response_mask
     for end in range(1, len(mask) + 1):
         if end == len(mask) or mask[end] != mask[start]:
-            piece = tokenizer.decode(encoded.tokens[start:end], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+            piece = str(tokenizer.decode(encoded.tokens[start:end], skip_special_tokens=False, clean_up_tokenization_spaces=False))
             parts.append(f"{marks[0]}{piece}{marks[1]}" if mask[start] else piece)
             start = end
     return "".join(parts)
@@ -94,9 +93,9 @@ def marked_text(tokenizer: PreTrainedTokenizerFast, encoded: Encoded, *, marks: 
 
 def _encode_raw(tokenizer: PreTrainedTokenizerFast, prompt: str, response: str) -> Encoded:
     codec = codec_of(tokenizer, [prompt, response])
-    start = _raw_start(tokenizer) + codec.mangle(prompt)
+    start = codec.raw_start + codec.mangle(prompt)
     # Mangled as one string: a control token may be typed half in the prompt and half in the response.
-    text = _raw_start(tokenizer) + codec.mangle(prompt + response) + str(tokenizer.eos_token)
+    text = codec.raw_start + codec.mangle(prompt + response) + str(tokenizer.eos_token)
     return _masked(codec, text, [(len(start), len(text))])
 
 
@@ -160,10 +159,11 @@ def _spans_by_markers(tokenizer: PreTrainedTokenizerFast, codec: Codec, messages
     from transformers.utils.chat_template_utils import render_jinja_template
 
     marked: list[Span] = []
+    names: dict[str, Any] = dict(tokenizer.special_tokens_map)
     template = tokenizer.get_chat_template()
     if "generation" in template and "endgeneration" in template:
-        _, found = render_jinja_template([_rows(codec, messages)], chat_template=template, return_assistant_tokens_mask=True,
-                                         add_generation_prompt=False, **tokenizer.special_tokens_map)
+        found: Any = render_jinja_template([_rows(codec, messages)], chat_template=template, return_assistant_tokens_mask=True,
+                                           add_generation_prompt=False, **names)[1]
         marked = [(start, end) for start, end in found[0]]
     assistant = [i for i, m in enumerate(messages) if m.role == "assistant"]
     if len(marked) != len(assistant):
@@ -191,10 +191,6 @@ def _terminators(tokenizer: PreTrainedTokenizerFast, codec: Codec) -> frozenset[
     return frozenset([eos] if first is None or text[end:first.start()].strip() else [eos, first[0]])
 
 
-def _ends_with(codec: Codec, text: str, names: Iterable[str]) -> bool:
-    return any(text.endswith(name) for name in names)
-
-
 def _render(tokenizer: PreTrainedTokenizerFast, codec: Codec, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> str:
     """The template's text over mangled contents."""
     from jinja2 import TemplateError
@@ -210,10 +206,6 @@ def _render(tokenizer: PreTrainedTokenizerFast, codec: Codec, messages: Sequence
 
 def _rows(codec: Codec, messages: Sequence[Message]) -> list[dict[str, str]]:
     return [{"role": m.role, "content": codec.mangle(m.content)} for m in messages]
-
-
-def _raw_start(tokenizer: PreTrainedTokenizerFast) -> str:
-    return str(tokenizer.bos_token) if adds_bos(tokenizer) else ""
 
 
 def _texts(prompt: Prompt | Sequence[Message]) -> list[str]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from tutelage.base.errors import ArtifactError, DataError
+from tutelage.text.tokenizer import adds_bos
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
@@ -24,16 +25,21 @@ if TYPE_CHECKING:
 _BLOCKS = (0x10C000, 0x108000, 0x104000, 0x100000)
 """Starts of private-use code points; each block is two halves, aliases in the text and mangled contents."""
 _HALF = 0x1FF0
+_PRIVATE = re.compile("[\U00100000-\U0010ffff]")
 _MARKER = re.compile(r"<[|｜].+[|｜]>")
 """Role markers that some tokenizers add without the special flag. Others such as <think> are content and stay as they are."""
 
 
 class Codec:
-    """One tokenizer's control tokens under aliases. `ids` maps each control token to its id."""
+    """One tokenizer's control tokens under aliases.
+
+    `ids` maps each control token to its id; `raw_start` is the BOS with which the tokenizer begins raw text, or nothing.
+    """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, block: int) -> None:
         from tokenizers import Tokenizer
 
+        self.raw_start = str(tokenizer.bos_token) if adds_bos(tokenizer) else ""
         spec = json.loads(tokenizer.backend_tokenizer.to_str())
         special = set(tokenizer.all_special_tokens)
         added = [t for t in spec["added_tokens"] if t["special"] or t["content"] in special or _MARKER.fullmatch(t["content"])]
@@ -73,7 +79,7 @@ _codecs: WeakKeyDictionary[Any, dict[tuple[int, int], Codec]] = WeakKeyDictionar
 
 def codec_of(tokenizer: PreTrainedTokenizerFast, texts: Iterable[str]) -> Codec:
     """The codec of a tokenizer whose aliases do not occur in `texts`; built once (about a second for 150,000 tokens)."""
-    private = {ord(c) & ~0x3FFF for text in texts if not text.isascii() for c in text if ord(c) >= _BLOCKS[-1]}
+    private = {ord(c) & ~0x3FFF for text in texts if not text.isascii() for c in _PRIVATE.findall(text)}
     block = next((b for b in _BLOCKS if b not in private), None)
     if block is None:
         raise DataError("the text uses every private-use block of plane 16, where control tokens are kept apart from text",

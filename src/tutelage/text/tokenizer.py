@@ -7,7 +7,7 @@ import logging
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from tutelage.base.errors import ArtifactError, ConfigError, DataError
 
@@ -106,6 +106,7 @@ def open_tokenizer(path: Path | str) -> PreTrainedTokenizerFast:
         raise ArtifactError(f"no tokenizer folder at {path}", hint="give a folder that holds tokenizer.json")
     from transformers import AutoTokenizer
 
+    tokenizer: Any
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
     except Exception as error:  # the library raises many kinds; every one of them means that this folder cannot be opened
@@ -124,7 +125,7 @@ def open_tokenizer(path: Path | str) -> PreTrainedTokenizerFast:
         ours = all(token in tokenizer.get_vocab() for token in SPECIAL_TOKENS)
         tokenizer.chat_template = CHAT_TEMPLATE if ours else ("{{- bos_token }}" if adds_bos(tokenizer) else "") + _PLAIN_TEMPLATE
         log.info("the tokenizer in %s has no chat template; using %s", path, "ours" if ours else "plain Human/Assistant text")
-    return tokenizer
+    return cast("PreTrainedTokenizerFast", tokenizer)
 
 
 def adds_bos(tokenizer: PreTrainedTokenizerFast) -> bool:
@@ -139,7 +140,7 @@ def _ensure_pad(tokenizer: PreTrainedTokenizerFast) -> None:
     if tokenizer.pad_token is not None and tokenizer.pad_token_id != tokenizer.eos_token_id:
         return
     found = "no pad token" if tokenizer.pad_token is None else f"pad equal to EOS ({tokenizer.eos_token})"
-    tokenizer.pad_token = _unused_token(tokenizer) or "<|pad|>"
+    tokenizer.add_special_tokens({"pad_token": _unused_token(tokenizer) or "<|pad|>"})      # setting the attribute gives it no id
     log.info("the tokenizer has %s; padding with %s (id %d)", found, tokenizer.pad_token, tokenizer.pad_token_id)
 
 

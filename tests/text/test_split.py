@@ -1,0 +1,71 @@
+"""Splits by prompt."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+
+from tutelage.base.records import Comparison, Judgement, Message, Response
+from tutelage.text.split import split_of, split_rows
+
+
+def test_spacing_case_form_and_system_turns_do_not_move_a_prompt():
+    forms = ["What is tea?", "  what  IS\ntea? ", (Message("user", "What is tea?"),),
+             (Message("system", "Be brief."), Message("user", "what is tea?"))]
+    for seed in range(30):
+        assert len({split_of(form, eval_frac=0.5, seed=seed) for form in forms}) == 1
+
+
+def test_contexts_of_one_conversation_share_a_side_by_first_turn():
+    talk = (Message("assistant", "Welcome!"), Message("user", "a latte"), Message("assistant", "Hot?"), Message("user", "yes"))
+    for seed in range(30):
+        assert len({split_of(talk[:n], eval_frac=0.5, seed=seed, by="first_turn") for n in (2, 3, 4)}) == 1
+    assert len({split_of(talk[:n], eval_frac=0.5, seed=seed) for n in (2, 4) for seed in (0, 1, 2, 3)}) == 2
+
+
+def test_the_share_held_out_is_the_share_asked_for():
+    held = sum(split_of(f"prompt {i}", eval_frac=0.1, seed=0) == "eval" for i in range(5000))
+    assert binomtest(held, 5000, 0.1).pvalue > 1e-3
+    assert all(split_of(f"{i}", eval_frac=0, seed=0) == "train" and split_of(f"{i}", eval_frac=1, seed=0) == "eval" for i in range(99))
+
+
+@given(st.text(), st.integers(0, 2**63), st.floats(0, 1), st.floats(0, 1))
+def test_a_larger_eval_side_contains_the_smaller(text, seed, a, b):
+    low, high = sorted((a, b))
+    assert split_of(text, eval_frac=low, seed=seed) == "train" or split_of(text, eval_frac=high, seed=seed) == "eval"
+
+
+def test_seeds_give_independent_splits():
+    both = [(split_of(f"{i}", eval_frac=0.5, seed=1), split_of(f"{i}", eval_frac=0.5, seed=2)) for i in range(4000)]
+    assert binomtest(sum(a == b for a, b in both), 4000, 0.5).pvalue > 1e-3
+
+
+def test_comparisons_and_ratings_of_one_prompt_share_a_side():
+    prompts = [(Message("user", f"question {i}"),) for i in range(50)]
+    pairs = [Comparison(p, f"good {k}", f"bad {k}") for p in prompts for k in range(3)]
+    ratings = [Judgement(p, (Response("x"),), "label", label=True) for p in prompts]
+    train, held = split_rows([*pairs, *ratings], eval_frac=0.3, seed=0)
+    assert {r.prompt for r in train}.isdisjoint({r.prompt for r in held}) and len(train) + len(held) == 200 and train and held
+
+
+def test_a_group_key_keeps_its_rows_together():
+    rows = [Judgement(f"p{i}", (Response("x"),), "label", label=True, extra={"dialogue": str(i // 5)}) for i in range(100)]
+    train, held = split_rows(rows, eval_frac=0.5, seed=0, key=lambda row: row.extra["dialogue"])
+    assert {r.extra["dialogue"] for r in train}.isdisjoint({r.extra["dialogue"] for r in held}) and train and held
+
+
+def test_another_process_with_another_hash_seed_splits_alike():
+    code = "from tutelage.text.split import split_of; print(''.join(split_of(str(i), eval_frac=.5, seed=7)[0] for i in range(64)))"
+    runs = [subprocess.run([sys.executable, "-c", code], env={"PYTHONHASHSEED": s, "PYTHONPATH": ":".join(sys.path)},
+                           capture_output=True, text=True, check=True).stdout.strip() for s in ("1", "2")]
+    assert runs[0] == runs[1] == "".join(split_of(str(i), eval_frac=0.5, seed=7)[0] for i in range(64))
+
+
+def test_an_impossible_share_is_refused():
+    with pytest.raises(ValueError, match=r"eval_frac=1\.5"):
+        split_of("x", eval_frac=1.5, seed=0)
