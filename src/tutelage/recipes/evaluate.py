@@ -30,7 +30,7 @@ from tutelage.rewards.base import ModelReward, last_user_text
 from tutelage.rollout import InProcessEngine, Sampling
 from tutelage.text.chat import encode_prompt, encode_text, stop_tokens
 from tutelage.text.packing import pack_texts
-from tutelage.text.readers import expand_files, iter_texts, read_demonstrations, read_prompts
+from tutelage.text.readers import expand_files, read_demonstrations, read_prompts, read_texts
 from tutelage.text.split import split_of
 from tutelage.text.tokenizer import open_tokenizer
 from tutelage.train.run import Run, read_metrics
@@ -162,7 +162,7 @@ def evaluate(cfg: EvaluateConfig, *, gold: Gold | None = None, preference: Prefe
 def held_out_prompts(cfg: EvaluateConfig) -> list[Prompt]:
     """The first max_prompts prompts of the held-out side, in file order."""
     data = cfg.data
-    found = read_prompts(data.files, layout=data.layout, columns=data.columns, prompt_style=data.prompt_style, limit=data.limit).rows
+    found = read_prompts(data.files, **data.read_options()).rows
     rows = [p for p in dict.fromkeys(found) if cfg.all_prompts or split_of(p, eval_frac=data.eval_frac, seed=data.split_seed, by=data.split_by) == "eval"]
     order = np.random.default_rng(data.split_seed).permutation(len(rows))        # files are often sorted by kind
     return [rows[i] for i in order[: cfg.max_prompts]]
@@ -225,7 +225,7 @@ def bits_per_byte(cfg: EvaluateConfig, folder: Path, *, max_texts: int = 200) ->
     if not cfg.text_files:
         return None
     data = cfg.data
-    texts = [t for t in iter_texts(expand_files(cfg.text_files)) if split_of(t, eval_frac=data.eval_frac, seed=data.split_seed) == "eval"][:max_texts]
+    texts = [t for t in read_texts(cfg.text_files).rows if split_of(t, eval_frac=data.eval_frac, seed=data.split_seed) == "eval"][:max_texts]
     if not texts:
         return None
     tokenizer = open_tokenizer(folder)

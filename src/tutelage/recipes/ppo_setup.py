@@ -23,7 +23,7 @@ from tutelage.rewards.base import ModelReward, Reward
 from tutelage.rollout import Engine, InProcessEngine, Sampling
 from tutelage.text.chat import encode_prompt, encode_text, stop_tokens
 from tutelage.text.packing import pack_texts
-from tutelage.text.readers import expand_files, iter_texts, read_prompts
+from tutelage.text.readers import expand_files, read_prompts, read_texts
 from tutelage.text.split import split_of
 from tutelage.text.tokenizer import open_tokenizer
 from tutelage.train.batches import rows_of_step
@@ -231,7 +231,7 @@ def open_actor_critic(cfg: PPOConfig, run: Run, policy: Any, source: Path, rewar
 def read_training_prompts(cfg: PPOConfig, tokenizer: Any, context: int | None) -> tuple[list[Prompt], list[list[int]], str, int]:
     """(prompts, their token ids, layout, number left out because prompt and response do not fit the context)."""
     data = cfg.data
-    found = read_prompts(data.files, layout=data.layout, columns=data.columns, prompt_style=data.prompt_style, limit=data.limit)
+    found = read_prompts(data.files, **data.read_options())
     prompts, prompt_tokens, left_out = [], [], 0
     for prompt in found.rows:
         if split_of(prompt, eval_frac=data.eval_frac, seed=data.split_seed, by=data.split_by) != "train":
@@ -253,7 +253,7 @@ def read_training_prompts(cfg: PPOConfig, tokenizer: Any, context: int | None) -
 
 def pack_pretraining(cfg: PPOConfig, tokenizer: Any) -> PackedBatch:
     """Pretraining text in packed rows."""
-    texts = list(iter_texts(expand_files(cfg.ptx.files)))
+    texts = read_texts(cfg.ptx.files).rows
     return PackedBatch.stack(pack_texts([encode_text(tokenizer, text) for text in texts], cfg.ptx.context_tokens, pad_token_id=tokenizer.pad_token_id), cfg.device)
 
 

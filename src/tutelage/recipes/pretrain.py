@@ -20,7 +20,7 @@ from tutelage.models.batches import PackedBatch
 from tutelage.rollout import InProcessEngine, Sampling
 from tutelage.text.chat import Encoded, encode_prompt, encode_text, marked_text
 from tutelage.text.packing import pack_texts
-from tutelage.text.readers import expand_files, iter_texts
+from tutelage.text.readers import expand_files, read_texts
 from tutelage.text.split import split_of
 from tutelage.text.tokenizer import open_tokenizer, train_tokenizer
 from tutelage.train import audits
@@ -126,7 +126,7 @@ def pretrain(cfg: PretrainConfig) -> dict[str, Any]:
 def build(cfg: PretrainConfig, run: Run | None) -> Parts:
     """Read and split the text, learn or open the tokenizer, pack, and make the model."""
     files = expand_files(cfg.data.files)
-    texts = list(iter_texts(files, layout=cfg.data.layout, columns=cfg.data.columns, limit=cfg.data.limit))
+    texts = read_texts(files, **cfg.data.read_options()).rows
     sides: dict[str, list[str]] = {"train": [], "eval": []}
     for text in texts:
         sides[split_of(text, eval_frac=cfg.data.eval_frac, seed=cfg.data.split_seed)].append(text)

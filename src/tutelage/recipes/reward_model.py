@@ -21,7 +21,7 @@ from tutelage.models.heads import ScoredModel
 from tutelage.models.policy import context_length, resolve_model
 from tutelage.text.chat import Encoded, encode_example, marked_text
 from tutelage.text.readers import expand_files, read_judgements
-from tutelage.text.split import split_of
+from tutelage.text.split import split_key, split_of
 from tutelage.text.tokenizer import open_tokenizer
 from tutelage.train import audits
 from tutelage.train.batches import rows_of_step
@@ -137,7 +137,7 @@ def build(cfg: RewardConfig, run: Run | None) -> Parts:
     resumed = run.weights_dir("model", "") if run else ""
     reward_model = ScoredModel.open(resumed, device=cfg.device) if resumed else ScoredModel.from_policy(source, seed=cfg.seed, device=cfg.device, tokenizer=tokenizer)
     data = cfg.data
-    found = read_judgements(data.files, layout=data.layout, columns=data.columns, prompt_style=data.prompt_style, limit=data.limit)
+    found = read_judgements(data.files, **data.read_options())
     limit = cfg.model.context_tokens or context_length(reward_model.model) or 10**9
     sides: dict[str, list[Item]] = {"train": [], "eval": []}
     left_out = 0
@@ -273,7 +273,7 @@ def held_out_report(parts: Parts, cfg: RewardConfig, bt_scale: float) -> dict[st
             ranks = item.judgement.ranks
             if ranks is None:
                 continue
-            rows += [{"chosen": texts[i], "rejected": texts[j], "chosen_score": scores[i], "rejected_score": scores[j]}
+            rows += [{"prompt": split_key(item.judgement.prompt), "weight": item.judgement.weight, "chosen": texts[i], "rejected": texts[j], "chosen_score": scores[i], "rejected_score": scores[j]}
                      for i in range(len(texts)) for j in range(len(texts)) if ranks[i] < ranks[j]]
         return rows
 
@@ -285,7 +285,7 @@ def held_out_report(parts: Parts, cfg: RewardConfig, bt_scale: float) -> dict[st
     if held_pairs := pairs_of(parts.held_out):
         report["pairs"] = pair_report(held_pairs, pairs_of(parts.train), scale=bt_scale)
     if held_labels := labels_of(parts.held_out):
-        report["labels"] = label_report(held_labels, labels_of(parts.train))
+        report["labels"] = label_report(held_labels, labels_of(parts.train), scale=bt_scale)
     return report
 
 

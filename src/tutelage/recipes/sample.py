@@ -89,7 +89,7 @@ def sample_answers(cfg: SampleConfig) -> dict[str, Any]:
 def read_side(cfg: SampleConfig) -> list[Any]:
     """The prompts of the chosen side."""
     data = cfg.data
-    found = read_prompts(data.files, layout=data.layout, columns=data.columns, prompt_style=data.prompt_style, limit=data.limit)
+    found = read_prompts(data.files, **data.read_options())
     return [p for p in found.rows if cfg.side == "all" or split_of(p, eval_frac=data.eval_frac, seed=data.split_seed, by=data.split_by) == cfg.side]
 
 

@@ -134,7 +134,7 @@ def build(cfg: SFTConfig, run: Run | None) -> Parts:
     policy = open_policy(source, device=cfg.device, tokenizer=tokenizer)
     policy.train()
     data = cfg.data
-    found = read_demonstrations(data.files, layout=data.layout, columns=data.columns, mask_where=data.mask_where, prompt_style=data.prompt_style, limit=data.limit)
+    found = read_demonstrations(data.files, **data.read_options())
     limit = cfg.model.context_tokens or context_length(policy) or 10**9
     sides: dict[str, list[Encoded]] = {"train": [], "eval": []}
     too_long = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from glob import glob
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Generic, Literal, TypedDict, TypeVar, Unpack
@@ -43,6 +44,8 @@ class ReadOptions(TypedDict, total=False):
     """What one document of a plain text file is; paragraphs (default) are parted by blank lines. Prompts are always lines."""
     max_rejected_frac: float
     """More rejected rows than this share are an error; 0.1 by default."""
+    limit: int | None
+    """Read so many good rows at most; None (default) reads all."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,8 @@ def _collected(files: Files, goal: str, make: Make[Row], options: ReadOptions) -
             rejected.append(item)
         else:
             rows.append(item)
+            if len(rows) == options.get("limit"):
+                break
     result = ReadResult(rows, ", ".join(layouts), rejected)
     if rejected and (not rows or len(rejected) > limit * (len(rows) + len(rejected))):
         reason, count = next(iter(result.reasons().items()))
@@ -119,7 +124,7 @@ def _collected(files: Files, goal: str, make: Make[Row], options: ReadOptions) -
         raise DataError(f"{first.file}:{first.line}: {reason} ({count} such rows; {len(rejected)} of {len(rows) + len(rejected)} rejected)",
                         hint=f"mend them, map the columns, or allow more with max_rejected_frac (now {limit})")
     if not rows:
-        raise DataError(f"no {goal} in {', '.join(str(p) for p in _paths(files))}", hint="the files hold blank lines only")
+        raise DataError(f"no {goal} in {', '.join(str(p) for p in expand_files(files))}", hint="the files hold blank lines only")
     return result
 
 
@@ -130,7 +135,7 @@ def _items(files: Files, goal: str, make: Make[Row], options: ReadOptions) -> It
     if columns is not None:
         check_columns(columns)
     rules = Rules(columns, options.get("prompt_style", "chat"), options.get("mask_where"))
-    for path in _paths(files):
+    for path in expand_files(files):
         if is_jsonl(path):
             yield from _json_items(path, goal, make, wanted, rules)
         elif goal not in ("texts", "prompts"):
@@ -197,12 +202,18 @@ def _documents(path: Path, unit: str) -> Iterator[tuple[int, str]]:
         yield start, "\n".join(held)
 
 
-def _paths(files: Files) -> list[Path]:
-    paths = [Path(files)] if isinstance(files, Path | str) else [Path(f) for f in files]
+def expand_files(files: Files) -> list[Path]:
+    """Paths of the files named, patterns such as `data/*.jsonl.gz` spelt out in order. Raises: ConfigError, DataError when none matches."""
+    paths = []
+    for name in [str(files)] if isinstance(files, Path | str) else map(str, files):
+        matches = sorted(glob(name, recursive=True)) if any(c in name for c in "*?[") and not Path(name).exists() else [name]
+        if not matches:
+            raise DataError(f"no file matches {name}", hint="check the folder and the pattern")
+        paths += [Path(match) for match in matches]
     if not paths:
         raise ConfigError("no data files are given", hint="name at least one file")
     return paths
 
 
-__all__ = ["Files", "ReadOptions", "ReadResult", "Rejected", "iter_demonstrations", "iter_judgements", "iter_prompts",
+__all__ = ["Files", "ReadOptions", "ReadResult", "Rejected", "expand_files", "iter_demonstrations", "iter_judgements", "iter_prompts",
            "iter_texts", "read_demonstrations", "read_judgements", "read_prompts", "read_texts"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -57,6 +57,11 @@ class DataSection(Section):
     """Seed of that hash; stages of one pipeline must share it."""
     prompt_style: Literal["chat", "raw"] = "chat"
     """Whether a string prompt is one user message or raw text to continue."""
+
+    def read_options(self) -> dict[str, Any]:
+        """Keyword arguments of tutelage.text.readers."""
+        return {"layout": self.layout, "columns": self.columns or None, "mask_where": self.mask_where or None, "prompt_style": self.prompt_style,
+                "limit": self.limit}
 
 
 class SaveSection(Section):
