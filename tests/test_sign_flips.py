@@ -137,7 +137,7 @@ def test_a_flipped_sign_turns_its_test_red_and_the_unflipped_copy_is_green(tmp_p
 
 
 def copy_of_algos(room: Path) -> Path:
-    """algos and its tests, apart from the checkout, so that neither an installed package nor the project's pytest options stand in for them.
+    """algos and its tests apart from the checkout, so that neither an installed package nor the project's pytest options stand in.
 
     It needs no other room of the house (it imports torch only), so no other is copied.
     """

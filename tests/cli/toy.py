@@ -37,8 +37,8 @@ def train_toy(cfg: ToyConfig) -> dict[str, Any]:
     if cfg.name == "stop":
         raise KeyboardInterrupt
     if cfg.name == "wait":
-        print("ready", file=sys.stderr, flush=True)
         try:
+            print("ready", file=sys.stderr, flush=True)
             time.sleep(60)
         finally:
             print("saved", file=sys.stderr, flush=True)

@@ -15,7 +15,7 @@ def kl_penalized_rewards(scores: Tensor, logprobs: Tensor, ref_logprobs: Tensor,
     Args: scores: (B,). logprobs, ref_logprobs: (B, T), at sampling and by the reference. response_mask: (B, T) bool.
         kl_coef: reward units per nat.
     Returns: (B, T), 0 off the mask; a row with no response token keeps no trace of its score. Raises: ValueError on unequal shapes.
-    Source: Ziegler et al. 2019, arXiv:1909.08593, section 2.2; the estimator is k1, the one whose expected sum is the KL.
+    Source: Ziegler et al. 2019, arXiv:1909.08593, section 2; the estimator is k1, the one whose expected sum is the KL.
     """
     check_same_shape(logprobs=logprobs, ref_logprobs=ref_logprobs, response_mask=response_mask)
     if scores.shape != logprobs.shape[:1]:
@@ -63,7 +63,7 @@ def leave_one_out(scores: Tensor, group_size: int) -> Tensor:
 
     Args: scores: (P * G,), a group in adjacent rows. group_size: G >= 2. Returns: (P * G,).
     Raises: ValueError when G < 2 (a lone sample has no baseline) or does not divide the batch.
-    Source: Kool et al. 2019; Ahmadian et al. 2024, arXiv:2402.14740, eq. 8.
+    Source: Kool et al. 2019; Ahmadian et al. 2024, arXiv:2402.14740 (RLOO).
     """
     groups = _groups(scores, group_size)
     others = (groups.sum(1, keepdim=True) - groups) / (group_size - 1)

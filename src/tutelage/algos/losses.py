@@ -112,7 +112,7 @@ def ranking_loss(scores: Tensor, ranks: Tensor, *, weight: Tensor | None = None,
         davidson_log_nu: log nu, a number or a learnable scalar; at nu = 1 equal answers tie one time in three.
         num_examples: prompts (or sum of weights) of the whole optimizer step, counting those with a pair to learn from; None: counted here.
     Returns: a scalar. Raises: ValueError on unequal shapes or an unknown `ties`.
-    Source: Ouyang et al. 2022, arXiv:2203.02155, eq. 1 (ties dropped); Davidson 1970, JASA 65:317, eq. 2.4.
+    Source: Ouyang et al. 2022, arXiv:2203.02155, eq. 1 (ties dropped); Davidson 1970, JASA 65:317.
     """
     check_same_shape(scores=scores, ranks=ranks)
     if ties not in ("drop", "half", "davidson"):

@@ -42,7 +42,7 @@ class RunningMoments:
 def normalize_scores(scores: Tensor, moments: RunningMoments, *, clip: float | None = None) -> Tensor:
     """(scores - mean) / std, then kept within [-clip, clip]. scores: any shape. A std of 0 (one score, or all equal) divides by 1.
 
-    Source: Zheng et al. 2023, arXiv:2307.04964, section 5.3 (reward normalisation and clipping; clipping is what stabilises).
+    Source: Zheng et al. 2023, arXiv:2307.04964 (reward normalisation and clipping; clipping is what stabilises).
     """
     normal = (scores - moments.mean) / (moments.std or 1.0)
     return normal if clip is None else normal.clamp(-clip, clip)
