@@ -120,7 +120,7 @@ class _Layer:
     def over(self, lower: _Layer) -> _Layer:
         """This layer laid over a lower one: sections merge, everything else is replaced."""
         merged = _Layer()
-        merged.values = _merge(lower.values, self.values)
+        merged.values = merge(lower.values, self.values)
         merged.origins = lower.origins | self.origins
         merged.texts = {key: text for key, text in lower.texts.items() if not _replaced(key, self.values)} | self.texts
         return merged
@@ -159,6 +159,16 @@ def load_config(cls: type[C], path: Path | None = None, overrides: Sequence[str]
     return cfg, {key: layer.origins.get(key, "default") for key, _ in leaves(cfg.model_dump(mode="json"))}
 
 
+def load_values(cls: type[C], values: Mapping[str, Any], *, where: str) -> C:
+    """A config from nested values, such as one stage of a pipeline. Raises: ConfigError, one line per fault, each beginning with `where`."""
+    try:
+        return cls.model_validate(values)
+    except ValidationError as error:
+        layer = _Layer()
+        layer.values = dict(values)
+        raise ConfigError("\n".join(_explain(cls, layer, dict(fault), Path(where)) for fault in error.errors())) from None
+
+
 def dump_config(cfg: Section) -> str:
     """The resolved config as YAML that load_config reads back to an equal config."""
     return yaml.dump(cfg.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
@@ -180,11 +190,12 @@ def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
             yield f"{prefix}{name}", value
 
 
-def _merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
+def merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
+    """`high` laid over `low`: sections merge, everything else is replaced."""
     merged = dict(low)
     for name, value in high.items():
         below = merged.get(name)
-        merged[name] = _merge(below, value) if isinstance(value, dict) and isinstance(below, dict) else value
+        merged[name] = merge(below, value) if isinstance(value, dict) and isinstance(below, dict) else value
     return merged
 
 

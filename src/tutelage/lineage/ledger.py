@@ -31,17 +31,14 @@ def describe_run(verb: str, config_text: str, inputs: Mapping[str, Path | str | 
 
 
 def describe_input(value: Path | str | list[Path]) -> Any:
-    """Path and sha256 of a file, folder or list of them. A folder inside a run also names that run, so a trace can walk on."""
+    """Path and sha256 of a file, folder or list of them. What lies inside a run also names that run, so a trace can walk on."""
     if isinstance(value, list):
         return [describe_input(v) for v in value]
     path = Path(value)
-    if path.is_dir():
-        entry: dict[str, Any] = {"path": str(path), "sha256": folder_digest(path)}
-        run = next((p for p in (path, *path.parents) if (p / "lineage.json").exists()), None)
-        return entry | ({"run": str(run)} if run else {})
-    if path.is_file():
-        return {"path": str(path), "sha256": sha256_file(path)}
-    return {"name": str(value)}
+    if not path.exists():
+        return {"name": str(value)}
+    run = next((p for p in (path, *path.parents) if (p / "lineage.json").exists()), None)
+    return {"path": str(path), "sha256": folder_digest(path) if path.is_dir() else sha256_file(path)} | ({"run": str(run)} if run else {})
 
 
 def ancestors(run: Path) -> list[dict[str, Any]]:

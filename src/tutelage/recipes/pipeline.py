@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -12,8 +11,8 @@ from typing import Any
 
 from pydantic import Field
 
-from tutelage.base.config import RunConfig, Section, load_values
-from tutelage.base.errors import ConfigError, TutelageError
+from tutelage.base.config import RunConfig, Section, load_values, merge
+from tutelage.base.errors import ConfigError
 from tutelage.base.log import get_logger
 
 log = get_logger()
@@ -26,6 +25,8 @@ class StageSection(Section):
     """What to run: pretrain, sft, sample, reward, ppo, evaluate, or a verb of the caller's."""
     config: dict[str, Any] = {}
     """Its config. ${run} is the pipeline's folder, ${data} the data root, ${seed} the seed; other stages are ${run}/<name>."""
+    like: str | None = None
+    """Another stage whose config this one's is laid over."""
     expect_seconds: float = Field(30.0, gt=0)
     """Rough time on two cores, for the list shown at the start; measured times replace it as stages end."""
 
@@ -53,29 +54,34 @@ class Verb:
     run: Callable[[Any], dict[str, Any]]
 
 
-def run_pipeline(cfg: PipelineConfig, verbs: Mapping[str, Verb], *, on_stage: Callable[[str, dict[str, Any]], None] | None = None) -> dict[str, Any]:
+def standard_verbs() -> dict[str, Verb]:
+    """The verbs every pipeline knows."""
+    from tutelage.recipes.evaluate import EvaluateConfig, evaluate
+    from tutelage.recipes.ppo import PPOConfig, train_ppo
+    from tutelage.recipes.pretrain import PretrainConfig, pretrain
+    from tutelage.recipes.reward_model import RewardConfig, train_reward_model
+    from tutelage.recipes.sample import SampleConfig, sample_answers
+    from tutelage.recipes.sft import SFTConfig, train_sft
+
+    return {"pretrain": Verb(PretrainConfig, pretrain), "sft": Verb(SFTConfig, train_sft), "sample": Verb(SampleConfig, sample_answers),
+            "reward": Verb(RewardConfig, train_reward_model), "ppo": Verb(PPOConfig, train_ppo), "evaluate": Verb(EvaluateConfig, evaluate)}
+
+
+def run_pipeline(cfg: PipelineConfig, verbs: Mapping[str, Verb] | None = None, *, on_stage: Callable[[str, dict[str, Any]], None] | None = None) -> dict[str, Any]:
     """Run the stages that are not finished. Returns {"path", "stages": {name: result}}.
 
-    on_stage(name, result) is called after each stage, finished ones included. Raises: ConfigError before anything runs when a stage's
+    verbs: what stages may name; the standard ones when None. on_stage(name, result) is called after each stage, finished ones included. Raises: ConfigError before anything runs when a stage's
     config is wrong.
     """
     folder = Path(cfg.run_dir or "runs/pipeline")
-    plans = plan(cfg, verbs, folder)
+    plans = plan(cfg, standard_verbs() if verbs is None else verbs, folder)
     announce(cfg)
     results: dict[str, Any] = {}
     for name, (verb, stage_cfg) in plans.items():
-        done = folder / name / "result.json"
-        if done.exists():
-            results[name] = json.loads(done.read_text(encoding="utf-8"))
-        else:
-            log.info("== %s", name)
-            started = time.monotonic()
-            try:
-                results[name] = verb.run(stage_cfg)
-            except TutelageError as error:
-                error.hint = error.hint or f"fix it and run the same command again: {', '.join(results) or 'no stage'} will not be run again"
-                raise
-            log.info("== %s: %.0f s", name, time.monotonic() - started)
+        log.info("== %s", name)
+        started = time.monotonic()
+        results[name] = verb.run(stage_cfg)                          # a finished run returns its result at once
+        log.info("== %s: %.0f s", name, time.monotonic() - started)
         if on_stage is not None:
             on_stage(name, results[name])
     return {"path": str(folder), "stages": results}
@@ -87,12 +93,22 @@ def plan(cfg: PipelineConfig, verbs: Mapping[str, Verb], folder: Path) -> dict[s
     for name, stage in cfg.stages.items():
         if stage.verb not in verbs:
             raise ConfigError(f"stages.{name}.verb: {stage.verb!r} is not one of {', '.join(sorted(verbs))}")
+        if stage.like is not None and stage.like not in cfg.stages:
+            raise ConfigError(f"stages.{name}.like: no stage {stage.like!r}; the stages are {', '.join(cfg.stages)}")
         verb = verbs[stage.verb]
-        values = fill(stage.config, {"run": str(folder), "data": cfg.data.root, "seed": cfg.seed})
+        written = stage.config if stage.like is None else merge(cfg.stages[stage.like].config, stage.config)
+        values = fill(written, {"run": str(folder), "data": cfg.data.root, "seed": cfg.seed})
         values |= {"run_dir": str(folder / name), "device": cfg.device, "resume": True}
         values.setdefault("seed", cfg.seed)
         plans[name] = (verb, load_values(verb.config, values, where=f"stages.{name}.config"))
     return plans
+
+
+def preview(cfg: PipelineConfig) -> dict[str, Any]:
+    """What --dry-run shows: every stage's resolved config; nothing is read, since later stages need what earlier ones make."""
+    plans = plan(cfg, standard_verbs(), Path(cfg.run_dir or "runs/pipeline"))
+    return {"data": {"stages": {name: {"verb": cfg.stages[name].verb, "config": stage.model_dump(mode="json")} for name, (_, stage) in plans.items()}},
+            "devices": {"device": cfg.device}, "forecast": {"seconds": sum(s.expect_seconds for s in cfg.stages.values())}}
 
 
 def fill(value: Any, names: Mapping[str, Any]) -> Any:
