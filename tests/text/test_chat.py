@@ -142,6 +142,12 @@ def test_assistant_turns_trains_every_turn_not_marked_otherwise(opened, name):
     assert last.replace("<think>\n\n</think>\n\n", "").replace(" ", "") == f"secondanswer{terminator}"
 
 
+def test_a_turn_without_a_terminator_ends_with_its_content(opened):
+    tokenizer = opened("glm")
+    encoded = encode_example(tokenizer, conversation("q", "a", "r"), "b", train_on="assistant_turns")
+    assert decode(tokenizer, trained(encoded)) == "ab<|endoftext|>"
+
+
 @pytest.mark.parametrize("name", ("ours", "chatml", "gpt2", "phi"))
 def test_a_conversation_may_start_with_the_assistant(opened, name):
     tokenizer, prompt = opened(name), (Message("assistant", "Welcome!"), Message("user", "hi"))

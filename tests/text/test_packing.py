@@ -53,6 +53,10 @@ def test_bins_are_within_johnson_s_bound_of_the_optimum(lengths):
     assert len(plan(lengths, CAPACITY)) <= 11 / 9 * fewest_bins(lengths, CAPACITY) + 6 / 9
 
 
+def test_long_texts_are_placed_first():
+    assert len(plan([6] * 6 + [14] * 6, CAPACITY)) == 6             # in the given order the short ones would fill two bins alone
+
+
 def test_a_hundred_thousand_texts_are_planned_in_seconds_at_two_percent_waste():
     lengths = np.random.default_rng(0).integers(10, 500, 100_000).tolist()
     began = time.process_time()

@@ -278,6 +278,15 @@ def test_whatever_a_file_holds_it_is_read_or_refused_in_one_line(tmp_path, lines
             assert "\n" not in str(error) and "fuzz.jsonl" in str(error)
 
 
+def test_the_rows_of_the_docs_page_are_read_in_the_order_of_its_table(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    rows = page.split("```json\n")[1].split("```")[0].splitlines()
+    read = [read_texts] + [read_prompts] * 7
+    layouts = [make(jsonl(tmp_path / f"{i}.jsonl", row)).layout for i, (make, row) in enumerate(zip(read, rows, strict=True))]
+    assert layouts == ["text", "messages", "prompt", "prompt-completion", "preference", "hh-rlhf", "unpaired", "judgement"]
+    assert all(f"| `{layout}` |" in page for layout in layouts)
+
+
 @pytest.fixture
 def data_root() -> Path:
     root = os.environ.get("TUTELAGE_DATA_ROOT")
