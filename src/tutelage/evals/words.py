@@ -22,7 +22,7 @@ WORD = re.compile(r"\w+")
 
 @dataclass(frozen=True, slots=True)
 class Sparse:
-    """A (rows, columns) matrix by its entries; repeated entries add up."""
+    """A (rows, columns) matrix by its entries; repeated entries add up. A difference holds each entry once."""
 
     rows: np.ndarray
     columns: np.ndarray
@@ -38,8 +38,11 @@ class Sparse:
         return np.bincount(self.columns, self.values * residuals[self.rows], self.shape[1])
 
     def __sub__(self, other: Sparse) -> Sparse:
-        return Sparse(np.concatenate([self.rows, other.rows]), np.concatenate([self.columns, other.columns]),
-                      np.concatenate([self.values, -other.values]), self.shape)
+        cells = np.concatenate([self.rows * self.shape[1] + self.columns, other.rows * self.shape[1] + other.columns])
+        cells, entry = np.unique(cells, return_inverse=True)
+        values = np.bincount(entry, np.concatenate([self.values, -other.values]), cells.size)
+        cells, values = cells[values != 0], values[values != 0]
+        return Sparse(cells // self.shape[1], cells % self.shape[1], values, self.shape)
 
 
 def words(text: str) -> list[str]:
@@ -114,7 +117,7 @@ def _conjugate_gradient(product, target: Floats) -> Floats:
     """Solve H x = target for a positive definite H known by its products (Hestenes and Stiefel 1952)."""
     x, residual = np.zeros_like(target), target.copy()
     direction, square = residual.copy(), target @ target
-    stop = 1e-10 * square
+    stop = 1e-4 * square                # loosely: Newton corrects the rest
     for _ in range(250):
         if square <= stop:
             break
