@@ -158,7 +158,7 @@ def gold_report(margins: ArrayLike, gold_gaps: ArrayLike, prompts: Sequence[Hash
     clear, apart = (rate_ci(0.5 * (1 + np.sign(agreement)), weights=keep.astype(np.float64), groups=prompts)
                     for keep in (np.abs(gaps) >= CLEAR_GOLD_GAP, gaps != 0))
     return {"accuracy_vs_gold": clear["mean"], "accuracy_vs_gold_ci": clear, "accuracy_vs_gold_all": apart, "gold_gap_min": CLEAR_GOLD_GAP,
-            "by_gold_gap": accuracy_by(gaps, agreement, edges=(1e-9, 0.05, 0.1, 0.2, 0.4, 1.0), prompts=prompts)}
+            "by_gold_gap": accuracy_by(gaps, agreement, edges=(0.0, 0.05, 0.1, 0.2, 0.4, 1.0), weights=(gaps != 0) + 0.0, prompts=prompts)}
 
 
 def pair_baselines(train: Sequence[Row]) -> dict[str, words.WordScorer | words.LengthScorer]:
