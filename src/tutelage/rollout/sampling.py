@@ -80,12 +80,11 @@ def draw(logits: Tensor, u: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]
 
 def kept(weights: Tensor, *, top_k: int, top_p: float) -> Tensor:
     """(B, V) bool: which tokens of unnormalised probabilities (B, V) survive top-k, then top-p on what is left; ties go to the lower id."""
-    ordered, order = weights.sort(1, descending=True, stable=True)
+    ordered, order = weights.sort(dim=1, descending=True, stable=True)
     keep = torch.ones_like(ordered, dtype=torch.bool)
     if 0 < top_k < weights.shape[1]:
         keep[:, top_k:] = False
     if top_p < 1:
-        probs = torch.where(keep, ordered, 0.0).double()
-        probs /= probs.sum(1, keepdim=True)
-        keep &= probs.cumsum(1) - probs < top_p                     # what stands before it has not reached top_p yet
+        left = torch.where(keep, ordered, 0.0).double()
+        keep &= left.cumsum(1) - left < top_p * left.sum(1, keepdim=True)     # what stands before it has not reached top_p yet
     return torch.zeros_like(keep).scatter_(1, order, keep)
