@@ -120,10 +120,23 @@ def test_missing_tensors_are_not_filled_with_random_numbers(folder):
     damaged(folder, "lacks 1 weights.*up_proj")
 
 
+def test_a_missing_shard_is_refused(folder):
+    with_shards = hf.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    (folder / "model.safetensors").unlink()
+    with_shards.save_pretrained(folder, max_shard_size="20KB")
+    shards = sorted(folder.glob("model-*.safetensors"))
+    assert len(shards) > 1 and open_policy(folder)
+    shards[0].unlink()
+    damaged(folder, "cannot open the model")
+
+
 def test_pickles_are_not_opened(folder):
     torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
     damaged(folder, "pickled weights only")
+    save_file({"x": torch.zeros(1)}, folder / "adapter.safetensors")      # safe weights of something else do not vouch for the pickle
+    damaged(folder, "cannot open the model")
+    (folder / "adapter.safetensors").unlink()
     (folder / "pytorch_model.bin").unlink()
     damaged(folder, "no .*safetensors")
 
@@ -152,7 +165,8 @@ def test_a_tokenizer_that_gained_a_pad_token_gets_the_mean_embedding(name, tmp_p
         model, before = open_policy(tmp_path, tokenizer=tokenizer), open_policy(tmp_path)
     assert "1 embeddings added" in caplog.text
     assert model.config.vocab_size == VOCAB + 1 and model.config.pad_token_id == VOCAB
-    for new, old in ((model.get_input_embeddings(), before.get_input_embeddings()), (model.get_output_embeddings(), before.get_output_embeddings())):
+    inputs, outputs = ([getattr(m, f"get_{side}_embeddings")() for m in (model, before)] for side in ("input", "output"))
+    for new, old in (inputs, outputs):
         assert torch.equal(new.weight[:VOCAB], old.weight)
         torch.testing.assert_close(new.weight[VOCAB], old.weight.mean(0))
     tokens = torch.tensor([[3, 4, 5]])
