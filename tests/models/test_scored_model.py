@@ -4,7 +4,7 @@ import pytest
 import torch
 import transformers as hf
 
-from tests.models.tiny import CONFIGS, random_rows, right_padded, tiny, word_tokenizer
+from tests.models.tiny import CONFIGS, VOCAB, random_rows, right_padded, tiny, word_tokenizer
 from tutelage.base.errors import ArtifactError
 from tutelage.models.heads import ScoredModel
 from tutelage.models.policy import save_policy
@@ -50,6 +50,18 @@ def test_the_head_starts_as_in_the_paper_and_by_its_seed(tmp_path):
     first, again, other = (ScoredModel.from_policy(tmp_path, seed=s).head.weight for s in (3, 3, 4))
     assert torch.equal(first, again) and not torch.equal(first, other)
     assert first.std().item() == pytest.approx(2049 ** -0.5, rel=0.08)
+
+
+def test_a_reward_model_grows_with_its_tokenizer_and_then_pads_like_plain_transformers(policy_folder, tmp_path):
+    folder, tokenizer = policy_folder("gpt2"), word_tokenizer()
+    tokenizer.add_special_tokens({"pad_token": "<|new|>"})
+    model = ScoredModel.from_policy(folder, seed=0, tokenizer=tokenizer)
+    tokens, mask = right_padded(ROWS, pad=VOCAB)                    # the new token's id
+    expected = ScoredModel.from_policy(folder, seed=0).score(*right_padded(ROWS))
+    torch.testing.assert_close(model.score(tokens, mask), expected, rtol=0, atol=1e-5)
+    model.save(tmp_path / "rm", tokenizer)
+    plain = hf.AutoModelForSequenceClassification.from_pretrained(tmp_path / "rm", dtype=torch.float32)
+    torch.testing.assert_close(plain(input_ids=tokens, attention_mask=mask.long()).logits[:, 0], expected, rtol=0, atol=1e-5)
 
 
 def test_the_score_is_read_at_the_last_real_token(policy_folder):

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as hf_logging
 
@@ -80,7 +80,7 @@ def fit_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, f
     """
     if tokenizer.pad_token_id is None:
         raise ArtifactError(f"the tokenizer for {folder} has no pad token", hint="open it with tutelage.text, which adds one")
-    rows, stored = model.get_input_embeddings().weight.shape[0], _stored_vocabulary(folder)
+    rows, stored = _vocabulary_weights(model)[0].shape[0], _stored_vocabulary(folder)
     if stored > rows:
         raise ArtifactError(f"{folder}: its tokenizer has ids up to {stored - 1}, its model only {rows} embeddings",
                             hint="tokenizer and weights are of different models; restore the folder from its source")
@@ -88,12 +88,8 @@ def fit_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, f
     if needed > rows:
         with quiet(), torch.no_grad():
             model.resize_token_embeddings(needed, mean_resizing=False)
-            output = model.get_output_embeddings()
-            for weight in {id(w): w for w in (model.get_input_embeddings().weight, output.weight if output is not None else None)
-                           if w is not None}.values():
+            for weight in _vocabulary_weights(model):
                 weight[rows:] = weight[:rows].mean(0)
-            if getattr(output, "bias", None) is not None:
-                output.bias[rows:] = output.bias[:rows].mean()
         log.info("%s: %d embeddings added for tokens the tokenizer gained (mean of the others)", folder, needed - rows)
     model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
 
@@ -140,6 +136,13 @@ def _check_weights(folder: Path) -> None:
         except (SafetensorError, OSError) as error:
             raise ArtifactError(f"{shard} is damaged: {_first_line(error)} ({shard.stat().st_size:,} bytes)",
                                 hint="copy the file again, or use an earlier checkpoint") from error
+
+
+def _vocabulary_weights(model: PreTrainedModel) -> list[Tensor]:
+    """Every parameter with one row per token: the embedding first, then the output layer's where it has its own."""
+    layers = [model.get_input_embeddings(), model.get_output_embeddings()]
+    found = [getattr(layer, name, None) for layer in layers for name in ("weight", "bias")]
+    return list({id(weight): weight for weight in found if weight is not None}.values())
 
 
 def _stored_vocabulary(folder: Path) -> int:

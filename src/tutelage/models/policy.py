@@ -25,7 +25,7 @@ def open_policy(path: str | Path, *, tokenizer: PreTrainedTokenizerBase | None =
     require_complete(folder, missing)
     if tokenizer is not None:
         fit_vocabulary(model, tokenizer, folder)
-    return model.to(device)
+    return model.to(device)                                         # type: ignore[arg-type]  # the stub types a decorator wrongly
 
 
 def save_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> None:

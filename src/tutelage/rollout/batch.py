@@ -73,4 +73,4 @@ class Rollout:
 
     def texts(self, tokenizer: PreTrainedTokenizerBase) -> list[str]:
         """What a reader sees of each response: no control tokens, no space around."""
-        return [tokenizer.decode(list(c.tokens), skip_special_tokens=True).strip() for c in self.completions]
+        return [str(tokenizer.decode(list(c.tokens), skip_special_tokens=True)).strip() for c in self.completions]
