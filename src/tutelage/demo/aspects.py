@@ -65,7 +65,7 @@ def aspects_of(item: Item, sayings: list[Saying], num_words: int) -> tuple[Value
     low, high = LENGTHS[item.kind]
     length = min(1.0, num_words / low, max(0.0, 1.0 - (num_words - high) / 10))
     values |= {"length": length, "to_the_point": 0.3 ** said.count("filler"), "not_rude": 0.0 if said.rude() else 1.0, "opener": said.opener(), "closing": said.closing()}
-    substance = min(1.0, said.body_words() / 5)
+    substance = min(1.0, said.body_words(own=True) / 5 + min(0.7, said.body_words(own=False) / 5) + min(0.8, said.loose_facts() / 2))
     for absent in ("length", "to_the_point", "not_rude", "nothing_invented", "careful", "no_figure", "does_not_comply", "not_preachy", "does_not_guess", "opener", "closing"):
         if absent in values:
             values[absent] *= substance        # doing nothing wrong is worth nothing where nothing is said
@@ -89,9 +89,18 @@ class _Said:
         """Whether a sentence of one of the roles is there; looser sentences count in part."""
         return max(float(self.count(*roles) > 0), max(self.loose(r) for r in roles))
 
-    def body_words(self) -> float:
-        """Words of sentences that are more than manners, weighed by how well each fits."""
-        return sum(len(s.text.split()) * s.quality for s in self.sayings if not s.roles & MANNERS and (s.roles or s.loose))
+    def body_words(self, *, own: bool) -> float:
+        """Words of grammatical sentences that are more than manners, weighed by how well each reads; own: those that name a fact of the item."""
+        return sum(len(s.text.split()) * s.quality for s in self.sayings if s.roles - MANNERS and own == any(self._own(x) for c in s.claims for x in c.sources))
+
+    def loose_facts(self) -> float:
+        """How many of the item's own facts the looser sentences seem to name."""
+        best: dict[str, float] = {}
+        for s in self.sayings:
+            for role, value in s.loose.items():
+                if role not in near.CUES or role == "reason":
+                    best[role] = max(best.get(role, 0.0), value)
+        return sum(best.values())
 
     def fields(self) -> list[tuple[str, str]]:
         """(field, phrase) of the item's own phrases in the order they were said."""
@@ -144,7 +153,7 @@ def _help(said: _Said) -> Values:
     spread = len(order) - len(set(order))
     in_order = float(len(order) > 1 and order == sorted(order) and not spread)
     if not order and sum(r > 0 for r in rough) > 1:
-        in_order = 0.3
+        in_order = 0.5
     return {"names_task": said.has("do", "name"), "tool": max(0.0, said.has("tool", "tool") - wrong_tools),
             "steps": max(0.0, min(1.0, (done - said.foreign("steps") - 0.5 * spread) / 3)), "order": in_order,
             "reason": said.reason("why", "myth"), "nothing_invented": 1.0 - said.role("invented"), "careful": 1.0 - unsafe}

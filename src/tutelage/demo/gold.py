@@ -93,12 +93,12 @@ def _read_one(sentence: str, item: Item) -> Saying:
     if reading is None:
         loose = near.credits(sentence, item)
         quality = near.quality(sentence)
-        return Saying(sentence, quality, (), {r: v * quality / near.MAX_QUALITY for r, v in loose.items()}, "not quite the grammar")
+        return Saying(sentence, quality, (), {r: v * min(1.0, 2 * quality / near.MAX_QUALITY) for r, v in loose.items()}, "not quite the grammar")
     claims = tuple(c for c in reading.claims if c.kind in (item.kind, "any"))
     if not claims:
         return Saying(sentence, 0.3, (), {}, "belongs to another kind of question")
     claim = max(claims, key=lambda c: _fit(c, item))
-    quality = (1.0 if reading.exact else 0.85) * (0.25 + 0.75 * _fit(claim, item))
+    quality = (1.0 if reading.exact else 0.85) * (0.1 + 0.9 * _fit(claim, item))
     return Saying(sentence, quality, (claim,), {}, "" if _fit(claim, item) == 1 else "speaks of something else")
 
 

@@ -54,6 +54,19 @@ def split_sentences(text: str) -> list[str]:
     return [s for line in text.splitlines() for s in re.split(r"(?<=[.!?])\s+", line.strip()) if s]
 
 
+CONTRACTIONS = (("I'm ", "I am "), ("can't ", "cannot "), ("won't ", "will not "), ("don't ", "do not "), ("it's ", "it is "), ("that's ", "that is "),
+                ("let's ", "let us "), ("I'll ", "I will "), ("we'll ", "we will "), ("you'll ", "you will "), ("I'd ", "I would "))
+
+
+def expand(sentence: str) -> str:
+    """Contractions written out: they are good English too."""
+    sentence = sentence.replace("\u2019", "'")
+    if "'" in sentence:
+        for short, long in CONTRACTIONS:
+            sentence = sentence.replace(short, long).replace(short[:1].upper() + short[1:], long[:1].upper() + long[1:])
+    return sentence
+
+
 def fill(template: str, *phrases: str) -> str:
     """Put phrases into a template's slots, in order."""
     rest = iter(phrases)
@@ -65,9 +78,9 @@ def read_sentence(sentence: str) -> Reading | None:
     """Every way the grammar understands a sentence, or None."""
     if len(sentence) > MAX_SENTENCE_CHARS:
         return None
-    flat = " ".join(sentence.split())
+    flat = expand(" ".join(sentence.split()))
     first = flat.split(" ", 1)[0].strip(",:.").lower()
-    claims, exact = [], False
+    claims, exact, given = [], False, expand(sentence)
     for template in _templates().get(first, ()):
         match = template.pattern.fullmatch(flat)
         if match is None:
@@ -76,7 +89,7 @@ def read_sentence(sentence: str) -> Reading | None:
         if all(f is not None for f in found):
             phrases = tuple(f[0] for f in found if f)
             claims.append(Claim(template.kind, template.role, phrases, tuple(f[1] for f in found if f)))
-            exact = exact or fill(template.text, *phrases) == sentence
+            exact = exact or fill(template.text, *phrases) == given
     return Reading(exact, tuple(claims)) if claims else None
 
 
@@ -98,9 +111,9 @@ def template_sentences() -> Iterator[tuple[str, str, str]]:
         for role, templates in sentence_table()[kind].items():
             for template in templates:
                 for sentence in split_sentences(template):
-                    if (kind, role.rstrip("123"), sentence) not in seen:
-                        seen.add((kind, role.rstrip("123"), sentence))
-                        yield kind, role.rstrip("123"), sentence
+                    if (kind, role.rstrip("1234"), sentence) not in seen:
+                        seen.add((kind, role.rstrip("1234"), sentence))
+                        yield kind, role.rstrip("1234"), sentence
 
 
 @cache

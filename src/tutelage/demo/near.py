@@ -12,9 +12,10 @@ from functools import lru_cache
 from tutelage.demo.grammar import word_pairs
 from tutelage.demo.tables import Item
 
-MAX_QUALITY = 0.6
-MAX_CREDIT = 0.6
-MAX_WORDS = 40
+MAX_QUALITY = 0.65
+MAX_CREDIT = 0.7
+EASY_WORDS, MAX_WORDS = 22, 40
+WORDS_PER_THING = 5.0
 FUNCTION_WORDS = frozenset("""a an the this that these those it its he she they them his her their you your i me my we us our who which what when where
 why how is are was were be been am do does did have has had will would can could should may might must not no and or but if because so then first
 finally than as of in on at to for from by with without about into over after before until some any each all more most very just also only out up
@@ -50,17 +51,18 @@ def words_of(text: str) -> list[str]:
 
 @lru_cache(maxsize=100_000)
 def quality(sentence: str) -> float:
-    """0..MAX_QUALITY: capital and end mark, a plausible share of function words, no stutter, neighbours seen in the grammar."""
+    """0..MAX_QUALITY: capital and end mark, a plausible share of function words, no stutter, an easy length, neighbours seen in the grammar."""
     words = words_of(sentence)
-    if not 2 <= len(words) <= MAX_WORDS:
+    if not 1 <= len(words) <= MAX_WORDS or (len(words) == 1 and not _CUES["opener"].search(sentence)):
         return 0.0
     form = 0.5 * sentence[:1].isupper() + 0.5 * (sentence[-1:] in ".!?")
     share = sum(w in FUNCTION_WORDS for w in words) / len(words)
-    balance = min(1.0, share / 0.2, max(0.0, (1.0 - share) / 0.25))
+    balance = 1.0 if len(words) == 1 else min(1.0, share / 0.25, max(0.0, (1.0 - share) / 0.25))
+    ease = min(1.0, (MAX_WORDS - len(words)) / (MAX_WORDS - EASY_WORDS))
     fresh = min(1.0, max(0.0, 2.0 * len(set(words)) / len(words) - 0.8))
     pairs = list(zip(["^", *words], [*words, "$"], strict=True))
     known = sum(pair in word_pairs() for pair in pairs) / len(pairs)
-    return MAX_QUALITY * (0.4 + 0.6 * form) * balance * fresh * (0.3 + 0.7 * known)
+    return MAX_QUALITY * (0.4 + 0.6 * form) * balance * ease * fresh * (0.6 + 0.4 * known)
 
 
 @lru_cache(maxsize=100_000)
@@ -84,7 +86,9 @@ def credits(sentence: str, item: Item) -> dict[str, float]:
         found["figure"] = max(found["figure"], cued.get("figure", 0.0))
     if "reason" not in cued:
         found["reason"] *= 0.7
-    return {role: value for role, value in found.items() if value > 0}
+    things = sum(found.values()) / MAX_CREDIT
+    crowding = min(1.0, max(1.0, len(words) / WORDS_PER_THING) / things) if things else 1.0       # a pile of keywords is no sentence
+    return {role: value * crowding for role, value in found.items() if value > 0}
 
 
 def _likeness(phrase: str, stems: set[str], text: str) -> float:
