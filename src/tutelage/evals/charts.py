@@ -61,6 +61,7 @@ def line_chart(series: Sequence[Series], *, title: str, desc: str, x_label: str,
                rules: Sequence[tuple[float, str]] = (), include_y: Sequence[float] = (), include_x: Sequence[float] = (),
                width: float = WIDTH, height: float = 290) -> Figure:
     """Lines, direct labels at their right ends, confidence bands, marked points, and horizontal `rules` (value, label)."""
+    marks = [m for m in marks if _known(m.y)]
     ys = [v for s in series for part in (s.y, s.low or (), s.high or ()) for v in part]
     ys += [v for m in marks for v in (m.y, m.low, m.high)]
     labels = [s.label for s in series if s.label and _last(s) is not None]

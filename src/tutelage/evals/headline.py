@@ -209,8 +209,8 @@ def tiles(report: Mapping[str, Any]) -> list[Tile]:
         shown.append(Tile(percent(accuracy["mean"], 1), "reward accuracy on labels", _percents(accuracy)))
     elif known(area["mean"]):
         shown.append(Tile(number(area["mean"]), "reward AUC on ratings", _bounds(area)))
-    if report["seconds"]:
-        shown.append(Tile(duration(sum(report["seconds"].values())), "from start to end", f"{len(report['seconds'])} stage{'s' * (len(report['seconds']) > 1)}"))
+    if stages := len(report["seconds"]):
+        shown.append(Tile(duration(sum(report["seconds"].values())), "from start to end", f"{stages} stage{'s' * (stages > 1)}"))
     return shown
 
 

@@ -260,7 +260,7 @@ def made_section(page: Page, report: Report) -> str:
     """Where the time went, and what traces every number."""
     seconds, pending, parts = report["seconds"], missing(report), []
     if seconds or pending:
-        desc = f"{len(seconds)} stages done, {len(pending)} not run yet"
+        desc = f"{len(seconds)} stages done" + (f", {len(pending)} not run yet" if pending else "")
         parts.append(page.figure(charts.timeline(seconds, title="Where the time went", desc=desc, pending=pending), "Wall-clock time."))
     if report["provenance"]:
         parts.append(f'<div class="card made"><h3>Provenance</h3>{_provenance(report["provenance"])}</div>')
