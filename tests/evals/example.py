@@ -57,10 +57,21 @@ def example_report(seed: int = 0, *, shift: float = 0.0) -> dict[str, Any]:
 
 def _model(name: str, values: tuple[float, ...], gold: dict[str, np.ndarray], rng: np.random.Generator, n: int) -> dict[str, Any]:
     kl = rng.normal(values[2], 3, n)
-    row: dict[str, Any] = {"path": f"runs/demo/{name}", "gold": float(gold[name].mean()), "gold_ci": stats.mean_ci(gold[name]),
-                           "proxy": values[1], "proxy_ci": stats.mean_ci(rng.normal(values[1], 0.8, n)), "kl": values[2], "kl_ci": stats.mean_ci(kl),
-                           "length": values[3], "length_ci": stats.mean_ci(rng.normal(values[3], 8, n)), "distinct_1": values[4],
-                           "distinct_2": values[5], "bits_per_byte": values[6], "win_rate_vs_sft": stats.win_rate(gold[name], gold["sft"])}
+    row: dict[str, Any] = {
+        "path": f"runs/demo/{name}",
+        "gold": float(gold[name].mean()),
+        "gold_ci": stats.mean_ci(gold[name]),
+        "proxy": values[1],
+        "proxy_ci": stats.mean_ci(rng.normal(values[1], 0.8, n)),
+        "kl": values[2],
+        "kl_ci": stats.mean_ci(kl),
+        "length": values[3],
+        "length_ci": stats.mean_ci(rng.normal(values[3], 8, n)),
+        "distinct_1": values[4],
+        "distinct_2": values[5],
+        "bits_per_byte": values[6],
+        "win_rate_vs_sft": stats.win_rate(gold[name], gold["sft"]),
+    }
     return row | ({"gold_vs_sft": stats.paired_difference(gold[name], gold["sft"])} if name != "sft" else {})
 
 
@@ -89,8 +100,17 @@ def _frontier(rng: np.random.Generator, shift: float) -> list[dict[str, Any]]:
         d = 3.2 * (i / 10) ** 0.8
         gold = 0.61 + d * (0.155 - 0.07 * math.log(d)) + shift * i / 10
         scores, golds = rng.normal(0.02 + 0.52 * d, 0.7, 96), np.clip(rng.normal(gold, 0.16, 96), 0, 1)
-        points.append({"step": 20 * i, "kl": d * d, "proxy": float(scores.mean()), "proxy_ci": stats.mean_ci(scores),
-                       "gold": float(golds.mean()), "gold_ci": stats.mean_ci(golds), "reward_accuracy_vs_gold": stats.wilson(round(90 - 1.4 * i), 100)})
+        points.append(
+            {
+                "step": 20 * i,
+                "kl": d * d,
+                "proxy": float(scores.mean()),
+                "proxy_ci": stats.mean_ci(scores),
+                "gold": float(golds.mean()),
+                "gold_ci": stats.mean_ci(golds),
+                "reward_accuracy_vs_gold": stats.wilson(round(90 - 1.4 * i), 100),
+            }
+        )
     return points
 
 

@@ -152,7 +152,10 @@ def test_a_tokenizer_that_gained_a_pad_token_gets_the_mean_embedding(name, tmp_p
         model, before = open_policy(tmp_path, tokenizer=tokenizer), open_policy(tmp_path)
     assert "1 embeddings added" in caplog.text
     assert model.config.vocab_size == VOCAB + 1 and model.config.pad_token_id == VOCAB
-    for new, old in ((model.get_input_embeddings(), before.get_input_embeddings()), (model.get_output_embeddings(), before.get_output_embeddings())):
+    for new, old in (
+        (model.get_input_embeddings(), before.get_input_embeddings()),
+        (model.get_output_embeddings(), before.get_output_embeddings()),
+    ):
         assert torch.equal(new.weight[:VOCAB], old.weight)
         torch.testing.assert_close(new.weight[VOCAB], old.weight.mean(0))
     tokens = torch.tensor([[3, 4, 5]])

@@ -27,7 +27,9 @@ def test_a_saved_reward_model_scores_alike_in_plain_transformers_up_to_its_shift
     tokens, mask = right_padded(ROWS)
     plain = hf.AutoModelForSequenceClassification.from_pretrained(tmp_path / "rm", dtype=torch.float32)
     assert plain.config.score_shift == -0.75
-    torch.testing.assert_close(model.score(tokens, mask), plain(input_ids=tokens, attention_mask=mask.long()).logits[:, 0] - 0.75, rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        model.score(tokens, mask), plain(input_ids=tokens, attention_mask=mask.long()).logits[:, 0] - 0.75, rtol=0, atol=1e-5
+    )
     reopened = ScoredModel.open(tmp_path / "rm")
     assert torch.equal(reopened.score(tokens, mask), model.score(tokens, mask))
 
@@ -122,8 +124,9 @@ def test_a_foreign_reward_model_without_shift_opens(tmp_path):
     plain.save_pretrained(tmp_path)
     assert "score_shift" not in json.loads((tmp_path / "config.json").read_text())
     tokens, mask = right_padded(ROWS)
-    torch.testing.assert_close(ScoredModel.open(tmp_path).score(tokens, mask), plain(input_ids=tokens, attention_mask=mask.long()).logits[:, 0],
-                               rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        ScoredModel.open(tmp_path).score(tokens, mask), plain(input_ids=tokens, attention_mask=mask.long()).logits[:, 0], rtol=0, atol=1e-5
+    )
 
 
 def test_a_score_trains_the_backbone_and_ignores_padding(policy_folder):

@@ -9,7 +9,9 @@ from tutelage.rollout import Rollout
 
 PAD = 0
 ids = st.integers(0, 9)                                             # the pad id is among them
-rows = st.lists(st.tuples(st.lists(ids, min_size=1, max_size=6), st.lists(ids, min_size=1, max_size=6), st.booleans()), min_size=1, max_size=6)
+rows = st.lists(
+    st.tuples(st.lists(ids, min_size=1, max_size=6), st.lists(ids, min_size=1, max_size=6), st.booleans()), min_size=1, max_size=6
+)
 
 
 def build(drawn):

@@ -27,7 +27,11 @@ def kept_by_numpy(p: np.ndarray, top_k: int, top_p: float) -> set[int]:
     return left
 
 
-@given(st.lists(st.integers(0, 12), min_size=1, max_size=12).filter(any), st.integers(0, 14), st.sampled_from([0.05, 0.25, 0.5, 0.9, 0.99, 1.0]))
+@given(
+    st.lists(st.integers(0, 12), min_size=1, max_size=12).filter(any),
+    st.integers(0, 14),
+    st.sampled_from([0.05, 0.25, 0.5, 0.9, 0.99, 1.0]),
+)
 def test_filters_keep_what_a_walk_down_the_list_keeps(weights, top_k, top_p):
     found = kept(torch.tensor([weights], dtype=torch.float32), top_k=top_k, top_p=top_p)[0]
     assert set(found.nonzero().flatten().tolist()) == kept_by_numpy(np.array(weights, dtype=float), top_k, top_p)

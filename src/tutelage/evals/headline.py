@@ -210,7 +210,13 @@ def tiles(report: Mapping[str, Any]) -> list[Tile]:
     elif known(area["mean"]):
         shown.append(Tile(number(area["mean"]), "reward AUC on ratings", _bounds(area)))
     if report["seconds"]:
-        shown.append(Tile(duration(sum(report["seconds"].values())), "from start to end", f"{len(report['seconds'])} stage{'s' * (len(report['seconds']) > 1)}"))
+        shown.append(
+            Tile(
+                duration(sum(report["seconds"].values())),
+                "from start to end",
+                f"{len(report['seconds'])} stage{'s' * (len(report['seconds']) > 1)}",
+            )
+        )
     return shown
 
 
