@@ -160,7 +160,7 @@ def load_config(cls: type[C], path: Path | None = None, overrides: Sequence[str]
 
 
 def load_values(cls: type[C], values: Mapping[str, Any], *, where: str) -> C:
-    """A config from nested values, such as one stage of a pipeline. Raises: ConfigError, one line per fault, each beginning with `where`."""
+    """A config from nested values, such as one stage of a pipeline. Raises: ConfigError, one line per fault, each starting with `where`."""
     try:
         return cls.model_validate(values)
     except ValidationError as error:

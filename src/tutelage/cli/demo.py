@@ -16,14 +16,18 @@ from .output import only_json_on_stdout, print_result
 
 @click.group(cls=Group, invoke_without_command=True)
 @click.option("--quick", is_flag=True, help="A miniature of it, under a minute: everything runs, nothing gets good.")
-@click.option("--run-dir", metavar="FOLDER", help="Folder of the run; a stage that is finished there is not run again.  [default: runs/demo]")
+@click.option(
+    "--run-dir", metavar="FOLDER", help="Folder of the run; a stage that is finished there is not run again.  [default: runs/demo]"
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Seeds everything random in the run.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout and nothing else.")
 @click.option("-q", "--quiet", is_flag=True, help="Warnings only.")
 @click.option("-v", "--verbose", is_flag=True, help="More log, and a traceback with errors.")
 @click.argument("overrides", nargs=-1, metavar="[stages.NAME.config.KEY=VALUE …]")
 @click.pass_context
-def demo(ctx: click.Context, quick: bool, run_dir: str | None, seed: int, as_json: bool, quiet: bool, verbose: bool, overrides: tuple[str, ...]) -> None:
+def demo(
+    ctx: click.Context, quick: bool, run_dir: str | None, seed: int, as_json: bool, quiet: bool, verbose: bool, overrides: tuple[str, ...]
+) -> None:
     """From nothing to a PPO-aligned model and a report: pretrain, SFT, judgements, reward model, PPO, evaluation."""
     if ctx.invoked_subcommand is not None:
         return

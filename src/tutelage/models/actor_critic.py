@@ -82,7 +82,9 @@ class SharedTrunk:
             try:
                 self.value_head.load_state_dict(load_file(value_head))
             except (OSError, RuntimeError) as error:
-                raise ArtifactError(f"{value_head} holds no value head of width {hidden_size}", hint="resume from an older checkpoint") from error
+                raise ArtifactError(
+                    f"{value_head} holds no value head of width {hidden_size}", hint="resume from an older checkpoint"
+                ) from error
 
     def _forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """(logits, score of the prefix ending at each token): (B, T, V), (B, T)."""

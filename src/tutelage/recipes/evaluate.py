@@ -155,15 +155,23 @@ def evaluate(cfg: EvaluateConfig, *, gold: Gold | None = None, preference: Prefe
             "provenance": {"ancestors": ancestors(run.folder), "seed": cfg.seed, "code": code_revision()},
         }
         write_report(run.folder / "report", report)
-        return run.finish({"report": str(run.folder / "report" / "index.html"),
-                           "models": {n: {k: m[k] for k in ("gold", "proxy", "kl", "length", "win_rate_vs_sft")} for n, m in report["models"].items()}})
+        return run.finish(
+            {
+                "report": str(run.folder / "report" / "index.html"),
+                "models": {n: {k: m[k] for k in ("gold", "proxy", "kl", "length", "win_rate_vs_sft")} for n, m in report["models"].items()},
+            }
+        )
 
 
 def held_out_prompts(cfg: EvaluateConfig) -> list[Prompt]:
     """The first max_prompts prompts of the held-out side, in file order."""
     data = cfg.data
     found = read_prompts(data.files, **data.read_options()).rows
-    rows = [p for p in dict.fromkeys(found) if cfg.all_prompts or split_of(p, eval_frac=data.eval_frac, seed=data.split_seed, by=data.split_by) == "eval"]
+    rows = [
+        p
+        for p in dict.fromkeys(found)
+        if cfg.all_prompts or split_of(p, eval_frac=data.eval_frac, seed=data.split_seed, by=data.split_by) == "eval"
+    ]
     order = np.random.default_rng(data.split_seed).permutation(len(rows))        # files are often sorted by kind
     return [rows[i] for i in order[: cfg.max_prompts]]
 
@@ -175,11 +183,18 @@ def answer(cfg: EvaluateConfig, entry: ModelEntry, folder: Path, prompts: list[P
     chat_tokens = [encode_prompt(tokenizer, p) for p in prompts]
     own_tokens = [encode_prompt(tokenizer, plain_prompt(cfg, entry, p)) for p in prompts] if entry.plain else chat_tokens
     room = (context_length(policy) or 10**9) - max(len(t) for t in own_tokens)
-    sampling = Sampling(temperature=cfg.rollout.temperature, max_tokens=max(1, min(cfg.rollout.max_tokens, room)), stop_tokens=stop_tokens(tokenizer), seed=cfg.seed)
+    sampling = Sampling(
+        temperature=cfg.rollout.temperature,
+        max_tokens=max(1, min(cfg.rollout.max_tokens, room)),
+        stop_tokens=stop_tokens(tokenizer),
+        seed=cfg.seed,
+    )
     n = entry.best_of
-    completions = InProcessEngine(policy, tokenizer.pad_token_id, max_batch=cfg.rollout.batch_size).generate([t for t in own_tokens for _ in range(n)], sampling)
+    completions = InProcessEngine(policy, tokenizer.pad_token_id, max_batch=cfg.rollout.batch_size).generate(
+        [t for t in own_tokens for _ in range(n)], sampling
+    )
     texts = [tokenizer.decode(list(c.tokens), skip_special_tokens=True) for c in completions]
-    if entry.plain:                                                  # a base model goes on to the next question: its answer is one paragraph
+    if entry.plain:  # a base model goes on to the next question: its answer is one paragraph
         texts = [next((line for line in t.split("\n") if line.strip()), "") for t in texts]
     texts = [t.strip() for t in texts]
     reward = ModelReward(judges.reward, judges.reward_tokenizer, tokenizer)
@@ -189,9 +204,15 @@ def answer(cfg: EvaluateConfig, entry: ModelEntry, folder: Path, prompts: list[P
     if n > 1:
         kl = [bon_kl(n)] * len(prompts)
     else:
-        spoken = [list(completions[i].tokens) for i in kept] if not entry.plain else [tokenizer(texts[i], add_special_tokens=False)["input_ids"] or [tokenizer.eos_token_id] for i in kept]
+        spoken = (
+            [list(completions[i].tokens) for i in kept]
+            if not entry.plain
+            else [tokenizer(texts[i], add_special_tokens=False)["input_ids"] or [tokenizer.eos_token_id] for i in kept]
+        )
         kl = (sum_logprobs(policy, own_tokens, spoken, cfg) - sum_logprobs(ref_policy, chat_tokens, spoken, cfg)).tolist()
-    out = Answers([texts[i] for i in kept], kl, [float(scores[i].max()) for i in range(len(prompts))], [len(completions[i].tokens) for i in kept])
+    out = Answers(
+        [texts[i] for i in kept], kl, [float(scores[i].max()) for i in range(len(prompts))], [len(completions[i].tokens) for i in kept]
+    )
     if judges.gold is not None:
         out.gold = [judges.gold(last_user_text(p), t) for p, t in zip(prompts, out.texts, strict=True)]
     return out
@@ -208,11 +229,16 @@ def plain_prompt(cfg: EvaluateConfig, entry: ModelEntry, prompt: Prompt) -> str:
 
 
 @torch.no_grad()
-def sum_logprobs(policy: Any, prompt_tokens: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], cfg: EvaluateConfig) -> torch.Tensor:
+def sum_logprobs(
+    policy: Any, prompt_tokens: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], cfg: EvaluateConfig
+) -> torch.Tensor:
     """(B,) log-probability of each response given its prompt, nats, at the sampling temperature."""
     totals = []
     for start in range(0, len(responses), 64):
-        rows = [([*p, *r], [False] * len(p) + [True] * len(r)) for p, r in zip(prompt_tokens[start : start + 64], responses[start : start + 64], strict=True)]
+        rows = [
+            ([*p, *r], [False] * len(p) + [True] * len(r))
+            for p, r in zip(prompt_tokens[start : start + 64], responses[start : start + 64], strict=True)
+        ]
         batch = pad_tokens(rows, 0, cfg.device)
         logprobs = token_logprobs(policy, batch.tokens, batch.attention_mask, temperature=cfg.rollout.temperature or 1.0)
         totals.append(logprobs.where(batch.response_mask, 0.0).sum(1).cpu())
@@ -225,12 +251,19 @@ def bits_per_byte(cfg: EvaluateConfig, folder: Path, *, max_texts: int = 200) ->
     if not cfg.text_files:
         return None
     data = cfg.data
-    texts = [t for t in read_texts(cfg.text_files).rows if split_of(t, eval_frac=data.eval_frac, seed=data.split_seed) == "eval"][:max_texts]
+    texts = [t for t in read_texts(cfg.text_files).rows if split_of(t, eval_frac=data.eval_frac, seed=data.split_seed) == "eval"][
+        :max_texts
+    ]
     if not texts:
         return None
     tokenizer = open_tokenizer(folder)
     policy = open_policy(folder, device=cfg.device, tokenizer=tokenizer)
-    packed = PackedBatch.stack(pack_texts([encode_text(tokenizer, t) for t in texts], min(256, context_length(policy) or 256), pad_token_id=tokenizer.pad_token_id), cfg.device)
+    packed = PackedBatch.stack(
+        pack_texts(
+            [encode_text(tokenizer, t) for t in texts], min(256, context_length(policy) or 256), pad_token_id=tokenizer.pad_token_id
+        ),
+        cfg.device,
+    )
     nats = 0.0
     for start in range(0, len(packed), 16):
         batch = packed.select(slice(start, start + 16))
@@ -244,9 +277,21 @@ def bits_per_byte(cfg: EvaluateConfig, folder: Path, *, max_texts: int = 200) ->
 def summary(own: Answers, sft: Answers, path: str, bits: float | None, prompts: list[Prompt]) -> dict[str, Any]:
     """One model's row of the report; means over held-out prompts, each with its 95% interval."""
     judged, judged_sft = (own.gold, sft.gold) if own.gold else (own.scores, sft.scores)
-    row: dict[str, Any] = {"path": path, "proxy": float(np.mean(own.scores)), "proxy_ci": mean_ci(own.scores), "kl": float(np.mean(own.kl)), "kl_ci": mean_ci(own.kl),
-                           "length": float(np.mean(own.tokens)), "length_ci": mean_ci(own.tokens), "distinct_1": distinct_n(own.texts, 1), "distinct_2": distinct_n(own.texts, 2),
-                           "bits_per_byte": bits, "win_rate_vs_sft": win_rate(judged, judged_sft), "win_rate_by": "gold" if own.gold else "proxy", "prompts": len(prompts)}
+    row: dict[str, Any] = {
+        "path": path,
+        "proxy": float(np.mean(own.scores)),
+        "proxy_ci": mean_ci(own.scores),
+        "kl": float(np.mean(own.kl)),
+        "kl_ci": mean_ci(own.kl),
+        "length": float(np.mean(own.tokens)),
+        "length_ci": mean_ci(own.tokens),
+        "distinct_1": distinct_n(own.texts, 1),
+        "distinct_2": distinct_n(own.texts, 2),
+        "bits_per_byte": bits,
+        "win_rate_vs_sft": win_rate(judged, judged_sft),
+        "win_rate_by": "gold" if own.gold else "proxy",
+        "prompts": len(prompts),
+    }
     return row | ({"gold": float(np.mean(own.gold)), "gold_ci": mean_ci(own.gold)} if own.gold else {"gold": None})
 
 
@@ -263,21 +308,33 @@ def two_answers(cfg: EvaluateConfig, folder: Path, prompts: list[Prompt], ref_po
     doubled = [p for p in prompts for _ in range(2)]
     told = answer(cfg, ModelEntry(path=str(folder)), folder, doubled, ref_policy, judges)
     shape = (len(prompts), 2)
-    return {"texts": [told.texts[2 * i : 2 * i + 2] for i in range(len(prompts))], "scores": np.reshape(told.scores, shape), "kl": np.reshape(told.kl, shape),
-            "gold": np.reshape(told.gold, shape) if told.gold else None}
+    return {
+        "texts": [told.texts[2 * i : 2 * i + 2] for i in range(len(prompts))],
+        "scores": np.reshape(told.scores, shape),
+        "kl": np.reshape(told.kl, shape),
+        "gold": np.reshape(told.gold, shape) if told.gold else None,
+    }
 
 
-def reward_summary(cfg: EvaluateConfig, folder: Path, sft: Answers, prompts: list[Prompt], judges: Judges, sft_folder: Path, ref_policy: Any) -> dict[str, Any]:
+def reward_summary(
+    cfg: EvaluateConfig, folder: Path, sft: Answers, prompts: list[Prompt], judges: Judges, sft_folder: Path, ref_policy: Any
+) -> dict[str, Any]:
     """The reward model's own held-out report, and against gold and the Bayes ceiling on fresh samples of the SFT model."""
     result_file = next((p / "result.json" for p in folder.parents if (p / "result.json").exists()), None)
     trained = json.loads(result_file.read_text(encoding="utf-8")) if result_file else {}
-    out: dict[str, Any] = {"path": str(folder), **trained.get("pairs", {}), **({"labels": trained["labels"]} if "labels" in trained else {})}
+    out: dict[str, Any] = {
+        "path": str(folder),
+        **trained.get("pairs", {}),
+        **({"labels": trained["labels"]} if "labels" in trained else {}),
+    }
     if judges.gold is not None:
         fresh = two_answers(cfg, sft_folder, prompts, ref_policy, judges)
         out["accuracy_vs_gold"] = pair_accuracy(fresh["scores"], fresh["gold"], min_gap=0.1)
         if judges.preference is not None:
             probabilities = [judges.preference(last_user_text(p), a, b) for p, (a, b) in zip(prompts, fresh["texts"], strict=True)]
-            agreed = [max(q, 1 - q) if (s[0] > s[1]) == (q > 0.5) else min(q, 1 - q) for q, s in zip(probabilities, fresh["scores"], strict=True)]
+            agreed = [
+                max(q, 1 - q) if (s[0] > s[1]) == (q > 0.5) else min(q, 1 - q) for q, s in zip(probabilities, fresh["scores"], strict=True)
+            ]
             out["bayes_ceiling"] = bayes_ceiling(probabilities)
             out["expected_panel_accuracy"] = mean_ci(agreed)
     return out
@@ -289,10 +346,18 @@ def frontier(cfg: EvaluateConfig, prompts: list[Prompt], ref_policy: Any, judges
     few = prompts[: cfg.frontier.max_prompts]
     for checkpoint in sorted((Path(str(cfg.frontier.run)) / "ckpt").glob("step-*")):
         fresh = two_answers(cfg, checkpoint / "model", few, ref_policy, judges)
-        point: dict[str, Any] = {"step": int(checkpoint.name.split("-")[1]), "kl": float(fresh["kl"].mean()), "proxy": float(fresh["scores"].mean()),
-                                 "proxy_ci": mean_ci(fresh["scores"].mean(1))}
+        point: dict[str, Any] = {
+            "step": int(checkpoint.name.split("-")[1]),
+            "kl": float(fresh["kl"].mean()),
+            "proxy": float(fresh["scores"].mean()),
+            "proxy_ci": mean_ci(fresh["scores"].mean(1)),
+        }
         if fresh["gold"] is not None:
-            point |= {"gold": float(fresh["gold"].mean()), "gold_ci": mean_ci(fresh["gold"].mean(1)), "reward_accuracy_vs_gold": pair_accuracy(fresh["scores"], fresh["gold"], min_gap=0.1)}
+            point |= {
+                "gold": float(fresh["gold"].mean()),
+                "gold_ci": mean_ci(fresh["gold"].mean(1)),
+                "reward_accuracy_vs_gold": pair_accuracy(fresh["scores"], fresh["gold"], min_gap=0.1),
+            }
         points.append(point)
     return points
 

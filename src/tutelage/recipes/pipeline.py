@@ -67,11 +67,14 @@ def standard_verbs() -> dict[str, Verb]:
             "reward": Verb(RewardConfig, train_reward_model), "ppo": Verb(PPOConfig, train_ppo), "evaluate": Verb(EvaluateConfig, evaluate)}
 
 
-def run_pipeline(cfg: PipelineConfig, verbs: Mapping[str, Verb] | None = None, *, on_stage: Callable[[str, dict[str, Any]], None] | None = None) -> dict[str, Any]:
+def run_pipeline(
+    cfg: PipelineConfig, verbs: Mapping[str, Verb] | None = None, *, on_stage: Callable[[str, dict[str, Any]], None] | None = None
+) -> dict[str, Any]:
     """Run the stages that are not finished. Returns {"path", "stages": {name: result}}.
 
-    verbs: what stages may name; the standard ones when None. on_stage(name, result) is called after each stage, finished ones included. Raises: ConfigError before anything runs when a stage's
-    config is wrong.
+    verbs: what stages may name; the standard ones when None. on_stage(name, result) is called after each stage,
+    finished ones included.
+    Raises: ConfigError before anything runs when a stage's config is wrong.
     """
     folder = Path(cfg.run_dir or "runs/pipeline")
     plans = plan(cfg, standard_verbs() if verbs is None else verbs, folder)
@@ -107,8 +110,13 @@ def plan(cfg: PipelineConfig, verbs: Mapping[str, Verb], folder: Path) -> dict[s
 def preview(cfg: PipelineConfig) -> dict[str, Any]:
     """What --dry-run shows: every stage's resolved config; nothing is read, since later stages need what earlier ones make."""
     plans = plan(cfg, standard_verbs(), Path(cfg.run_dir or "runs/pipeline"))
-    return {"data": {"stages": {name: {"verb": cfg.stages[name].verb, "config": stage.model_dump(mode="json")} for name, (_, stage) in plans.items()}},
-            "devices": {"device": cfg.device}, "forecast": {"seconds": sum(s.expect_seconds for s in cfg.stages.values())}}
+    return {
+        "data": {
+            "stages": {name: {"verb": cfg.stages[name].verb, "config": stage.model_dump(mode="json")} for name, (_, stage) in plans.items()}
+        },
+        "devices": {"device": cfg.device},
+        "forecast": {"seconds": sum(s.expect_seconds for s in cfg.stages.values())},
+    }
 
 
 def fill(value: Any, names: Mapping[str, Any]) -> Any:

@@ -1,6 +1,7 @@
 """PPO from human feedback: roll out, score, assign credit, improve, record. Read `ppo` from top to bottom.
 
-Source: Schulman et al. 2017 (arXiv:1707.06347); Ziegler et al. 2019 (1909.08593); Ouyang et al. 2022 (2203.02155); Huang et al. 2024 (2403.17031).
+Source: Schulman et al. 2017 (arXiv:1707.06347); Ziegler et al. 2019 (1909.08593); Ouyang et al. 2022 (2203.02155);
+Huang et al. 2024 (2403.17031).
 """
 
 from __future__ import annotations
@@ -99,11 +100,12 @@ def ppo(players: Players, cfg: PPOConfig, run: Run) -> dict[str, Any]:
         # Record what tells a healthy run from a hacked reward.
         kl = k1(old_logprobs, ref_logprobs).where(mask, torch.zeros(())).sum(1).mean().item()         # nats per response
         stats |= {
-            "objective/score": raw_scores.mean().item(), "objective/score_std": raw_scores.std(unbiased=False).item(), "objective/kl": kl,
-            "objective/kl_coef": at.kl_coef, "objective/reward": rewards.sum(1).mean().item(),
+            "objective/score": raw_scores.mean().item(), "objective/score_std": raw_scores.std(unbiased=False).item(),
+            "objective/kl": kl, "objective/kl_coef": at.kl_coef, "objective/reward": rewards.sum(1).mean().item(),
             "value/explained_variance": explained_variance(old_values, returns, mask).item(),
             "response/tokens": mask.sum(1).float().mean().item(), "response/finished_frac": rollout.finished.float().mean().item(),
-            "train/learning_rate": optimizer.param_groups[0]["lr"], "time/rollout_seconds": rolled_out - started, "time/iteration_seconds": time.perf_counter() - started,
+            "train/learning_rate": optimizer.param_groups[0]["lr"],
+            "time/rollout_seconds": rolled_out - started, "time/iteration_seconds": time.perf_counter() - started,
         }
         run.log(iteration, stats)
         if algo.kl_target is not None:
@@ -114,7 +116,8 @@ def ppo(players: Players, cfg: PPOConfig, run: Run) -> dict[str, Any]:
 
     saved = run.save(algo.num_iterations, write_models, state) / "model"
     check_saved(players, saved)
-    return run.finish({"model": str(saved), "iterations": algo.num_iterations, "score": stats.get("objective/score"), "kl": stats.get("objective/kl")})
+    return run.finish({"model": str(saved), "iterations": algo.num_iterations,
+                       "score": stats.get("objective/score"), "kl": stats.get("objective/kl")})
 
 
 def roll_out(players: Players, cfg: PPOConfig, iteration: int) -> tuple[list[Prompt], Rollout]:
@@ -123,8 +126,9 @@ def roll_out(players: Players, cfg: PPOConfig, iteration: int) -> tuple[list[Pro
     rows = rows_of_step(iteration, len(players.prompts), min(size, len(players.prompts)), cfg.seed)
     rows = np.resize(rows, size)                                     # fewer prompts than responses: prompts repeat
     players.engine.sync(players.actor_critic.policy, version=iteration)
-    completions = players.engine.generate([players.prompt_tokens[i] for i in rows], players.sampling, row_ids=[iteration * size + i for i in range(size)])
-    rollout = Rollout.collate([players.prompt_tokens[i] for i in rows], completions, players.tokenizer.pad_token_id).to(cfg.device)
+    prompt_tokens = [players.prompt_tokens[i] for i in rows]
+    completions = players.engine.generate(prompt_tokens, players.sampling, row_ids=[iteration * size + i for i in range(size)])
+    rollout = Rollout.collate(prompt_tokens, completions, players.tokenizer.pad_token_id).to(cfg.device)
     audits.check_fresh_rollout((c.weight_version for c in completions), iteration)
     return [players.prompts[i] for i in rows], rollout
 
@@ -146,8 +150,8 @@ def after_truncation(actor_critic: ActorCritic, rollout: Rollout) -> Tensor:
     return torch.where(rollout.finished, 0.0, actor_critic.last_values(rollout.tokens, rollout.attention_mask))
 
 
-def improve(players: Players, optimizer: torch.optim.Optimizer, experience: Experience, at: Progress, iteration: int, cfg: PPOConfig, run: Run,
-            *, audit: bool) -> dict[str, float]:
+def improve(players: Players, optimizer: torch.optim.Optimizer, experience: Experience, at: Progress, iteration: int, cfg: PPOConfig,
+            run: Run, *, audit: bool) -> dict[str, float]:
     """Clipped epochs over one rollout. Returns means over its optimizer steps."""
     algo, seen = cfg.algo, []
     train_policy = iteration >= cfg.critic.warmup_iterations
@@ -165,8 +169,8 @@ def improve(players: Players, optimizer: torch.optim.Optimizer, experience: Expe
     return _means(seen) | {"policy/early_stop": 0.0}
 
 
-def ppo_step(players: Players, optimizer: torch.optim.Optimizer, batch: Experience, step: int, cfg: PPOConfig, run: Run, *, train_policy: bool,
-             audit: bool) -> dict[str, float]:
+def ppo_step(players: Players, optimizer: torch.optim.Optimizer, batch: Experience, step: int, cfg: PPOConfig, run: Run,
+             *, train_policy: bool, audit: bool) -> dict[str, float]:
     """One optimizer step on one minibatch, in micro-batches that add up to it exactly."""
     num_tokens = batch.response_mask.sum()
     totals: dict[str, float] = {}
@@ -192,9 +196,11 @@ def ppo_loss(actor_critic: ActorCritic, batch: Experience, num_tokens: Tensor | 
              ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
     """Policy loss + vf_coef * value loss - ent_coef * entropy, sums over num_tokens. Returns (loss, stats, ratios on the mask)."""
     algo, mask = cfg.algo, batch.response_mask
-    logprobs, values, entropy = actor_critic.evaluate(batch.tokens, batch.attention_mask, temperature=cfg.rollout.temperature)   # (B, T) each
-    policy_loss, policy_stats = ppo_policy_loss(logprobs, batch.old_logprobs, batch.advantages, mask, cliprange=algo.cliprange, num_tokens=num_tokens)
-    critic_loss, value_stats = value_loss(values, batch.old_values, batch.returns, mask, cliprange_value=algo.cliprange_value, num_tokens=num_tokens)
+    logprobs, values, entropy = actor_critic.evaluate(batch.tokens, batch.attention_mask, temperature=cfg.rollout.temperature)  # (B, T)
+    policy_loss, policy_stats = ppo_policy_loss(logprobs, batch.old_logprobs, batch.advantages, mask, cliprange=algo.cliprange,
+                                                num_tokens=num_tokens)
+    critic_loss, value_stats = value_loss(values, batch.old_values, batch.returns, mask, cliprange_value=algo.cliprange_value,
+                                          num_tokens=num_tokens)
     mean_entropy = token_mean(entropy, mask, num_tokens=num_tokens)
     loss = algo.vf_coef * critic_loss
     if train_policy:
@@ -235,10 +241,12 @@ def preview(cfg: PPOConfig) -> Preview:
     import tempfile
 
     with tempfile.TemporaryDirectory() as scratch:
-        short = cfg.model_copy(update={"run_dir": Path(scratch) / "run", "resume": False, "algo": cfg.algo.model_copy(update={"num_iterations": 2})})
+        two = cfg.algo.model_copy(update={"num_iterations": 2})
+        short = cfg.model_copy(update={"run_dir": Path(scratch) / "run", "resume": False, "algo": two})
         with Run.open(short, "ppo") as run:
             players = build(short, run)
             ppo(players, short, run)
             seconds = run.metrics()[-1]["time/iteration_seconds"]
-    return forecast(cfg, data={"layout": players.layout, "prompts": len(players.prompts), "left_out_prompts": players.left_out},
-                    samples=[players.tokenizer.decode(t) for t in players.prompt_tokens[:3]], total_steps=cfg.algo.num_iterations, seconds_per_step=seconds)
+    data = {"layout": players.layout, "prompts": len(players.prompts), "left_out_prompts": players.left_out}
+    samples = [players.tokenizer.decode(t) for t in players.prompt_tokens[:3]]
+    return forecast(cfg, data=data, samples=samples, total_steps=cfg.algo.num_iterations, seconds_per_step=seconds)

@@ -46,7 +46,7 @@ class CriticSection(Section):
     """The value network."""
 
     kind: Literal["separate", "shared"] = "separate"
-    """separate: a network of its own; shared: a value head on the policy's trunk (half the time and memory, but the two pull at each other)."""
+    """separate: a network of its own; shared: a value head on the policy's trunk (half the time and memory; the two pull at each other)."""
     init: Literal["reward", "policy"] = "reward"
     """Whose weights a separate critic starts from; the head too, when from the reward model."""
     learning_rate: float = Field(3e-4, gt=0)
@@ -209,7 +209,9 @@ def build(cfg: PPOConfig, run: Run) -> Players:
     reward_model = ScoredModel.open(reward_folder, device=cfg.device, tokenizer=reward_tokenizer).requires_grad_(False)
     reward = ModelReward(reward_model, reward_tokenizer, tokenizer)
     prompts, prompt_tokens, layout, left_out = read_training_prompts(cfg, tokenizer, context_length(policy))
-    sampling = Sampling(temperature=cfg.rollout.temperature, max_tokens=cfg.rollout.max_tokens, stop_tokens=stop_tokens(tokenizer), seed=cfg.seed)
+    sampling = Sampling(
+        temperature=cfg.rollout.temperature, max_tokens=cfg.rollout.max_tokens, stop_tokens=stop_tokens(tokenizer), seed=cfg.seed
+    )
     return Players(
         open_actor_critic(cfg, run, policy, source, reward_folder, tokenizer), ref_policy, reward,
         InProcessEngine(policy, tokenizer.pad_token_id, max_batch=cfg.rollout.batch_size), tokenizer, sampling, prompts, prompt_tokens,
@@ -246,15 +248,20 @@ def read_training_prompts(cfg: PPOConfig, tokenizer: Any, context: int | None) -
         log.warning("%d of %d prompts are left out: with %d response tokens they pass the context of %s", left_out, left_out + len(prompts),
                     cfg.rollout.max_tokens, context)
     if not prompts:
-        raise DataError(f"no prompt of {', '.join(data.files)} leaves room for {cfg.rollout.max_tokens} response tokens in a context of {context}",
-                        hint="lower rollout.max_tokens, or shorten the prompts")
+        raise DataError(
+            f"no prompt of {', '.join(data.files)} leaves room for {cfg.rollout.max_tokens} response tokens in a context of {context}",
+            hint="lower rollout.max_tokens, or shorten the prompts",
+        )
     return prompts, prompt_tokens, found.layout, left_out
 
 
 def pack_pretraining(cfg: PPOConfig, tokenizer: Any) -> PackedBatch:
     """Pretraining text in packed rows."""
     texts = read_texts(cfg.ptx.files).rows
-    return PackedBatch.stack(pack_texts([encode_text(tokenizer, text) for text in texts], cfg.ptx.context_tokens, pad_token_id=tokenizer.pad_token_id), cfg.device)
+    return PackedBatch.stack(
+        pack_texts([encode_text(tokenizer, text) for text in texts], cfg.ptx.context_tokens, pad_token_id=tokenizer.pad_token_id),
+        cfg.device,
+    )
 
 
 def pretraining_loss(players: Players, step: int, cfg: PPOConfig) -> Tensor:

@@ -95,7 +95,9 @@ class Parts:
 
 def pretrain(cfg: PretrainConfig) -> dict[str, Any]:
     """Train a base model. Returns the run's result: path, held-out bits per byte."""
-    with Run.open(cfg, "pretrain", inputs={"data": expand_files(cfg.data.files)} | ({"init": cfg.model.init} if cfg.model.init else {})) as run:
+    with Run.open(
+        cfg, "pretrain", inputs={"data": expand_files(cfg.data.files)} | ({"init": cfg.model.init} if cfg.model.init else {})
+    ) as run:
         if done := run.finished():
             return done
         parts = build(cfg, run)
@@ -116,11 +118,22 @@ def pretrain(cfg: PretrainConfig) -> dict[str, Any]:
             stats = train_step(policy, optimizer, batch, cfg, run)
             if step % cfg.eval.every_steps == 0 or step + 1 == total_steps:
                 stats["eval/bits_per_byte"] = state.values["bits_per_byte"] = bits_per_byte(policy, parts, cfg)
-                log.info("step %d: %.3f bits/byte | %s", step, stats["eval/bits_per_byte"], " | ".join(continuations(policy, parts.tokenizer, cfg)))
+                log.info(
+                    "step %d: %.3f bits/byte | %s",
+                    step,
+                    stats["eval/bits_per_byte"],
+                    " | ".join(continuations(policy, parts.tokenizer, cfg)),
+                )
             run.log(step, stats)
 
-        return run.finish({"model": str(run.save(total_steps, write_models, state) / "model"), "bits_per_byte": state.values["bits_per_byte"],
-                           "parameters": sum(p.numel() for p in policy.parameters()), "steps": total_steps})
+        return run.finish(
+            {
+                "model": str(run.save(total_steps, write_models, state) / "model"),
+                "bits_per_byte": state.values["bits_per_byte"],
+                "parameters": sum(p.numel() for p in policy.parameters()),
+                "steps": total_steps,
+            }
+        )
 
 
 def build(cfg: PretrainConfig, run: Run | None) -> Parts:
@@ -145,7 +158,10 @@ def build(cfg: PretrainConfig, run: Run | None) -> Parts:
     policy.to(cfg.device).train()
 
     def pack(side: list[str]) -> PackedBatch:
-        return PackedBatch.stack(pack_texts([encode_text(tokenizer, text) for text in side], cfg.model.context_tokens, pad_token_id=tokenizer.pad_token_id), cfg.device)
+        return PackedBatch.stack(
+            pack_texts([encode_text(tokenizer, text) for text in side], cfg.model.context_tokens, pad_token_id=tokenizer.pad_token_id),
+            cfg.device,
+        )
 
     held_out = pack(sides["eval"])
     return Parts(policy, tokenizer, pack(sides["train"]), held_out, sum(len(t.encode()) for t in sides["eval"]), files)
@@ -168,7 +184,12 @@ def train_step(policy: Any, optimizer: torch.optim.Optimizer, batch: PackedBatch
         loss.backward()
         total += loss.item()
     (grad_norm,) = clip_and_step(optimizer, [policy], cfg.optim.max_grad_norm)
-    return {"train/loss": total, "train/grad_norm": grad_norm, "train/learning_rate": optimizer.param_groups[0]["lr"], "train/tokens": int(num_tokens)}
+    return {
+        "train/loss": total,
+        "train/grad_norm": grad_norm,
+        "train/learning_rate": optimizer.param_groups[0]["lr"],
+        "train/tokens": int(num_tokens),
+    }
 
 
 def check_split(policy: Any, batch: PackedBatch) -> None:
@@ -200,7 +221,10 @@ def continuations(policy: Any, tokenizer: Any, cfg: PretrainConfig) -> list[str]
     engine = InProcessEngine(policy, tokenizer.pad_token_id)
     prompts = [encode_prompt(tokenizer, p) for p in cfg.eval.sample_prompts]
     sampling = Sampling(temperature=0.8, max_tokens=cfg.eval.sample_tokens, stop_tokens=(tokenizer.eos_token_id,), seed=cfg.seed)
-    texts = [p + tokenizer.decode(c.tokens, skip_special_tokens=True) for p, c in zip(cfg.eval.sample_prompts, engine.generate(prompts, sampling), strict=True)]
+    texts = [
+        p + tokenizer.decode(c.tokens, skip_special_tokens=True)
+        for p, c in zip(cfg.eval.sample_prompts, engine.generate(prompts, sampling), strict=True)
+    ]
     policy.train()
     return [" ".join(t.split()) for t in texts]
 
@@ -214,9 +238,19 @@ def preview(cfg: PretrainConfig) -> Preview:
     for batch in (parts.train.select(slice(i, i + 1)) for i in range(min(3, len(parts.train)))):
         samples.append(marked_text(parts.tokenizer, Encoded(batch.tokens[0].tolist(), batch.trained_mask[0].tolist()))[:400])
     return probe(
-        cfg, data={"layout": "text", "files": [str(f) for f in parts.files], "train_rows": len(parts.train), "held_out_rows": len(parts.held_out)},
-        samples=samples, total_steps=total_steps,
-        step=lambda i: train_step(parts.policy, optimizer, parts.train.select(rows_of_step(i, len(parts.train), cfg.train.batch_size, cfg.seed)), cfg, None))
+        cfg,
+        data={
+            "layout": "text",
+            "files": [str(f) for f in parts.files],
+            "train_rows": len(parts.train),
+            "held_out_rows": len(parts.held_out),
+        },
+        samples=samples,
+        total_steps=total_steps,
+        step=lambda i: train_step(
+            parts.policy, optimizer, parts.train.select(rows_of_step(i, len(parts.train), cfg.train.batch_size, cfg.seed)), cfg, None
+        ),
+    )
 
 
 def _scratch() -> str:

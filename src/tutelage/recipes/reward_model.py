@@ -110,7 +110,10 @@ def train_reward_model(cfg: RewardConfig) -> dict[str, Any]:
         total_steps = cfg.train.steps(len(parts.train), cfg.train.batch_size)
         state = TrainState({"reward": optimizer})
         run.restore(state)
-        audits.dump_masks(run.folder / "masks.txt", [(marked_text(parts.tokenizer, a), sum(a.response_mask)) for item in parts.train[:4] for a in item.answers])
+        audits.dump_masks(
+            run.folder / "masks.txt",
+            [(marked_text(parts.tokenizer, a), sum(a.response_mask)) for item in parts.train[:4] for a in item.answers],
+        )
 
         def write_models(folder: Path) -> None:
             reward_model.save(folder / "model", parts.tokenizer)
@@ -120,7 +123,9 @@ def train_reward_model(cfg: RewardConfig) -> dict[str, Any]:
             set_lr(optimizer, lr_factor(step, total_steps, cfg.optim))
             if step == run.start_step:
                 few = items[:4]
-                audits.check_microbatch_gradients(lambda rows, few=few: loss_of(parts, few[rows], len(few), cfg)[0], [reward_model], len(few))
+                audits.check_microbatch_gradients(
+                    lambda rows, few=few: loss_of(parts, few[rows], len(few), cfg)[0], [reward_model], len(few)
+                )
             run.log(step, train_step(parts, optimizer, items, cfg, run))
 
         bt_scale = normalize(parts, cfg) if cfg.algo.normalize else 1.0
@@ -135,7 +140,11 @@ def build(cfg: RewardConfig, run: Run | None) -> Parts:
     source = resolve_model(cfg.model.policy)
     tokenizer = open_tokenizer(source)
     resumed = run.weights_dir("model", "") if run else ""
-    reward_model = ScoredModel.open(resumed, device=cfg.device) if resumed else ScoredModel.from_policy(source, seed=cfg.seed, device=cfg.device, tokenizer=tokenizer)
+    reward_model = (
+        ScoredModel.open(resumed, device=cfg.device)
+        if resumed
+        else ScoredModel.from_policy(source, seed=cfg.seed, device=cfg.device, tokenizer=tokenizer)
+    )
     data = cfg.data
     found = read_judgements(data.files, **data.read_options())
     limit = cfg.model.context_tokens or context_length(reward_model.model) or 10**9
@@ -169,8 +178,11 @@ def scores_of(parts: Parts, items: list[Item], device: str) -> Tensor:
 def loss_of(parts: Parts, items: list[Item], num_items: int, cfg: RewardConfig) -> tuple[Tensor, dict[str, float]]:
     """Sum over the judgements of their loss, over num_items (those of the whole optimizer step), and how many pairs were right."""
     device = cfg.device
-    scores = scores_of(parts, items, device)                                                             # (P, K)
-    kinds = [("label" if it.judgement.label is not None else "pair" if len(it.answers) == 2 and _tie_as_target(it, cfg) else "ranking") for it in items]
+    scores = scores_of(parts, items, device)  # (P, K)
+    kinds = [
+        ("label" if it.judgement.label is not None else "pair" if len(it.answers) == 2 and _tie_as_target(it, cfg) else "ranking")
+        for it in items
+    ]
     weight = torch.tensor([it.judgement.weight for it in items], device=device)
     loss, right, pairs = scores.new_zeros(()), 0, 0
 
@@ -181,7 +193,9 @@ def loss_of(parts: Parts, items: list[Item], num_items: int, cfg: RewardConfig) 
         first, second, target, margin = zip(*(_pair(items[i], cfg) for i in at), strict=True)
         chosen, rejected = scores[at, list(first)], scores[at, list(second)]
         target = torch.tensor(target, device=device)
-        loss = loss + bradley_terry_loss(chosen, rejected, target=target, margin=torch.tensor(margin, device=device), weight=weight[at], num_examples=num_items)
+        loss = loss + bradley_terry_loss(
+            chosen, rejected, target=target, margin=torch.tensor(margin, device=device), weight=weight[at], num_examples=num_items
+        )
         right, pairs = int(((chosen > rejected) & (target > 0.5)).sum()), int((target > 0.5).sum())
     if at := rows("ranking"):
         ranks = torch.full(scores[at].shape, -1, dtype=torch.long, device=device)
@@ -273,13 +287,27 @@ def held_out_report(parts: Parts, cfg: RewardConfig, bt_scale: float) -> dict[st
             ranks = item.judgement.ranks
             if ranks is None:
                 continue
-            rows += [{"prompt": split_key(item.judgement.prompt), "weight": item.judgement.weight, "chosen": texts[i], "rejected": texts[j], "chosen_score": scores[i], "rejected_score": scores[j]}
-                     for i in range(len(texts)) for j in range(len(texts)) if ranks[i] < ranks[j]]
+            rows += [
+                {
+                    "prompt": split_key(item.judgement.prompt),
+                    "weight": item.judgement.weight,
+                    "chosen": texts[i],
+                    "rejected": texts[j],
+                    "chosen_score": scores[i],
+                    "rejected_score": scores[j],
+                }
+                for i in range(len(texts))
+                for j in range(len(texts))
+                if ranks[i] < ranks[j]
+            ]
         return rows
 
     def labels_of(items: list[Item]) -> list[dict[str, Any]]:
         kept = [it for it in items if it.judgement.label is not None]
-        return [{"text": it.judgement.responses[0].text, "label": bool(it.judgement.label), "score": s[0]} for it, s in zip(kept, all_scores(parts, kept, cfg), strict=True)]
+        return [
+            {"text": it.judgement.responses[0].text, "label": bool(it.judgement.label), "score": s[0]}
+            for it, s in zip(kept, all_scores(parts, kept, cfg), strict=True)
+        ]
 
     report: dict[str, Any] = {}
     if held_pairs := pairs_of(parts.held_out):
@@ -294,7 +322,16 @@ def preview(cfg: RewardConfig) -> Preview:
     parts = build(cfg, None)
     optimizer = build_optimizer([(parts.reward_model, cfg.optim.learning_rate)], cfg.optim)
     return probe(
-        cfg, data={"layout": parts.layout, "train_rows": len(parts.train), "held_out_rows": len(parts.held_out), "left_out_rows": parts.left_out},
+        cfg,
+        data={
+            "layout": parts.layout,
+            "train_rows": len(parts.train),
+            "held_out_rows": len(parts.held_out),
+            "left_out_rows": parts.left_out,
+        },
         samples=[marked_text(parts.tokenizer, a) for item in parts.train[:3] for a in item.answers],
         total_steps=cfg.train.steps(len(parts.train), cfg.train.batch_size),
-        step=lambda i: train_step(parts, optimizer, [parts.train[j] for j in rows_of_step(i, len(parts.train), cfg.train.batch_size, cfg.seed)], cfg, None))
+        step=lambda i: train_step(
+            parts, optimizer, [parts.train[j] for j in rows_of_step(i, len(parts.train), cfg.train.batch_size, cfg.seed)], cfg, None
+        ),
+    )

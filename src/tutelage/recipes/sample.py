@@ -62,12 +62,20 @@ def sample_answers(cfg: SampleConfig) -> dict[str, Any]:
         if done := run.finished():
             return done
         tokenizer = open_tokenizer(source)
-        engine = InProcessEngine(open_policy(source, device=cfg.device, tokenizer=tokenizer), tokenizer.pad_token_id, max_batch=cfg.rollout.batch_size)
+        engine = InProcessEngine(
+            open_policy(source, device=cfg.device, tokenizer=tokenizer), tokenizer.pad_token_id, max_batch=cfg.rollout.batch_size
+        )
         identity = f"{cfg.model.policy}@{folder_digest(source)[:12]}"
         prompts = read_side(cfg)
         sampling = Sampling(temperature=cfg.rollout.temperature, top_k=cfg.rollout.top_k, top_p=cfg.rollout.top_p,
                             max_tokens=cfg.rollout.max_tokens, stop_tokens=stop_tokens(tokenizer), seed=cfg.seed)
-        described = {"temperature": sampling.temperature, "top_k": sampling.top_k, "top_p": sampling.top_p, "max_tokens": sampling.max_tokens, "seed": cfg.seed}
+        described = {
+            "temperature": sampling.temperature,
+            "top_k": sampling.top_k,
+            "top_p": sampling.top_p,
+            "max_tokens": sampling.max_tokens,
+            "seed": cfg.seed,
+        }
         k, lines, truncated = cfg.rollout.answers_per_prompt, [], 0
         per_chunk = max(1, cfg.rollout.batch_size // k)
         with progress(total=len(prompts), label="sample", unit="prompt") as bar:
@@ -77,8 +85,15 @@ def sample_answers(cfg: SampleConfig) -> dict[str, Any]:
                 completions = engine.generate(tokens, sampling, row_ids=list(range(start * k, start * k + len(tokens))))
                 truncated += sum(c.finish_reason == "length" for c in completions)
                 for i, prompt in enumerate(chunk):
-                    responses = [{"text": tokenizer.decode(c.tokens, skip_special_tokens=True).strip(), "model": identity, "sampling": described,
-                                  "logprobs": [round(x, 5) for x in c.logprobs]} for c in completions[i * k : (i + 1) * k]]
+                    responses = [
+                        {
+                            "text": tokenizer.decode(c.tokens, skip_special_tokens=True).strip(),
+                            "model": identity,
+                            "sampling": described,
+                            "logprobs": [round(x, 5) for x in c.logprobs],
+                        }
+                        for c in completions[i * k : (i + 1) * k]
+                    ]
                     lines.append(json.dumps({"prompt": prompt_to_json(prompt), "responses": responses}, ensure_ascii=False))
                 bar.update(len(chunk))
         atomic_write_text(run.folder / "answers.jsonl", "\n".join(lines) + "\n")
@@ -90,7 +105,11 @@ def read_side(cfg: SampleConfig) -> list[Any]:
     """The prompts of the chosen side."""
     data = cfg.data
     found = read_prompts(data.files, **data.read_options())
-    return [p for p in found.rows if cfg.side == "all" or split_of(p, eval_frac=data.eval_frac, seed=data.split_seed, by=data.split_by) == cfg.side]
+    return [
+        p
+        for p in found.rows
+        if cfg.side == "all" or split_of(p, eval_frac=data.eval_frac, seed=data.split_seed, by=data.split_by) == cfg.side
+    ]
 
 
 def preview(cfg: SampleConfig) -> dict[str, Any]:

@@ -106,7 +106,9 @@ def train_sft(cfg: SFTConfig) -> dict[str, Any]:
             set_lr(optimizer, lr_factor(step, total_steps, cfg.optim))
             if step == run.start_step:
                 few = batch.select(slice(0, 4))
-                audits.check_microbatch_gradients(lambda rows, few=few: loss_of(policy, few.select(rows), few.response_mask.sum()), [policy], len(few))
+                audits.check_microbatch_gradients(
+                    lambda rows, few=few: loss_of(policy, few.select(rows), few.response_mask.sum()), [policy], len(few)
+                )
             stats = train_step(policy, optimizer, batch, cfg, run)
             last = step + 1 == total_steps
             if parts.held_out and ((step + 1) % cfg.eval.every_steps == 0 or last):
@@ -148,10 +150,17 @@ def build(cfg: SFTConfig, run: Run | None) -> Parts:
     if too_long:
         log.warning("%d of %d demonstrations are longer than %d tokens and were left out", too_long, len(found.rows), limit)
     if not sides["train"]:
-        raise DataError(f"no demonstration of {', '.join(data.files)} fits into {limit} tokens" if too_long else f"no training demonstration in {', '.join(data.files)}",
-                        hint="raise model.context_tokens, or shorten the rows")
+        raise DataError(
+            f"no demonstration of {', '.join(data.files)} fits into {limit} tokens"
+            if too_long
+            else f"no training demonstration in {', '.join(data.files)}",
+            hint="raise model.context_tokens, or shorten the rows",
+        )
     if len(sides["train"]) < cfg.train.batch_size:
-        raise ConfigError(f"train.batch_size={cfg.train.batch_size} is more than the {len(sides['train'])} training demonstrations", hint="lower train.batch_size")
+        raise ConfigError(
+            f"train.batch_size={cfg.train.batch_size} is more than the {len(sides['train'])} training demonstrations",
+            hint="lower train.batch_size",
+        )
     return Parts(policy, tokenizer, sides["train"], sides["eval"], found.layout, too_long)
 
 
@@ -177,7 +186,12 @@ def train_step(policy: Any, optimizer: torch.optim.Optimizer, batch: TokenBatch,
         loss.backward()
         total += loss.item()
     (grad_norm,) = clip_and_step(optimizer, [policy], cfg.optim.max_grad_norm)
-    return {"train/loss": total, "train/grad_norm": grad_norm, "train/learning_rate": optimizer.param_groups[0]["lr"], "train/tokens": int(num_tokens)}
+    return {
+        "train/loss": total,
+        "train/grad_norm": grad_norm,
+        "train/learning_rate": optimizer.param_groups[0]["lr"],
+        "train/tokens": int(num_tokens),
+    }
 
 
 @torch.no_grad()
@@ -200,7 +214,9 @@ def check_saved(policy: Any, parts: Parts, folder: Path, cfg: SFTConfig) -> None
     batch = batch_of(parts, range(min(4, len(parts.train))), cfg.device)
     policy.eval()
     reopened = open_policy(folder, device=cfg.device).eval()
-    before, after = (torch.where(batch.response_mask, token_logprobs(m, batch.tokens, batch.attention_mask), 0.0) for m in (policy, reopened))
+    before, after = (
+        torch.where(batch.response_mask, token_logprobs(m, batch.tokens, batch.attention_mask), 0.0) for m in (policy, reopened)
+    )
     audits.check_reload(before, after, folder)
 
 
@@ -209,7 +225,20 @@ def preview(cfg: SFTConfig) -> Preview:
     parts = build(cfg, None)
     optimizer = build_optimizer([(parts.policy, cfg.optim.learning_rate)], cfg.optim)
     return probe(
-        cfg, data={"layout": parts.layout, "train_rows": len(parts.train), "held_out_rows": len(parts.held_out), "too_long_rows": parts.too_long},
+        cfg,
+        data={
+            "layout": parts.layout,
+            "train_rows": len(parts.train),
+            "held_out_rows": len(parts.held_out),
+            "too_long_rows": parts.too_long,
+        },
         samples=[marked_text(parts.tokenizer, e) for e in parts.train[:3]],
         total_steps=cfg.train.steps(len(parts.train), cfg.train.batch_size),
-        step=lambda i: train_step(parts.policy, optimizer, batch_of(parts, rows_of_step(i, len(parts.train), cfg.train.batch_size, cfg.seed), cfg.device), cfg, None))
+        step=lambda i: train_step(
+            parts.policy,
+            optimizer,
+            batch_of(parts, rows_of_step(i, len(parts.train), cfg.train.batch_size, cfg.seed), cfg.device),
+            cfg,
+            None,
+        ),
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -43,7 +42,10 @@ class ModelReward:
     def __call__(self, prompts: Sequence[Prompt], rollout: Rollout) -> Tensor:
         if not self._same_tokens:
             return check_scores(self.score_texts(prompts, rollout.texts(self.policy_tokenizer)), prompts, rollout, self.policy_tokenizer)
-        scores = [self.model.score(t, m) for t, m in zip(rollout.tokens.split(self.microbatch), rollout.attention_mask.split(self.microbatch), strict=True)]
+        scores = [
+            self.model.score(t, m)
+            for t, m in zip(rollout.tokens.split(self.microbatch), rollout.attention_mask.split(self.microbatch), strict=True)
+        ]
         return check_scores(torch.cat(scores), prompts, rollout, self.policy_tokenizer)
 
     @torch.no_grad()
@@ -53,11 +55,17 @@ class ModelReward:
         limit = context_length(self.model.model)
         for prompt, row in zip(prompts, rows, strict=True):
             if limit and len(row.tokens) > limit:
-                raise DataError(f"prompt + answer has {len(row.tokens)} tokens, the reward model reads {limit}: {prompt_text(prompt)[:60]!r}",
-                                hint="leave long prompts out, or train the reward model with a longer context")
+                raise DataError(
+                    f"prompt + answer has {len(row.tokens)} tokens, the reward model reads {limit}: {prompt_text(prompt)[:60]!r}",
+                    hint="leave long prompts out, or train the reward model with a longer context",
+                )
         out = []
         for start in range(0, len(rows), self.microbatch):
-            batch = pad_tokens([(r.tokens, r.response_mask) for r in rows[start : start + self.microbatch]], self.tokenizer.pad_token_id, self.model.score_shift.device)
+            batch = pad_tokens(
+                [(r.tokens, r.response_mask) for r in rows[start : start + self.microbatch]],
+                self.tokenizer.pad_token_id,
+                self.model.score_shift.device,
+            )
             out.append(self.model.score(batch.tokens, batch.attention_mask))
         return torch.cat(out)
 
@@ -73,7 +81,10 @@ class FunctionReward:
         texts = rollout.texts(self.policy_tokenizer)
         scores = self.function([last_user_text(p) for p in prompts], texts)
         if len(scores) != len(texts):
-            raise AuditError(f"the reward function returned {len(scores)} scores for {len(texts)} answers", hint="return one number per completion, in order")
+            raise AuditError(
+                f"the reward function returned {len(scores)} scores for {len(texts)} answers",
+                hint="return one number per completion, in order",
+            )
         return check_scores(torch.tensor([float(s) for s in scores]), prompts, rollout, self.policy_tokenizer)
 
 
@@ -89,7 +100,9 @@ def check_scores(scores: Tensor, prompts: Sequence[Prompt], rollout: Rollout, to
     bad = (~torch.isfinite(scores)).nonzero().flatten().tolist()
     if bad:
         row = bad[0]
-        raise AuditError(f"reward is {scores[row].item() if not math.isnan(scores[row].item()) else 'nan'} for {len(bad)} of {len(scores)} answers, first "
-                         f"{rollout.texts(tokenizer)[row][:80]!r} to {prompt_text(prompts[row])[:80]!r}",
-                         hint="make the reward return a finite number for every answer; nothing was updated")
+        raise AuditError(
+            f"reward is {scores[row].item()} for {len(bad)} of {len(scores)} answers, first "
+            f"{rollout.texts(tokenizer)[row][:80]!r} to {prompt_text(prompts[row])[:80]!r}",
+            hint="make the reward return a finite number for every answer; nothing was updated",
+        )
     return scores

@@ -19,7 +19,9 @@ def dump_masks(path: Path, rows: Sequence[tuple[str, int]]) -> None:
     """
     for number, (_, trained_tokens) in enumerate(rows):
         if not trained_tokens:
-            raise AuditError(f"row {number} has no trained token", hint="the prompt fills the context, or the chat template has no assistant turn")
+            raise AuditError(
+                f"row {number} has no trained token", hint="the prompt fills the context, or the chat template has no assistant turn"
+            )
     atomic_write_text(path, "\n\n".join(text for text, _ in rows) + "\n")
 
 
@@ -31,8 +33,10 @@ def check_first_minibatch(ratio: Tensor, approx_kl: float, clipfrac: float, *, t
     """
     worst = float((ratio - 1).abs().max()) if ratio.numel() else 0.0
     if worst > tolerance or abs(approx_kl) > tolerance or clipfrac > 0:
-        raise AuditError(f"first minibatch: ratio differs from 1 by {worst:.2g}, KL {approx_kl:.2g}, clip fraction {clipfrac:.2g}; expected 1, 0, 0",
-                         hint="the rollout did not come from these weights at this temperature; dropout must be off")
+        raise AuditError(
+            f"first minibatch: ratio differs from 1 by {worst:.2g}, KL {approx_kl:.2g}, clip fraction {clipfrac:.2g}; expected 1, 0, 0",
+            hint="the rollout did not come from these weights at this temperature; dropout must be off",
+        )
 
 
 def check_fresh_rollout(weight_versions: Iterable[int], expected: int) -> None:
@@ -42,7 +46,9 @@ def check_fresh_rollout(weight_versions: Iterable[int], expected: int) -> None:
         raise AuditError(f"rollout came from weight version {stale}, expected {expected}", hint="call engine.sync before engine.generate")
 
 
-def check_microbatch_gradients(loss_of: Callable[[slice], Tensor], modules: Iterable[nn.Module], num_rows: int, *, tolerance: float = 1e-3) -> None:
+def check_microbatch_gradients(
+    loss_of: Callable[[slice], Tensor], modules: Iterable[nn.Module], num_rows: int, *, tolerance: float = 1e-3
+) -> None:
     """The gradient of a batch equals the sum over its two halves; loss_of(rows) must divide by the whole batch's token count.
 
     Leaves gradients cleared. tolerance: relative to the largest entry, float32.

@@ -33,7 +33,11 @@ def forecast(cfg: RunConfig, *, data: dict[str, Any], samples: list[str], total_
         "config": dump_config(cfg),
         "data": data | {"samples": samples},
         "devices": {"device": cfg.device, "threads": torch.get_num_threads(), "dtype": "float32"},
-        "forecast": {"steps": total_steps, "seconds_per_step": round(seconds_per_step, 3), "seconds": round(seconds_per_step * total_steps, 1),
-                     "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-                     "disk_free_mb": shutil.disk_usage(folder).free // 2**20},
+        "forecast": {
+            "steps": total_steps,
+            "seconds_per_step": round(seconds_per_step, 3),
+            "seconds": round(seconds_per_step * total_steps, 1),
+            "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+            "disk_free_mb": shutil.disk_usage(folder).free // 2**20,
+        },
     }

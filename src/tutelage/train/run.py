@@ -61,7 +61,10 @@ class Run:
                                   hint=f"go on with it: --run-dir {folder} --resume; or choose another --run-dir")
             changed = _changed_keys(config_file.read_text(encoding="utf-8"), config_text)
             if changed:
-                raise ConfigError(f"{folder} was started with another config: {', '.join(changed)} differ", hint="resume with the same config, or use a new --run-dir")
+                raise ConfigError(
+                    f"{folder} was started with another config: {', '.join(changed)} differ",
+                    hint="resume with the same config, or use a new --run-dir",
+                )
         folder.mkdir(parents=True, exist_ok=True)
         run._take_lock()
         if not config_file.exists():
@@ -111,8 +114,11 @@ class Run:
                     bar.update()
                     if self._signum is not None:
                         self.save(step + 1, write_models, state)
-                        raise Interrupted(self._signum, f"stopped by signal {self._signum} after step {step + 1} of {total}; checkpoint saved",
-                                          f"tutelage {self.verb} {self.folder / 'config.yaml'} --run-dir {self.folder} --resume")
+                        raise Interrupted(
+                            self._signum,
+                            f"stopped by signal {self._signum} after step {step + 1} of {total}; checkpoint saved",
+                            f"tutelage {self.verb} {self.folder / 'config.yaml'} --run-dir {self.folder} --resume",
+                        )
                     if every and (step + 1) % every == 0 and step + 1 < total:
                         self.save(step + 1, write_models, state)
         finally:

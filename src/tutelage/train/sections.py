@@ -60,8 +60,13 @@ class DataSection(Section):
 
     def read_options(self) -> dict[str, Any]:
         """Keyword arguments of tutelage.text.readers."""
-        return {"layout": self.layout, "columns": self.columns or None, "mask_where": self.mask_where or None, "prompt_style": self.prompt_style,
-                "limit": self.limit}
+        return {
+            "layout": self.layout,
+            "columns": self.columns or None,
+            "mask_where": self.mask_where or None,
+            "prompt_style": self.prompt_style,
+            "limit": self.limit,
+        }
 
 
 class SaveSection(Section):
