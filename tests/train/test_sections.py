@@ -18,8 +18,11 @@ def test_files_are_named_once_and_the_split_is_not_the_source_s(values, message)
 
 
 def test_every_source_keeps_its_own_options():
-    data = DataSection.model_validate({"sources": [{"files": ["a", "b"], "columns": {"prompt": "x"}}, {"files": ["c"], "mask_where": {"kind": "call"}}]})
+    sources = [{"files": ["a", "b"], "columns": {"prompt": "x"}, "limit": 5}, {"files": ["c"], "mask_where": {"kind": "call"}}]
+    data = DataSection.model_validate({"sources": sources, "limit": 9})
     (first, options), (second, others) = data.each()
+    assert (options["limit"], others["limit"]) == (5, 9)
+    assert DataSection.model_validate(data.model_dump(mode="json")) == data      # a run's config.yaml reads back equal
     assert (first, options["columns"], options["mask_where"]) == (["a", "b"], {"prompt": "x"}, None)
     assert (second, others["columns"], others["mask_where"]) == (["c"], None, {"kind": "call"})
     assert data.all_files() == ["a", "b", "c"]

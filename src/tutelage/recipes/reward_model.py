@@ -299,28 +299,29 @@ def quick_look(parts: Parts, cfg: RewardConfig) -> dict[str, float]:
 def held_out_report(parts: Parts, cfg: RewardConfig, bt_scale: float) -> dict[str, Any]:
     """Accuracy, calibration and baselines on the held-out judgements; pairs and labels apart."""
 
-    def pairs_of(items: list[Item]) -> list[dict[str, Any]]:
+    def pairs_of(items: list[Item], scores: list[list[float]]) -> list[dict[str, Any]]:
         rows = []
-        for item, scores in zip(items, all_scores(parts, items, cfg), strict=True):
-            texts = [r.text for r in item.judgement.responses]
-            ranks = item.judgement.ranks
+        for item, own in zip(items, scores, strict=True):
+            texts, ranks = [r.text for r in item.judgement.responses], item.judgement.ranks
             if ranks is None:
                 continue
             about = {"prompt": split_key(item.judgement.prompt, by=cfg.data.split_by), "weight": item.judgement.weight}
-            rows += [about | {"chosen": texts[i], "rejected": texts[j], "chosen_score": scores[i], "rejected_score": scores[j]}
+            rows += [about | {"chosen": texts[i], "rejected": texts[j], "chosen_score": own[i], "rejected_score": own[j]}
                      for i in range(len(texts)) for j in range(len(texts)) if ranks[i] < ranks[j]]
         return rows
 
-    def labels_of(items: list[Item]) -> list[dict[str, Any]]:
-        kept = [it for it in items if it.judgement.label is not None]
+    def labels_of(items: list[Item], scores: list[list[float]]) -> list[dict[str, Any]]:
         return [{"prompt": split_key(it.judgement.prompt, by=cfg.data.split_by), "text": it.judgement.responses[0].text,
-                 "label": bool(it.judgement.label), "score": s[0]} for it, s in zip(kept, all_scores(parts, kept, cfg), strict=True)]
+                 "label": bool(it.judgement.label), "score": own[0]}
+                for it, own in zip(items, scores, strict=True) if it.judgement.label is not None]
 
+    held = all_scores(parts, parts.held_out, cfg)
+    unread = [[0.0] * len(item.answers) for item in parts.train]     # baselines learn from the training texts alone
     report: dict[str, Any] = {}
-    if held_pairs := pairs_of(parts.held_out):
-        report["pairs"] = pair_report(held_pairs, pairs_of(parts.train), scale=bt_scale)
-    if held_labels := labels_of(parts.held_out):
-        report["labels"] = label_report(held_labels, labels_of(parts.train), scale=bt_scale)
+    if held_pairs := pairs_of(parts.held_out, held):
+        report["pairs"] = pair_report(held_pairs, pairs_of(parts.train, unread), scale=bt_scale)
+    if held_labels := labels_of(parts.held_out, held):
+        report["labels"] = label_report(held_labels, labels_of(parts.train, unread), scale=bt_scale)
     return report
 
 

@@ -64,13 +64,22 @@ class DataSection(SourceSection):
     """Which files, how to read them, what is held out. One split for all sources, so that no prompt can lie on both sides."""
 
     sources: list[SourceSection] = []
-    """Groups of files, each with its own layout and columns, instead of `files`: [{files: [a], columns: {…}}, {files: [b]}]."""
+    """Groups of files instead of `files`: [{files: [a], columns: {…}}, {files: [b]}]; what a source does not say it takes from here."""
     eval_frac: float = Field(0.05, ge=0, lt=1)
     """Share of prompts held out, chosen by a hash of the prompt, so one prompt lies on one side in every file."""
     split_by: Literal["prompt", "first_turn"] = "prompt"
     """What is hashed: the whole prompt, or the conversation's first user turn (all contexts of one dialogue stay together)."""
     split_seed: int = 0
     """Seed of that hash; stages of one pipeline must share it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sources_inherit(cls, values: Any) -> Any:
+        """Spelt out here and not when read, so that a dumped config says all and reads back equal."""
+        if not isinstance(values, dict) or not isinstance(values.get("sources"), list):
+            return values
+        shared = {name: values[name] for name in SourceSection.model_fields if name in values and name != "files"}
+        return values | {"sources": [shared | source if isinstance(source, dict) else source for source in values["sources"]]}
 
     @model_validator(mode="after")
     def _files_or_sources(self) -> Self:
