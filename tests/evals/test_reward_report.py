@@ -133,6 +133,16 @@ def test_label_report_equals_sklearn_and_its_baselines_learn_from_train_only():
     assert report["baselines"] == {"length": 0.0, "bag_of_words": 1.0}      # in train the longer one was bad
 
 
+def test_labels_and_pairs_say_by_how_much_counting_words_is_beaten_prompt_by_prompt():
+    labels = [True, False] * 20
+    held = [{"prompt": i // 2, "text": "good" if y else "bad", "label": y, "score": float(not y)} for i, y in enumerate(labels)]
+    report = rr.label_report(held, [{"text": "good", "label": True}, {"text": "bad", "label": False}])
+    assert report["above_bag_of_words"]["mean"] == -1.0 and report["auc"]["n"] == 20
+    pairs = [{"prompt": i, "chosen": "good", "rejected": "bad", "chosen_score": float(i % 2), "rejected_score": 0.5} for i in range(10)]
+    above = rr.pair_report(pairs, pairs)["above_bag_of_words"]
+    assert above["mean"] == -0.5 and above["low"] < -0.5 < above["high"] < 0
+
+
 def test_label_calibration_does_not_depend_on_where_the_scores_zero_is():
     logits, labels, _ = labelled_world(500, seed=7)
     a, b = (rr.label_report([{"text": "", "label": bool(y), "score": z + shift} for z, y in zip(logits, labels, strict=True)])

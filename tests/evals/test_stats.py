@@ -130,6 +130,30 @@ def test_auc_interval_equals_the_double_sum_of_delong():
     assert (got["low"], got["high"]) == pytest.approx((psi.mean() - 1.959963985 * se, psi.mean() + 1.959963985 * se), abs=1e-8)
 
 
+def test_grouped_auc_equals_sklearn_and_each_draw_of_its_bootstrap_is_an_auc_of_the_drawn_groups():
+    metrics = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(17)
+    groups = np.repeat(np.arange(12), 10)
+    labels, scores = rng.random(120) < 0.8, rng.integers(0, 9, 120) + 0.0
+    got = stats.grouped_auc(labels, scores, groups.tolist(), seed=3, resamples=200)
+    assert got["mean"] == pytest.approx(metrics.roc_auc_score(labels, scores), abs=1e-12) and got["n"] == 12
+    areas = []
+    for drawn in np.random.default_rng(3).multinomial(12, np.full(12, 1 / 12), size=200):
+        rows = np.repeat(np.arange(120), drawn[groups])
+        areas.append(metrics.roc_auc_score(labels[rows], scores[rows]))
+    assert (got["low"], got["high"]) == pytest.approx(tuple(np.quantile(areas, [0.025, 0.975])), abs=1e-12)
+
+
+def test_the_difference_of_two_grouped_aucs_is_paired():
+    rng = np.random.default_rng(18)
+    labels, scores = rng.random(200) < 0.7, rng.normal(size=200)
+    groups = (np.arange(200) // 4).tolist()
+    same = stats.grouped_auc(labels, scores, groups, minus=scores * 3 + 1)
+    assert (same["mean"], same["low"], same["high"]) == (0.0, 0.0, 0.0)
+    other = stats.grouped_auc(labels, scores, groups, minus=-scores)
+    assert other["mean"] == pytest.approx(2 * stats.auc(labels, scores)["mean"] - 1)
+
+
 def test_auc_of_perfect_separation_keeps_doubt_and_of_one_class_is_undefined():
     perfect = stats.auc([0, 0, 0, 1, 1], [1, 2, 3, 4, 5])
     assert perfect["mean"] == 1.0 and perfect["low"] < 0.5

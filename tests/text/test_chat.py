@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tutelage.base.errors import DataError
 from tutelage.base.records import Message
-from tutelage.text.chat import encode_example, encode_prompt, encode_text, marked_text, stop_tokens
+from tutelage.text.chat import encode_document, encode_example, encode_prompt, encode_text, marked_text, stop_tokens
 
 TEMPLATED = ("ours", "gpt2", "unigram", "llama2", "chatml", "qwen", "phi", "glm")
 """All but WordPiece, which loses case and spaces and so cannot be compared with its text."""
@@ -219,3 +219,12 @@ def test_our_mask_is_what_transformers_finds_by_generation_markers(opened):
                                          return_assistant_tokens_mask=True)
     encoded = encode_example(tokenizer, messages[:-1], "second", train_on="assistant_turns")
     assert encoded.tokens == peer["input_ids"] and [int(m) for m in encoded.response_mask] == peer["assistant_masks"]
+
+
+@pytest.mark.parametrize("name", TEMPLATED)
+def test_a_document_is_the_template_s_text_whole_or_a_text_with_its_end(opened, name):
+    tokenizer = opened(name)
+    talk = conversation("latte", "a fox", "42", "answer")
+    text = rendered(tokenizer, talk)
+    assert encode_document(tokenizer, talk) == tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert encode_document(tokenizer, "a fox") == encode_text(tokenizer, "a fox")

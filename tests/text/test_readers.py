@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 
 from tutelage.base.errors import ConfigError, DataError
 from tutelage.base.records import Comparison, Demonstration, Judgement, Message, Response
-from tutelage.text.readers import Rejected, iter_texts, read_demonstrations, read_judgements, read_prompts, read_texts
+from tutelage.text.readers import (
+    Rejected,
+    iter_texts,
+    read_demonstrations,
+    read_documents,
+    read_judgements,
+    read_prompts,
+    read_sources,
+    read_texts,
+)
 
 USER, ANSWER = Message("user", "hi"), Message("assistant", "hello")
 HI = [{"role": "user", "content": "hi"}]
@@ -91,6 +100,25 @@ def test_a_string_prompt_is_one_user_turn_or_raw_text_as_asked(tmp_path):
     assert read_demonstrations(path, prompt_style="raw").rows[0].prompt == "hi"
 
 
+def test_prompts_cut_at_the_first_turn_end_there_and_are_read_once(tmp_path):
+    welcome = {"role": "assistant", "content": "welcome"}
+    path = jsonl(tmp_path / "p.jsonl", {"prompt": [welcome, *HI]}, {"prompt": [welcome, *HI, *HELLO, *HI]}, {"prompt": HI})
+    assert read_prompts(path, cut="first_turn").rows == [(Message("assistant", "welcome"), USER), (USER,)]
+    assert len(read_prompts(path).rows) == 3
+    lonely = jsonl(tmp_path / "q.jsonl", {"prompt": HI}, {"prompt": [welcome]})
+    assert read_prompts(lonely, cut="first_turn", max_rejected_frac=0.5).reasons() == {"no user turn to cut the prompt after": 1}
+
+
+def test_sources_are_each_read_with_their_own_columns(tmp_path):
+    rated = jsonl(tmp_path / "a.jsonl", {"context": HI, "reply": {"content": "hello"}, "good": 1})
+    pairs = jsonl(tmp_path / "b.jsonl", {"context": HI, "better": "hello", "worse": "go away"})
+    found = read_sources(read_judgements, [
+        ([rated], {"columns": {"prompt": "context", "response": "reply.content", "label": "good"}}),
+        ([pairs], {"columns": {"prompt": "context", "chosen": "better", "rejected": "worse"}})])
+    assert found.layout == "unpaired, preference"
+    assert [(j.label, j.ranks) for j in found.rows] == [(True, None), (None, (0, 1))]
+
+
 def test_a_column_map_follows_dotted_paths_and_list_indices(tmp_path):
     row = {"context": HI, "reply": {"content": "hello", "kind": "call"}, "marks": [{"good": 1}], "a.b": "ann"}
     columns = {"prompt": "context", "response": "reply.content", "label": "marks.0.good", "labeler": "a.b"}
@@ -135,6 +163,7 @@ def test_plain_text_is_read_by_paragraph_line_or_file(tmp_path):
 def test_texts_come_from_conversations_too(tmp_path):
     assert read_texts(jsonl(tmp_path / "a.jsonl", {"messages": HI + HELLO})).rows == ["user: hi\nassistant: hello"]
     assert read_texts(jsonl(tmp_path / "b.jsonl", {"prompt": "a b", "completion": " c"})).rows == ["a b c"]
+    assert read_documents(tmp_path / "a.jsonl").rows == [(USER, ANSWER)] and read_documents(tmp_path / "b.jsonl").rows == ["a b c"]
 
 
 @pytest.mark.parametrize("row, layouts", [

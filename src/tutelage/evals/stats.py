@@ -200,6 +200,35 @@ def auc(labels: ArrayLike, scores: ArrayLike, *, level: float = 0.95) -> Estimat
     return estimate(area, max(area - half, 0.0), min(area + half, 1.0), scores.size)
 
 
+def grouped_auc(labels: ArrayLike, scores: ArrayLike, groups: Sequence[Hashable], *, minus: ArrayLike | None = None, seed: int = 0,
+                resamples: int = RESAMPLES, level: float = 0.95) -> Estimate:
+    """AUC where rows come in groups (turns of one conversation), bootstrapped by group; DeLong's interval would count them as independent.
+
+    Args: minus: other scores of the same rows; then the estimate is of AUC(scores) - AUC(minus). `n` counts groups. nan with one class.
+    """
+    scores, labels = finite("scores", scores), np.asarray(labels).astype(bool)
+    same_length(labels=labels, scores=scores, groups=groups)
+    index = group_index(groups, scores.size)
+    count = int(index.max()) + 1 if index.size else 0
+    if labels.all() or not labels.any():
+        return estimate(math.nan, math.nan, math.nan, count)
+
+    def wins(values: Floats) -> Floats:
+        """(G, G): over yes of group g and no of group h, how many yes score above the no, ties half."""
+        beaten = np.sign(values[labels][:, None] - values[~labels][None]) / 2 + 0.5
+        table = np.zeros((count, count))
+        np.add.at(table, (index[labels][:, None], index[~labels][None]), beaten)
+        return table
+
+    table = wins(scores) - (wins(finite("minus", minus)) if minus is not None else 0)
+    chances = np.outer(np.bincount(index[labels], minlength=count), np.bincount(index[~labels], minlength=count)).astype(np.float64)
+    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples).astype(np.float64)   # (R, G)
+    with np.errstate(invalid="ignore"):
+        areas = ((drawn @ table) * drawn).sum(1) / ((drawn @ chances) * drawn).sum(1)
+    low, high = np.nanquantile(areas, [(1 - level) / 2, (1 + level) / 2])
+    return estimate(table.sum() / chances.sum(), low, high, count)
+
+
 def balanced_accuracy(labels: ArrayLike, predictions: ArrayLike, *, level: float = 0.95) -> Estimate:
     """Mean of the two classes' recalls; its interval joins their Wilson intervals (MOVER: Zou and Donner 2008)."""
     labels, predictions = np.asarray(labels).astype(bool), np.asarray(predictions).astype(bool)

@@ -18,6 +18,7 @@ from tutelage.base.log import get_logger
 from tutelage.base.progress import progress
 from tutelage.base.records import Prompt, prompt_text
 from tutelage.evals.frontier import bon_kl
+from tutelage.evals.likelihood import likelihood
 from tutelage.evals.report import write_report
 from tutelage.evals.reward_report import bayes_ceiling
 from tutelage.evals.stats import mean_ci, wilson, win_rate
@@ -28,9 +29,9 @@ from tutelage.models.heads import ScoredModel
 from tutelage.models.policy import context_length, open_policy, resolve_model, token_logprobs
 from tutelage.rewards.base import ModelReward, last_user_text
 from tutelage.rollout import InProcessEngine, Sampling
-from tutelage.text.chat import encode_prompt, encode_text, stop_tokens
+from tutelage.text.chat import encode_example, encode_prompt, encode_text, stop_tokens
 from tutelage.text.packing import pack_texts
-from tutelage.text.readers import expand_files, read_demonstrations, read_prompts, read_texts
+from tutelage.text.readers import expand_files, read_demonstrations, read_prompts, read_sources, read_texts
 from tutelage.text.split import split_of
 from tutelage.text.tokenizer import open_tokenizer
 from tutelage.train.run import Run, read_metrics
@@ -90,6 +91,10 @@ class EvaluateConfig(RunConfig):
     """Held-out prompts to answer."""
     text_files: list[str] = []
     """Text whose held-out side gives bits per byte (the alignment tax)."""
+    dialogues: DataSection | None = None
+    """Conversations whose held-out side gives the perplexity of the assistant's turns; mask_where leaves turns out."""
+    max_dialogues: int = Field(300, ge=1)
+    """Held-out conversations for that, at most."""
     demonstrations: list[str] = []
     """Files the examples of a prompted model come from."""
     rollout: RolloutSection = RolloutSection()
@@ -128,7 +133,7 @@ def evaluate(cfg: EvaluateConfig, *, gold: Gold | None = None, preference: Prefe
     people who labelled, for the Bayes ceiling.
     """
     entries = {name: resolve_model(e.path) for name, e in cfg.models.items()}
-    with Run.open(cfg, "evaluate", inputs={**entries, "reward": resolve_model(cfg.reward), "data": expand_files(cfg.data.files)}) as run:
+    with Run.open(cfg, "evaluate", inputs={**entries, "reward": resolve_model(cfg.reward), "data": expand_files(cfg.data.all_files())}) as run:
         if done := run.finished():
             return done
         reward_folder = resolve_model(cfg.reward)
@@ -139,14 +144,17 @@ def evaluate(cfg: EvaluateConfig, *, gold: Gold | None = None, preference: Prefe
         ref_policy = open_policy(entries[reference], device=cfg.device)
         answers: dict[str, Answers] = {}
         bits: dict[str, float | None] = {}
+        fluency: dict[str, dict[str, Any]] = {}
         with progress(total=len(cfg.models), label="evaluate", unit="model") as bar:
             for name, entry in cfg.models.items():
                 answers[name] = answer(cfg, entry, entries[name], prompts, ref_policy, judges)
                 bits[name] = bits_per_byte(cfg, entries[name])
+                fluency[name] = dialogue_likelihood(cfg, entries[name])
                 bar.update()
         report: dict[str, Any] = {
             "title": cfg.title,
-            "models": {name: summary(a, answers[reference], str(entries[name]), bits[name], prompts) for name, a in answers.items()},
+            "models": {name: summary(a, answers[reference], str(entries[name]), bits[name], prompts) | fluency[name]
+                       for name, a in answers.items()},
             "reward_model": reward_summary(cfg, reward_folder, answers[reference], prompts, judges, entries[reference], ref_policy),
             "frontier": frontier(cfg, prompts, ref_policy, judges) if cfg.frontier.run else [],
             "curves": {stage: read_metrics(Path(folder)) for stage, folder in cfg.curves.items()},
@@ -166,12 +174,8 @@ def evaluate(cfg: EvaluateConfig, *, gold: Gold | None = None, preference: Prefe
 def held_out_prompts(cfg: EvaluateConfig) -> list[Prompt]:
     """The first max_prompts prompts of the held-out side, in file order."""
     data = cfg.data
-    found = read_prompts(data.files, **data.read_options()).rows
-    rows = [
-        p
-        for p in dict.fromkeys(found)
-        if cfg.all_prompts or split_of(p, eval_frac=data.eval_frac, seed=data.split_seed, by=data.split_by) == "eval"
-    ]
+    found = read_sources(read_prompts, data.each()).rows
+    rows = [p for p in dict.fromkeys(found) if cfg.all_prompts or split_of(p, eval_frac=data.eval_frac, seed=data.split_seed, by=data.split_by) == "eval"]
     order = np.random.default_rng(data.split_seed).permutation(len(rows))        # files are often sorted by kind
     return [rows[i] for i in order[: cfg.max_prompts]]
 
@@ -272,6 +276,19 @@ def bits_per_byte(cfg: EvaluateConfig, folder: Path, *, max_texts: int = 200) ->
 
         nats -= gather_logprobs(logits, batch.tokens)[batch.trained_mask].sum().item()
     return nats / math.log(2) / sum(len(t.encode()) for t in texts)
+
+
+def dialogue_likelihood(cfg: EvaluateConfig, folder: Path) -> dict[str, Any]:
+    """{"dialogues": perplexity and bits per byte of the assistant's turns in held-out conversations}; {} when none are asked for."""
+    if cfg.dialogues is None:
+        return {}
+    data, tokenizer = cfg.dialogues, open_tokenizer(folder)
+    policy = open_policy(folder, device=cfg.device, tokenizer=tokenizer)
+    rows = [row for row in read_sources(read_demonstrations, data.each()).rows
+            if split_of(row.prompt, eval_frac=data.eval_frac, seed=data.split_seed, by=data.split_by) == "eval"]
+    examples = [encode_example(tokenizer, row.prompt, row.response, train_on="assistant_turns") for row in rows[: cfg.max_dialogues]]
+    limit = context_length(policy) or 10**9
+    return {"dialogues": likelihood(policy, tokenizer, [e for e in examples if len(e.tokens) <= limit])}
 
 
 def summary(own: Answers, sft: Answers, path: str, bits: float | None, prompts: list[Prompt]) -> dict[str, Any]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,7 @@ def run_pipeline(
     """
     folder = Path(cfg.run_dir or "runs/pipeline")
     plans = plan(cfg, standard_verbs() if verbs is None else verbs, folder)
+    check_data(cfg)
     announce(cfg)
     results: dict[str, Any] = {}
     for name, (verb, stage_cfg) in plans.items():
@@ -105,6 +107,24 @@ def plan(cfg: PipelineConfig, verbs: Mapping[str, Verb], folder: Path) -> dict[s
         values.setdefault("seed", cfg.seed)
         plans[name] = (verb, load_values(verb.config, values, where=f"stages.{name}.config"))
     return plans
+
+
+def check_data(cfg: PipelineConfig) -> None:
+    """Raises: ConfigError when a stage reads a file of the data root that is not there; better now than after the stages before it."""
+    for name, stage in cfg.stages.items():
+        for written in sorted({leaf for leaf in strings(stage.config) if leaf.startswith("${data}")}):
+            path = fill(written, {"data": cfg.data.root})
+            if not Path(path).exists() and not glob(path, recursive=True):
+                raise ConfigError(f"stages.{name}: no file {path}",
+                                  hint=f"data.root is {cfg.data.root}; give the folder that holds it: data.root=FOLDER")
+
+
+def strings(value: Any) -> Iterator[str]:
+    """Every string in nested dicts and lists."""
+    if isinstance(value, str):
+        yield value
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from strings(item)
 
 
 def preview(cfg: PipelineConfig) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from tutelage.rewards.base import ModelReward, Reward
 from tutelage.rollout import Engine, InProcessEngine, Sampling
 from tutelage.text.chat import encode_prompt, encode_text, stop_tokens
 from tutelage.text.packing import pack_texts
-from tutelage.text.readers import expand_files, read_prompts, read_texts
+from tutelage.text.readers import expand_files, read_prompts, read_sources, read_texts
 from tutelage.text.split import split_of
 from tutelage.text.tokenizer import open_tokenizer
 from tutelage.train.batches import rows_of_step
@@ -194,7 +194,7 @@ class Players:
 
 def describe_inputs(cfg: PPOConfig) -> dict[str, Any]:
     """Parents for the lineage."""
-    return {"policy": resolve_model(cfg.model.policy), "reward": resolve_model(cfg.model.reward), "data": expand_files(cfg.data.files)} | (
+    return {"policy": resolve_model(cfg.model.policy), "reward": resolve_model(cfg.model.reward), "data": expand_files(cfg.data.all_files())} | (
         {"ptx": expand_files(cfg.ptx.files)} if cfg.ptx.files else {})
 
 
@@ -233,7 +233,7 @@ def open_actor_critic(cfg: PPOConfig, run: Run, policy: Any, source: Path, rewar
 def read_training_prompts(cfg: PPOConfig, tokenizer: Any, context: int | None) -> tuple[list[Prompt], list[list[int]], str, int]:
     """(prompts, their token ids, layout, number left out because prompt and response do not fit the context)."""
     data = cfg.data
-    found = read_prompts(data.files, **data.read_options())
+    found = read_sources(read_prompts, data.each())
     prompts, prompt_tokens, left_out = [], [], 0
     for prompt in found.rows:
         if split_of(prompt, eval_frac=data.eval_frac, seed=data.split_seed, by=data.split_by) != "train":
@@ -248,10 +248,8 @@ def read_training_prompts(cfg: PPOConfig, tokenizer: Any, context: int | None) -
         log.warning("%d of %d prompts are left out: with %d response tokens they pass the context of %s", left_out, left_out + len(prompts),
                     cfg.rollout.max_tokens, context)
     if not prompts:
-        raise DataError(
-            f"no prompt of {', '.join(data.files)} leaves room for {cfg.rollout.max_tokens} response tokens in a context of {context}",
-            hint="lower rollout.max_tokens, or shorten the prompts",
-        )
+        raise DataError(f"no prompt of {', '.join(data.all_files())} leaves room for {cfg.rollout.max_tokens} response tokens in a context of {context}",
+                        hint="lower rollout.max_tokens, or shorten the prompts")
     return prompts, prompt_tokens, found.layout, left_out
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -15,12 +15,13 @@ from tutelage.algos.logprobs import gather_logprobs
 from tutelage.algos.losses import nll_loss
 from tutelage.base.config import RunConfig, Section
 from tutelage.base.log import get_logger
+from tutelage.base.records import Prompt, prompt_text
 from tutelage.models import new_policy, open_policy, resolve_model, save_policy
 from tutelage.models.batches import PackedBatch
 from tutelage.rollout import InProcessEngine, Sampling
-from tutelage.text.chat import Encoded, encode_prompt, encode_text, marked_text
+from tutelage.text.chat import Encoded, encode_document, encode_prompt, marked_text
 from tutelage.text.packing import pack_texts
-from tutelage.text.readers import expand_files, read_texts
+from tutelage.text.readers import expand_files, read_documents, read_sources
 from tutelage.text.split import split_of
 from tutelage.text.tokenizer import open_tokenizer, train_tokenizer
 from tutelage.train import audits
@@ -75,6 +76,8 @@ class PretrainConfig(RunConfig):
 
     model: ModelSection = ModelSection()
     data: DataSection
+    render: Literal["lines", "chat"] = "lines"
+    """How a conversation becomes text: `role: content` lines, or the chat template with its control tokens."""
     train: TrainSection = TrainSection()
     optim: OptimSection = OptimSection()
     eval: EvalSection = EvalSection()
@@ -95,9 +98,7 @@ class Parts:
 
 def pretrain(cfg: PretrainConfig) -> dict[str, Any]:
     """Train a base model. Returns the run's result: path, held-out bits per byte."""
-    with Run.open(
-        cfg, "pretrain", inputs={"data": expand_files(cfg.data.files)} | ({"init": cfg.model.init} if cfg.model.init else {})
-    ) as run:
+    with Run.open(cfg, "pretrain", inputs={"data": expand_files(cfg.data.all_files())} | ({"init": cfg.model.init} if cfg.model.init else {})) as run:
         if done := run.finished():
             return done
         parts = build(cfg, run)
@@ -138,16 +139,16 @@ def pretrain(cfg: PretrainConfig) -> dict[str, Any]:
 
 def build(cfg: PretrainConfig, run: Run | None) -> Parts:
     """Read and split the text, learn or open the tokenizer, pack, and make the model."""
-    files = expand_files(cfg.data.files)
-    texts = read_texts(files, **cfg.data.read_options()).rows
-    sides: dict[str, list[str]] = {"train": [], "eval": []}
-    for text in texts:
-        sides[split_of(text, eval_frac=cfg.data.eval_frac, seed=cfg.data.split_seed)].append(text)
+    files = expand_files(cfg.data.all_files())
+    sides: dict[str, list[Prompt]] = {"train": [], "eval": []}
+    for document in read_sources(read_documents, cfg.data.each()).rows:
+        text = document if cfg.render == "chat" else prompt_text(document)
+        sides[split_of(document, eval_frac=cfg.data.eval_frac, seed=cfg.data.split_seed, by=cfg.data.split_by)].append(text)
     restart = run.weights_dir("model", "") if run else ""
     source = restart or (resolve_model(cfg.model.init) if cfg.model.init else None)
     if source is None and cfg.model.tokenizer is None:
         folder = (run.folder if run else Path(_scratch())) / "tokenizer"
-        train_tokenizer(sides["train"], vocab_size=cfg.model.vocab_size, out_dir=folder)
+        train_tokenizer([prompt_text(document) for document in sides["train"]], vocab_size=cfg.model.vocab_size, out_dir=folder)
         tokenizer = open_tokenizer(folder)
     else:
         tokenizer = open_tokenizer(source or cfg.model.tokenizer)
@@ -157,14 +158,17 @@ def build(cfg: PretrainConfig, run: Run | None) -> Parts:
         policy = open_policy(source, device=cfg.device)
     policy.to(cfg.device).train()
 
-    def pack(side: list[str]) -> PackedBatch:
-        return PackedBatch.stack(
-            pack_texts([encode_text(tokenizer, text) for text in side], cfg.model.context_tokens, pad_token_id=tokenizer.pad_token_id),
-            cfg.device,
-        )
+    def pack(side: list[Prompt]) -> PackedBatch:
+        tokens = [encode_document(tokenizer, document) for document in side]
+        return PackedBatch.stack(pack_texts(tokens, cfg.model.context_tokens, pad_token_id=tokenizer.pad_token_id), cfg.device)
 
     held_out = pack(sides["eval"])
-    return Parts(policy, tokenizer, pack(sides["train"]), held_out, sum(len(t.encode()) for t in sides["eval"]), files)
+    return Parts(policy, tokenizer, pack(sides["train"]), held_out, sum(num_bytes(d) for d in sides["eval"]), files)
+
+
+def num_bytes(document: Prompt) -> int:
+    """UTF-8 bytes of a text, or of what the messages of a conversation say."""
+    return len(document.encode()) if isinstance(document, str) else sum(len(m.content.encode()) for m in document)
 
 
 def loss_of(policy: Any, batch: PackedBatch, num_tokens: Tensor | int) -> Tensor:

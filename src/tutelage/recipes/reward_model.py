@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +21,7 @@ from tutelage.models.batches import TokenBatch, pad_tokens
 from tutelage.models.heads import ScoredModel
 from tutelage.models.policy import context_length, resolve_model
 from tutelage.text.chat import Encoded, encode_example, marked_text
-from tutelage.text.readers import expand_files, read_judgements
+from tutelage.text.readers import expand_files, read_judgements, read_sources
 from tutelage.text.split import split_key, split_of
 from tutelage.text.tokenizer import open_tokenizer
 from tutelage.train import audits
@@ -58,8 +59,17 @@ class AlgoSection(Section):
     """Equal ranks: left out, a soft target of 0.5, or their own outcome with Davidson's model."""
     strength_margin: float = Field(0.0, ge=0)
     """Score margin a labeler's strength of 1 asks for, score units; strength s asks for s times that. 0 ignores strength."""
+    balance_labels: bool = False
+    """Weigh ratings so that good and bad ones count alike in sum, where nearly all are good."""
     normalize: bool = True
     """After training, recentre and rescale to mean 0, standard deviation 1 over the training answers."""
+
+
+class EvalSection(Section):
+    """What is measured while it trains."""
+
+    every_steps: int | None = Field(None, ge=1)
+    """Steps between two measurements on the held-out judgements; None measures at the end only."""
 
 
 class RewardConfig(RunConfig):
@@ -70,6 +80,7 @@ class RewardConfig(RunConfig):
     train: TrainSection = TrainSection()
     algo: AlgoSection = AlgoSection()
     optim: OptimSection = OptimSection(learning_rate=3e-4)
+    eval: EvalSection = EvalSection()
     save: SaveSection = SaveSection()
 
 
@@ -101,7 +112,7 @@ class Parts:
 
 def train_reward_model(cfg: RewardConfig) -> dict[str, Any]:
     """Train, recentre, save and report. Returns path, model and the held-out report."""
-    with Run.open(cfg, "reward", inputs={"policy": resolve_model(cfg.model.policy), "data": expand_files(cfg.data.files)}) as run:
+    with Run.open(cfg, "reward", inputs={"policy": resolve_model(cfg.model.policy), "data": expand_files(cfg.data.all_files())}) as run:
         if done := run.finished():
             return done
         parts = build(cfg, run)
@@ -123,10 +134,11 @@ def train_reward_model(cfg: RewardConfig) -> dict[str, Any]:
             set_lr(optimizer, lr_factor(step, total_steps, cfg.optim))
             if step == run.start_step:
                 few = items[:4]
-                audits.check_microbatch_gradients(
-                    lambda rows, few=few: loss_of(parts, few[rows], len(few), cfg)[0], [reward_model], len(few)
-                )
-            run.log(step, train_step(parts, optimizer, items, cfg, run))
+                audits.check_microbatch_gradients(lambda rows, few=few: loss_of(parts, few[rows], len(few), cfg)[0], [reward_model], len(few))
+            stats = train_step(parts, optimizer, items, cfg, run)
+            if cfg.eval.every_steps and (step + 1) % cfg.eval.every_steps == 0:
+                stats |= quick_look(parts, cfg)
+            run.log(step, stats)
 
         bt_scale = normalize(parts, cfg) if cfg.algo.normalize else 1.0
         saved = run.save(total_steps, write_models, state) / "model"
@@ -146,7 +158,7 @@ def build(cfg: RewardConfig, run: Run | None) -> Parts:
         else ScoredModel.from_policy(source, seed=cfg.seed, device=cfg.device, tokenizer=tokenizer)
     )
     data = cfg.data
-    found = read_judgements(data.files, **data.read_options())
+    found = read_sources(read_judgements, data.each())
     limit = cfg.model.context_tokens or context_length(reward_model.model) or 10**9
     sides: dict[str, list[Item]] = {"train": [], "eval": []}
     left_out = 0
@@ -157,12 +169,24 @@ def build(cfg: RewardConfig, run: Run | None) -> Parts:
             left_out += 1
             continue
         sides[split_of(judgement.prompt, eval_frac=data.eval_frac, seed=data.split_seed, by=data.split_by)].append(Item(answers, judgement))
+    if cfg.algo.balance_labels:
+        sides["train"] = balanced(sides["train"])
     if left_out:
         log.warning("%d of %d judgements were left out (longer than %d tokens, or nothing to learn from)", left_out, len(found.rows), limit)
     if not sides["train"]:
-        raise DataError(f"no usable judgement in {', '.join(data.files)} ({len(found.rows)} read, {left_out} left out)",
+        raise DataError(f"no usable judgement in {', '.join(data.all_files())} ({len(found.rows)} read, {left_out} left out)",
                         hint="a judgement needs ranks or a label, and answers within model.context_tokens")
     return Parts(reward_model, tokenizer, sides["train"], sides["eval"], found.layout, left_out)
+
+
+def balanced(items: list[Item]) -> list[Item]:
+    """The same judgements with ratings weighed so that the good ones and the bad ones have equal sums; the mean weight stays 1."""
+    labelled = [it.judgement.label for it in items if it.judgement.label is not None]
+    share = sum(map(bool, labelled)) / max(1, len(labelled))
+    if share in (0.0, 1.0):
+        return items
+    factor = {True: 0.5 / share, False: 0.5 / (1 - share), None: 1.0}
+    return [Item(it.answers, dataclasses.replace(it.judgement, weight=it.judgement.weight * factor[it.judgement.label])) for it in items]
 
 
 def scores_of(parts: Parts, items: list[Item], device: str) -> Tensor:
@@ -277,43 +301,39 @@ def check_saved(parts: Parts, folder: Path, cfg: RewardConfig) -> None:
     audits.check_reload(before, after, folder)
 
 
+def quick_look(parts: Parts, cfg: RewardConfig) -> dict[str, float]:
+    """Held-out pair accuracy and AUC of the ratings as they stand, to see when it stops learning and starts to memorise."""
+    report = held_out_report(dataclasses.replace(parts, train=[]), cfg, 1.0)
+    found = {"eval/accuracy": report.get("pairs", {}).get("accuracy"), "eval/auc": report.get("labels", {}).get("auc")}
+    return {name: value["mean"] for name, value in found.items() if value is not None}
+
+
 def held_out_report(parts: Parts, cfg: RewardConfig, bt_scale: float) -> dict[str, Any]:
     """Accuracy, calibration and baselines on the held-out judgements; pairs and labels apart."""
 
-    def pairs_of(items: list[Item]) -> list[dict[str, Any]]:
+    def pairs_of(items: list[Item], scores: list[list[float]]) -> list[dict[str, Any]]:
         rows = []
-        for item, scores in zip(items, all_scores(parts, items, cfg), strict=True):
-            texts = [r.text for r in item.judgement.responses]
-            ranks = item.judgement.ranks
+        for item, own in zip(items, scores, strict=True):
+            texts, ranks = [r.text for r in item.judgement.responses], item.judgement.ranks
             if ranks is None:
                 continue
-            rows += [
-                {
-                    "prompt": split_key(item.judgement.prompt),
-                    "weight": item.judgement.weight,
-                    "chosen": texts[i],
-                    "rejected": texts[j],
-                    "chosen_score": scores[i],
-                    "rejected_score": scores[j],
-                }
-                for i in range(len(texts))
-                for j in range(len(texts))
-                if ranks[i] < ranks[j]
-            ]
+            about = {"prompt": split_key(item.judgement.prompt, by=cfg.data.split_by), "weight": item.judgement.weight}
+            rows += [about | {"chosen": texts[i], "rejected": texts[j], "chosen_score": own[i], "rejected_score": own[j]}
+                     for i in range(len(texts)) for j in range(len(texts)) if ranks[i] < ranks[j]]
         return rows
 
-    def labels_of(items: list[Item]) -> list[dict[str, Any]]:
-        kept = [it for it in items if it.judgement.label is not None]
-        return [
-            {"text": it.judgement.responses[0].text, "label": bool(it.judgement.label), "score": s[0]}
-            for it, s in zip(kept, all_scores(parts, kept, cfg), strict=True)
-        ]
+    def labels_of(items: list[Item], scores: list[list[float]]) -> list[dict[str, Any]]:
+        return [{"prompt": split_key(it.judgement.prompt, by=cfg.data.split_by), "text": it.judgement.responses[0].text,
+                 "label": bool(it.judgement.label), "score": own[0]}
+                for it, own in zip(items, scores, strict=True) if it.judgement.label is not None]
 
+    held = all_scores(parts, parts.held_out, cfg)
+    unread = [[0.0] * len(item.answers) for item in parts.train]     # baselines learn from the training texts alone
     report: dict[str, Any] = {}
-    if held_pairs := pairs_of(parts.held_out):
-        report["pairs"] = pair_report(held_pairs, pairs_of(parts.train), scale=bt_scale)
-    if held_labels := labels_of(parts.held_out):
-        report["labels"] = label_report(held_labels, labels_of(parts.train), scale=bt_scale)
+    if held_pairs := pairs_of(parts.held_out, held):
+        report["pairs"] = pair_report(held_pairs, pairs_of(parts.train, unread), scale=bt_scale)
+    if held_labels := labels_of(parts.held_out, held):
+        report["labels"] = label_report(held_labels, labels_of(parts.train, unread), scale=bt_scale)
     return report
 
 

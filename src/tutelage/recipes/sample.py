@@ -14,7 +14,7 @@ from tutelage.base.records import prompt_to_json
 from tutelage.models.policy import open_policy, resolve_model
 from tutelage.rollout import InProcessEngine, Sampling
 from tutelage.text.chat import encode_prompt, stop_tokens
-from tutelage.text.readers import expand_files, read_prompts
+from tutelage.text.readers import expand_files, read_prompts, read_sources
 from tutelage.text.split import split_of
 from tutelage.text.tokenizer import open_tokenizer
 from tutelage.train.run import Run
@@ -58,7 +58,7 @@ class SampleConfig(RunConfig):
 def sample_answers(cfg: SampleConfig) -> dict[str, Any]:
     """Write answers.jsonl: {"prompt", "responses": [{"text", "model", "sampling", "logprobs"}]}. Returns path, file and counts."""
     source = resolve_model(cfg.model.policy)
-    with Run.open(cfg, "sample", inputs={"policy": source, "data": expand_files(cfg.data.files)}) as run:
+    with Run.open(cfg, "sample", inputs={"policy": source, "data": expand_files(cfg.data.all_files())}) as run:
         if done := run.finished():
             return done
         tokenizer = open_tokenizer(source)
@@ -104,12 +104,8 @@ def sample_answers(cfg: SampleConfig) -> dict[str, Any]:
 def read_side(cfg: SampleConfig) -> list[Any]:
     """The prompts of the chosen side."""
     data = cfg.data
-    found = read_prompts(data.files, **data.read_options())
-    return [
-        p
-        for p in found.rows
-        if cfg.side == "all" or split_of(p, eval_frac=data.eval_frac, seed=data.split_seed, by=data.split_by) == cfg.side
-    ]
+    found = read_sources(read_prompts, data.each())
+    return [p for p in found.rows if cfg.side == "all" or split_of(p, eval_frac=data.eval_frac, seed=data.split_seed, by=data.split_by) == cfg.side]
 
 
 def preview(cfg: SampleConfig) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from tutelage.base.records import Demonstration
 from tutelage.models.batches import TokenBatch, pad_tokens
 from tutelage.models.policy import context_length, open_policy, resolve_model, save_policy, token_logprobs
 from tutelage.text.chat import Encoded, encode_example, marked_text
-from tutelage.text.readers import expand_files, read_demonstrations
+from tutelage.text.readers import expand_files, read_demonstrations, read_sources
 from tutelage.text.split import split_of
 from tutelage.text.tokenizer import open_tokenizer
 from tutelage.train import audits
@@ -87,7 +87,7 @@ class Parts:
 
 def train_sft(cfg: SFTConfig) -> dict[str, Any]:
     """Fine-tune, keep the checkpoint with the lowest held-out loss. Returns path, model, best loss and step."""
-    with Run.open(cfg, "sft", inputs={"policy": resolve_model(cfg.model.policy), "data": expand_files(cfg.data.files)}) as run:
+    with Run.open(cfg, "sft", inputs={"policy": resolve_model(cfg.model.policy), "data": expand_files(cfg.data.all_files())}) as run:
         if done := run.finished():
             return done
         parts = build(cfg, run)
@@ -136,7 +136,7 @@ def build(cfg: SFTConfig, run: Run | None) -> Parts:
     policy = open_policy(source, device=cfg.device, tokenizer=tokenizer)
     policy.train()
     data = cfg.data
-    found = read_demonstrations(data.files, **data.read_options())
+    found = read_sources(read_demonstrations, data.each())
     limit = cfg.model.context_tokens or context_length(policy) or 10**9
     sides: dict[str, list[Encoded]] = {"train": [], "eval": []}
     too_long = 0
@@ -150,12 +150,8 @@ def build(cfg: SFTConfig, run: Run | None) -> Parts:
     if too_long:
         log.warning("%d of %d demonstrations are longer than %d tokens and were left out", too_long, len(found.rows), limit)
     if not sides["train"]:
-        raise DataError(
-            f"no demonstration of {', '.join(data.files)} fits into {limit} tokens"
-            if too_long
-            else f"no training demonstration in {', '.join(data.files)}",
-            hint="raise model.context_tokens, or shorten the rows",
-        )
+        raise DataError(f"no demonstration of {', '.join(data.all_files())} fits into {limit} tokens" if too_long else f"no training demonstration in {', '.join(data.all_files())}",
+                        hint="raise model.context_tokens, or shorten the rows")
     if len(sides["train"]) < cfg.train.batch_size:
         raise ConfigError(
             f"train.batch_size={cfg.train.batch_size} is more than the {len(sides['train'])} training demonstrations",

@@ -46,6 +46,14 @@ def encode_text(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
     return codec.encode(codec.raw_start + codec.mangle(text) + str(tokenizer.eos_token)).ids
 
 
+def encode_document(tokenizer: PreTrainedTokenizerFast, document: Prompt) -> list[int]:
+    """Token ids of one document for pretraining: a text as `encode_text`, a conversation as the chat template renders it whole."""
+    if isinstance(document, str):
+        return encode_text(tokenizer, document)
+    codec = codec_of(tokenizer, _texts(document))
+    return codec.encode(_render(tokenizer, codec, document)).ids
+
+
 def encode_example(tokenizer: PreTrainedTokenizerFast, prompt: Prompt, response: str | Sequence[Message], *,
                    train_on: TrainOn = "response") -> Encoded:
     """Token ids and mask of a prompt with its response, ending at the last trained token, as a sampler would have left them.

@@ -39,11 +39,13 @@ _NUMBERS = {"strength", "weight", "p_select", "seconds", "rating"}
 
 @dataclass(frozen=True)
 class Rules:
-    """How values are read. `columns`: our name -> dotted path. `mask_where`: assistant messages with these fields are not trained."""
+    """How values are read. `columns`: our name -> dotted path. `mask_where`: assistant messages with these fields are not trained.
+    `cut`: prompts keep what stands up to the first user turn."""
 
     columns: Mapping[str, str] | None = None
     prompt_style: Literal["chat", "raw"] = "chat"
     mask_where: Mapping[str, Any] | None = None
+    cut: Literal["none", "first_turn"] = "none"
 
 
 def check_columns(columns: Mapping[str, str]) -> None:
@@ -89,7 +91,18 @@ def detect(rows: Sequence[Mapping[str, Any]], where: str) -> str:
 
 
 def to_prompt(row: Mapping[str, Any], layout: str, rules: Rules) -> Prompt:
-    """The prompt of a row; of a whole conversation what precedes its last answer. Raises: ValueError with the reason."""
+    """The prompt of a row, up to its first user turn if `rules.cut` says so. Raises: ValueError with the reason."""
+    prompt = _whole_prompt(row, layout, rules)
+    if rules.cut == "none" or isinstance(prompt, str):
+        return prompt
+    first = next((i for i, m in enumerate(prompt) if m.role == "user"), None)
+    if first is None:
+        raise ValueError("no user turn to cut the prompt after")
+    return prompt[:first + 1]
+
+
+def _whole_prompt(row: Mapping[str, Any], layout: str, rules: Rules) -> Prompt:
+    """The prompt of a row; of a whole conversation what precedes its last answer."""
     if layout == "messages":
         messages = _messages(row["messages"], rules)
         cut = _last(messages, lambda m: m.role == "assistant") if messages[-1].role == "assistant" else len(messages)
@@ -103,15 +116,20 @@ def to_prompt(row: Mapping[str, Any], layout: str, rules: Rules) -> Prompt:
 
 def to_text(row: Mapping[str, Any], layout: str, rules: Rules) -> str:
     """One document to pretrain on; conversations become `role: content` lines. Raises: ValueError with the reason."""
+    return prompt_text(to_document(row, layout, rules))
+
+
+def to_document(row: Mapping[str, Any], layout: str, rules: Rules) -> Prompt:
+    """One document to pretrain on, a conversation as its messages. Raises: ValueError with the reason."""
     if layout == "text":
         return _text(row["text"], "text")
     if layout == "messages":
-        return prompt_text(_messages(row["messages"], rules))
+        return _messages(row["messages"], rules)
     example = to_demonstration(row, layout, replace(rules, prompt_style="raw"))
     if isinstance(example.prompt, str):
         return example.prompt + str(example.response)
     answer = (Message("assistant", example.response),) if isinstance(example.response, str) else example.response
-    return prompt_text((*example.prompt, *answer))
+    return (*example.prompt, *answer)
 
 
 def to_demonstration(row: Mapping[str, Any], layout: str, rules: Rules) -> Demonstration:

@@ -12,7 +12,18 @@ from typing import Any, Generic, Literal, TypedDict, TypeVar, Unpack
 
 from tutelage.base.errors import ConfigError, DataError
 from tutelage.base.records import Demonstration, Judgement, Prompt
-from tutelage.text.layouts import LAYOUTS, Rules, check_columns, detect, mapped, to_demonstration, to_judgement, to_prompt, to_text
+from tutelage.text.layouts import (
+    LAYOUTS,
+    Rules,
+    check_columns,
+    detect,
+    mapped,
+    to_demonstration,
+    to_document,
+    to_judgement,
+    to_prompt,
+    to_text,
+)
 from tutelage.text.lines import Rejected, is_jsonl, read_json_rows, read_lines, unwritable
 
 Row = TypeVar("Row")
@@ -40,6 +51,8 @@ class ReadOptions(TypedDict, total=False):
     """What a prompt given as a string is: one user message (default) or raw text. Our own judgements always say themselves."""
     mask_where: Mapping[str, Any] | None
     """Assistant messages with all these fields are kept but not trained: {"kind": "call"}."""
+    cut: Literal["none", "first_turn"]
+    """first_turn: a prompt ends with its first user turn, and each is read once, however many contexts begin with it."""
     text_unit: Literal["paragraph", "line", "file"]
     """What one document of a plain text file is; paragraphs (default) are parted by blank lines. Prompts are always lines."""
     max_rejected_frac: float
@@ -64,6 +77,11 @@ class ReadResult(Generic[Row]):
 def read_texts(files: Files, **options: Unpack[ReadOptions]) -> ReadResult[str]:
     """Documents to pretrain on, from plain text, `text`, conversations or prompt-completion rows. Raises: DataError, ConfigError."""
     return _collected(files, "texts", to_text, options)
+
+
+def read_documents(files: Files, **options: Unpack[ReadOptions]) -> ReadResult[Prompt]:
+    """As read_texts, with conversations kept as messages, for those who render them themselves. Raises: DataError, ConfigError."""
+    return _collected(files, "texts", to_document, options)
 
 
 def read_prompts(files: Files, **options: Unpack[ReadOptions]) -> ReadResult[Prompt]:
@@ -101,6 +119,13 @@ def iter_judgements(files: Files, **options: Unpack[ReadOptions]) -> Iterator[Ju
     return (item for _, item in _items(files, "judgements", to_judgement, options))
 
 
+def read_sources(read: Callable[..., ReadResult[Row]], sources: Sequence[tuple[Files, ReadOptions]]) -> ReadResult[Row]:
+    """One reader over several groups of files, each with its own layout and columns; rows in the order of the sources."""
+    found = [read(files, **options) for files, options in sources]
+    return ReadResult([row for one in found for row in one.rows], ", ".join(dict.fromkeys(one.layout for one in found)),
+                      [rejected for one in found for rejected in one.rejected])
+
+
 Make = Callable[[Mapping[str, Any], str, Rules], Row]
 
 
@@ -117,6 +142,8 @@ def _collected(files: Files, goal: str, make: Make[Row], options: ReadOptions) -
             rows.append(item)
             if len(rows) == options.get("limit"):
                 break
+    if options.get("cut", "none") != "none":
+        rows = list(dict.fromkeys(rows))
     result = ReadResult(rows, ", ".join(layouts), rejected)
     if rejected and (not rows or len(rejected) > limit * (len(rows) + len(rejected))):
         reason, count = next(iter(result.reasons().items()))
@@ -134,7 +161,7 @@ def _items(files: Files, goal: str, make: Make[Row], options: ReadOptions) -> It
         raise ConfigError(f"layout={wanted}: no such layout", hint=f"one of: auto, {', '.join(LAYOUTS)}")
     if columns is not None:
         check_columns(columns)
-    rules = Rules(columns, options.get("prompt_style", "chat"), options.get("mask_where"))
+    rules = Rules(columns, options.get("prompt_style", "chat"), options.get("mask_where"), options.get("cut", "none"))
     for path in expand_files(files):
         if is_jsonl(path):
             yield from _json_items(path, goal, make, wanted, rules)
@@ -216,4 +243,4 @@ def expand_files(files: Files) -> list[Path]:
 
 
 __all__ = ["Files", "ReadOptions", "ReadResult", "Rejected", "expand_files", "iter_demonstrations", "iter_judgements", "iter_prompts",
-           "iter_texts", "read_demonstrations", "read_judgements", "read_prompts", "read_texts"]
+           "iter_texts", "read_demonstrations", "read_documents", "read_judgements", "read_prompts", "read_sources", "read_texts"]

@@ -36,10 +36,10 @@ class OptimSection(Section):
     """Rows per forward pass; None takes the whole batch at once. Changes memory, never the gradient."""
 
 
-class DataSection(Section):
-    """Which files, how to read them, what is held out."""
+class SourceSection(Section):
+    """Files of one layout."""
 
-    files: list[str]
+    files: list[str] = []
     """Paths or globs; .gz is unpacked as it is read."""
     layout: str = "auto"
     """A layout's name (docs/data.md); auto detects it from the first rows and says so."""
@@ -47,26 +47,55 @@ class DataSection(Section):
     """Field -> dotted path in the row, for files in nobody's layout, such as {prompt: context, response: reply.content}."""
     mask_where: dict[str, str] = {}
     """Assistant turns whose fields equal these are read but not trained on, such as {kind: call}."""
+    cut: Literal["none", "first_turn"] = "none"
+    """first_turn ends each prompt with its first user turn and reads equal ones once; where prompts are read."""
+    prompt_style: Literal["chat", "raw"] = "chat"
+    """Whether a string prompt is one user message or raw text to continue."""
     limit: int | None = Field(None, ge=1)
     """Rows to read at most; None reads all."""
+
+    def read_options(self) -> dict[str, Any]:
+        """Keyword arguments of tutelage.text.readers."""
+        return {"layout": self.layout, "columns": self.columns or None, "mask_where": self.mask_where or None,
+                "prompt_style": self.prompt_style, "cut": self.cut, "limit": self.limit}
+
+
+class DataSection(SourceSection):
+    """Which files, how to read them, what is held out. One split for all sources, so that no prompt can lie on both sides."""
+
+    sources: list[SourceSection] = []
+    """Groups of files instead of `files`: [{files: [a], columns: {…}}, {files: [b]}]; what a source does not say it takes from here."""
     eval_frac: float = Field(0.05, ge=0, lt=1)
     """Share of prompts held out, chosen by a hash of the prompt, so one prompt lies on one side in every file."""
     split_by: Literal["prompt", "first_turn"] = "prompt"
     """What is hashed: the whole prompt, or the conversation's first user turn (all contexts of one dialogue stay together)."""
     split_seed: int = 0
     """Seed of that hash; stages of one pipeline must share it."""
-    prompt_style: Literal["chat", "raw"] = "chat"
-    """Whether a string prompt is one user message or raw text to continue."""
 
-    def read_options(self) -> dict[str, Any]:
-        """Keyword arguments of tutelage.text.readers."""
-        return {
-            "layout": self.layout,
-            "columns": self.columns or None,
-            "mask_where": self.mask_where or None,
-            "prompt_style": self.prompt_style,
-            "limit": self.limit,
-        }
+    @model_validator(mode="before")
+    @classmethod
+    def _sources_inherit(cls, values: Any) -> Any:
+        """Spelt out here and not when read, so that a dumped config says all and reads back equal."""
+        if not isinstance(values, dict) or not isinstance(values.get("sources"), list):
+            return values
+        shared = {name: values[name] for name in SourceSection.model_fields if name in values and name != "files"}
+        return values | {"sources": [shared | source if isinstance(source, dict) else source for source in values["sources"]]}
+
+    @model_validator(mode="after")
+    def _files_or_sources(self) -> Self:
+        if bool(self.files) == bool(self.sources):
+            raise ValueError("give either files or sources" if self.files else "name files, or sources where files differ in layout")
+        if any(not source.files for source in self.sources):
+            raise ValueError("a source without files")
+        return self
+
+    def each(self) -> list[tuple[list[str], dict[str, Any]]]:
+        """(files, read options) of every source, for tutelage.text.readers.read_sources."""
+        return [(source.files, source.read_options()) for source in self.sources or [self]]
+
+    def all_files(self) -> list[str]:
+        """Names of all sources' files, as written."""
+        return [name for files, _ in self.each() for name in files]
 
 
 class SaveSection(Section):
