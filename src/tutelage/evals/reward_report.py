@@ -56,12 +56,12 @@ def accuracy_by(sizes: ArrayLike, margins: ArrayLike, *, edges: Sequence[float] 
     sizes, margins = np.abs(finite("sizes", sizes)), finite("margins", margins)
     if same_length(sizes=sizes, margins=margins) == 0:
         return []
-    edges = np.unique(np.quantile(sizes, np.linspace(0, 1, bins + 1))) if edges is None else np.asarray(edges, dtype=np.float64)
-    if edges.size == 1:
-        edges = np.array([edges[0], edges[0]])
+    bounds = np.unique(np.quantile(sizes, np.linspace(0, 1, bins + 1))) if edges is None else np.asarray(edges, dtype=np.float64)
+    if bounds.size == 1:
+        bounds = np.repeat(bounds, 2)
     rows = []
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
-        inside = (sizes >= low) & ((sizes <= high) if high == edges[-1] else (sizes < high))
+    for low, high in zip(bounds[:-1], bounds[1:], strict=True):
+        inside = (sizes >= low) & ((sizes <= high) if high == bounds[-1] else (sizes < high))
         if inside.any():
             rows.append({"low": float(low), "high": float(high), "accuracy": pair_accuracy(
                 margins[inside], targets=_pick(targets, inside), weights=_pick(weights, inside),
@@ -184,7 +184,8 @@ def label_report(held: Sequence[Row], train: Sequence[Row] = (), *, scale: float
         "calibration": calibration(logits + _offset(logits, truth), truth.astype(np.float64), fold=False)}
     if train:
         texts, known = [row["text"] for row in train], np.array([bool(row["label"]) for row in train], dtype=np.float64)
-        scorers = {"length": words.fit_length_labels(texts, known), "bag_of_words": words.fit_labels(texts, known)}
+        scorers: dict[str, words.WordScorer | words.LengthScorer] = {
+            "length": words.fit_length_labels(texts, known), "bag_of_words": words.fit_labels(texts, known)}
         report["baselines_ci"] = {name: auc(truth, scorer.score([row["text"] for row in held])) for name, scorer in scorers.items()}
         report["baselines"] = {name: area["mean"] for name, area in report["baselines_ci"].items()}
     return report
