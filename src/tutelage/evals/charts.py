@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -102,14 +102,14 @@ def dot_plot(dots: Sequence[Dot], *, title: str, desc: str, x_label: str, rules:
         parts.append(svg.line(x(value), 16 * row + 16, x(value), height - bottom, color="k-mute", width=1.4, dash="4 4"))
         end = x(value) > (left + width - right) / 2
         parts.append(svg.note(x(value) + (4 if end else -4), 16 * row + 11, label, anchor="end" if end else "start"))
-    for row, (d, value) in enumerate(shown):
+    for row, (d, words) in enumerate(shown):
         y = top + row_height * (row + 0.5)
         parts.append(svg.text(0, y + 4.5, d.label, color=d.color, kind="strong"))
-        parts.append(svg.text(width, y + 4.5, value, anchor="end"))
+        parts.append(svg.text(width, y + 4.5, words, anchor="end"))
         if _known(d.mean):
             if _known(d.low) and _known(d.high):
                 parts.append(svg.line(x(d.low), y, x(d.high), y, color=d.color, width=2.4))
-                parts += [svg.line(x(end), y - 4.5, x(end), y + 4.5, color=d.color, width=2.4) for end in (d.low, d.high)]
+                parts += [svg.line(x(v), y - 4.5, x(v), y + 4.5, color=d.color, width=2.4) for v in (d.low, d.high)]
             parts.append(svg.circle(x(d.mean), y, 5.5, color=d.color))
     rows = [(d.label, number(d.mean), number(d.low), number(d.high), d.note) for d in dots]
     return Figure(title, desc, width, height, "".join(parts), ("", x_label, "95 % low", "95 % high", "note"), rows)
@@ -215,24 +215,23 @@ class _Frame:
 
 def _line(s: Series, x: Scale, y: Scale) -> str:
     """A series as shapes: band, faint raw course where there is much, line or dots."""
-    rows = [(a, b) for a, b in zip(s.x, s.y, strict=True)]
-    low, high = s.low or [None] * len(rows), s.high or [None] * len(rows)
     parts: list[str] = []
-    for solid, group in groupby(range(len(rows)), key=lambda i: _known(rows[i][1])):
+    low, high = s.low or [None] * len(s.x), s.high or [None] * len(s.x)
+    for solid, group in groupby(zip(s.x, s.y, low, high, strict=True), key=lambda row: _known(row[1])):
         if not solid:
             continue
         run = list(group)
-        banded = [i for i in run if _known(low[i]) and _known(high[i])]
-        if len(banded) > 1:
-            parts.append(svg.polygon([(x(rows[i][0]), y(high[i])) for i in banded] + [(x(rows[i][0]), y(low[i])) for i in reversed(banded)],
-                                     color=s.color))
-        points = [(x(rows[i][0]), rows[i][1]) for i in run]
-        if len(run) > MANY_POINTS:
+        upper = [(x(a), y(above)) for a, _, below, above in run if _known(below) and _known(above)]
+        lower = [(x(a), y(below)) for a, _, below, above in run if _known(below) and _known(above)]
+        if len(upper) > 1:
+            parts.append(svg.polygon(upper + lower[::-1], color=s.color))
+        points = [(x(a), float(value)) for a, value, _, _ in run if _known(value)]
+        if len(points) > MANY_POINTS:
             parts.append(svg.polyline([(a, y(b)) for a, b in _thin(points)], color=s.color, width=1, opacity=0.3))
             points = _thin(_smooth(points))
-        if len(run) == 1 or s.dots:
+        if len(points) == 1 or s.dots:
             parts += [svg.circle(a, y(b), 3.5, color=s.color) for a, b in points]
-        if len(run) > 1:
+        if len(points) > 1:
             parts.append(svg.polyline([(a, y(b)) for a, b in points], color=s.color, dash=s.dash, width=1.6 if s.dash else 2.2))
     return "".join(parts)
 
@@ -256,8 +255,7 @@ def _line_table(series: Sequence[Series], marks: Sequence[Mark], x_label: str,
     for s in series:
         if not s.in_table:
             continue
-        picks = np.unique(np.linspace(0, len(s.x) - 1, min(len(s.x), TABLE_ROWS)).round().astype(int)) if len(s.x) else []
-        for i in picks:
+        for i in np.unique(np.linspace(0, max(len(s.x) - 1, 0), min(len(s.x), TABLE_ROWS)).round().astype(int)):
             interval = "" if s.low is None or s.high is None else f"{number(s.low[i])} to {number(s.high[i])}"
             rows.append((s.label, number(s.x[i]), number(s.y[i]), interval))
     rows += [(m.label, number(m.x), number(m.y), f"{number(m.low)} to {number(m.high)}" if _known(m.low) else "") for m in marks]
@@ -278,10 +276,9 @@ def _thin(points: Sequence[tuple[float, float]], limit: int = 300) -> list[tuple
     return [points[i] for i in np.linspace(0, len(points) - 1, limit).round().astype(int)]
 
 
-def _known(value: float | None) -> bool:
+def _known(value: float | None) -> TypeGuard[float]:
     return value is not None and math.isfinite(value)
 
 
 def _last(s: Series) -> tuple[float, float] | None:
-    known = [(a, b) for a, b in zip(s.x, s.y, strict=True) if _known(b)]
-    return known[-1] if known else None
+    return next(((a, b) for a, b in reversed(list(zip(s.x, s.y, strict=True))) if _known(b)), None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from tutelage.evals.frontier import Peak, find_peak
 from tutelage.evals.stats import Estimate, estimate
@@ -33,7 +33,7 @@ def name_of(model: str) -> str:
     return NAMES.get(model, model)
 
 
-def known(value: Any) -> bool:
+def known(value: Any) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -42,8 +42,9 @@ def read_estimate(row: Mapping[str, Any], key: str) -> Estimate:
     value, interval = row.get(key), row.get(f"{key}_ci")
     source = value if isinstance(value, Mapping) else interval if isinstance(interval, Mapping) else {}
     mean = source.get("mean") if isinstance(value, Mapping) or not known(value) else value
-    parts = [v if known(v) else math.nan for v in (mean, source.get("low"), source.get("high"))]
-    return estimate(*parts, source.get("n") if known(source.get("n")) else 0)
+    mean, low, high = (v if known(v) else math.nan for v in (mean, source.get("low"), source.get("high")))
+    count = source.get("n")
+    return estimate(mean, low, high, int(count) if known(count) else 0)
 
 
 def judged_by(report: Mapping[str, Any]) -> str:

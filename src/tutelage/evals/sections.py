@@ -87,8 +87,8 @@ def frontier_figure(report: Report, key: str) -> Figure | None:
     if start is not None and (fit := fit_gao(x, [v["mean"] - start.y for v in values], "rl")) is not None:
         curve = [0.5 + (max(x) - 0.5) * i / 60 for i in range(61)]
         series.append(Series("", curve, [start.y + float(r) for r in fit(curve)], "k-mute", dash="5 4", in_table=False))
-        peak = f"; its peak would be at √KL {number(fit.peak_d)}" if known(fit.peak_d) and fit.peak_d < 20 else ""
-        desc += f". Dashed: R(d) = d (α − β ln d) with α {number(fit.alpha)}, β {number(fit.beta)}{peak}"
+        where = f"; its peak would be at √KL {number(fit.peak_d)}" if known(fit.peak_d) and fit.peak_d < 20 else ""
+        desc += f". Dashed: R(d) = d (α − β ln d) with α {number(fit.alpha)}, β {number(fit.beta)}{where}"
     peak = gold_peak({"frontier": rows}) if key == "gold" else None
     if peak is not None and len(rows) > 2:
         label = "peak, passed" if peak.passed else "highest"
@@ -131,8 +131,8 @@ def reward_section(page: Page, report: Report) -> str:
     for key, title, unit in (("by_margin", "Accuracy by its own margin", "score difference"),
                              ("by_gold_gap", "Accuracy by how much better one answer is", "gold difference")):
         if rows := panel.get(key):
-            dots = [Dot(" – ".join(numbers([row["low"], row["high"]], 2)), *(row["accuracy"].get(k) for k in ("mean", "low", "high")),
-                        "k-c1", f"({row['accuracy'].get('n')})") for row in rows]
+            dots = [Dot(" – ".join(numbers([row["low"], row["high"]], 2)), row["accuracy"].get("mean"), row["accuracy"].get("low"),
+                        row["accuracy"].get("high"), "k-c1", f"({row['accuracy'].get('n')})") for row in rows]
             parts.append(page.figure(charts.dot_plot(dots, title=title, desc=title, x_label=f"share right, by {unit} (pairs)",
                                                      rules=((0.5, "chance"),), row_height=28), "In brackets, how many."))
     for calibration, low, what in calibrations:

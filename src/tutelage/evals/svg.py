@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
@@ -58,7 +58,7 @@ class Figure:
     height: float
     body: str
     columns: tuple[str, ...] = ()
-    rows: list[tuple[str, ...]] = field(default_factory=list)
+    rows: Sequence[tuple[str, ...]] = ()
 
     def inline(self, figure_id: str) -> str:
         """For a page, which carries `chart_style`. figure_id: unique in the page."""

@@ -31,11 +31,11 @@ class Sparse:
 
     def dot(self, weights: Floats) -> Floats:
         """(columns,) -> (rows,)"""
-        return np.bincount(self.rows, self.values * weights[self.columns], self.shape[0])
+        return np.asarray(np.bincount(self.rows, weights=self.values * weights[self.columns], minlength=self.shape[0]), dtype=np.float64)
 
     def transpose_dot(self, residuals: Floats) -> Floats:
         """(rows,) -> (columns,)"""
-        return np.bincount(self.columns, self.values * residuals[self.rows], self.shape[1])
+        return np.asarray(np.bincount(self.columns, weights=self.values * residuals[self.rows], minlength=self.shape[1]), dtype=np.float64)
 
     def __sub__(self, other: Sparse) -> Sparse:
         cells = np.concatenate([self.rows * self.shape[1] + self.columns, other.rows * self.shape[1] + other.columns])
