@@ -33,6 +33,7 @@ RECIPES = {
 
 COMMANDS = {
     "demo": Command("The embedded world: the whole circle on this machine.", "tutelage.cli.demo:demo"),
+    "chat": Command("Talk with a model in the terminal.", "tutelage.cli.chat:chat"),
     "config": Command("Show or describe the settings of a verb.", "tutelage.cli.config:config"),
     "doctor": Command("Check this machine: versions, memory, disk, speed.", "tutelage.cli.doctor:doctor"),
 }
