@@ -32,7 +32,7 @@ def check_first_minibatch(ratio: Tensor, approx_kl: float, clipfrac: float, *, t
     or that the rollout used stale weights.
     """
     worst = float((ratio - 1).abs().max()) if ratio.numel() else 0.0
-    if worst > tolerance or abs(approx_kl) > tolerance or clipfrac > 0:
+    if not (worst <= tolerance and abs(approx_kl) <= tolerance and clipfrac == 0):                  # nan must not pass
         raise AuditError(
             f"first minibatch: ratio differs from 1 by {worst:.2g}, KL {approx_kl:.2g}, clip fraction {clipfrac:.2g}; expected 1, 0, 0",
             hint="the rollout did not come from these weights at this temperature; dropout must be off",
@@ -67,9 +67,9 @@ def check_microbatch_gradients(
 
     half = num_rows // 2
     whole, split = gradient([slice(0, num_rows)]), gradient([slice(0, half), slice(half, num_rows)])
-    scale = max(float(g.abs().max()) for g in whole)
-    gap = max(float((a - b).abs().max()) for a, b in zip(whole, split, strict=True))
-    if gap > tolerance * max(scale, 1e-8):
+    scale = float(torch.stack([g.abs().max() for g in whole]).max())
+    gap = float(torch.stack([(a - b).abs().max() for a, b in zip(whole, split, strict=True)]).max())
+    if not gap <= tolerance * max(scale, 1e-8):                      # nan must not pass
         raise AuditError(f"gradients differ by {gap:.2g} (largest entry {scale:.2g}) between one batch and its two halves",
                          hint="a loss divides by its micro-batch instead of the whole batch; please report this")
 

@@ -40,41 +40,71 @@ class Run:
         self.folder, self.cfg, self.verb = folder, cfg, verb
         self.start_step = 0
         self.started = time.monotonic()
+        self.best_step: int | None = None
+        """A checkpoint that `save.keep_last` must not delete."""
+        self._checkpoint: Path | None = None
         self._signum: int | None = None
         self._lock = None
-        self._closing: list[tuple[int, Any]] = []
 
     @classmethod
     def open(cls, cfg: RunConfig, verb: str, *, inputs: Mapping[str, Path | str | list[Path]] | None = None) -> Run:
-        """Create the run's directory, or enter it again with `resume`.
+        """Create the run's directory, or enter it again with `resume`. A run that failed before it left anything is begun anew.
 
         inputs: name -> model folder or data files this run is made of; their digests go into lineage.json.
-        Raises: ConfigError when the directory already holds a run and resume is off, or holds another config.
+        Raises: ConfigError when the directory holds a run and resume is off, holds another config or something else, or is in use.
         """
         folder = Path(cfg.run_dir) if cfg.run_dir else Path("runs") / verb
         config_text = dump_config(cfg)
         run = cls(folder, cfg, verb)
-        config_file = folder / "config.yaml"
-        if config_file.exists():
-            if not cfg.resume:
-                raise ConfigError(f"{folder} already holds a run ({_contents(folder)})",
-                                  hint=f"go on with it: --run-dir {folder} --resume; or choose another --run-dir")
-            changed = _changed_keys(config_file.read_text(encoding="utf-8"), config_text)
-            if changed:
-                raise ConfigError(
-                    f"{folder} was started with another config: {', '.join(changed)} differ",
-                    hint="resume with the same config, or use a new --run-dir",
-                )
+        run._check_folder(config_text)                               # before anything is written there
         folder.mkdir(parents=True, exist_ok=True)
         run._take_lock()
-        if not config_file.exists():
-            atomic_write_text(folder / "lineage.json", json.dumps(describe_run(verb, config_text, inputs or {}, seed=cfg.seed), indent=1))
-            atomic_write_text(config_file, config_text)
-        checkpoint = run.last_checkpoint()
-        if checkpoint is not None:
-            run.start_step = int(json.loads((checkpoint / "train" / "state.json").read_text(encoding="utf-8"))["step"])
-        run._truncate_metrics()
+        try:
+            if not run._check_folder(config_text):                   # again: another process may have been quicker
+                made_of = describe_run(verb, config_text, inputs or {}, seed=cfg.seed)
+                atomic_write_text(folder / "lineage.json", json.dumps(made_of, indent=1))
+                atomic_write_text(folder / "config.yaml", config_text)
+            run._find_checkpoint()
+        except BaseException:
+            run._lock.close()
+            raise
         return run
+
+    def _check_folder(self, config_text: str) -> bool:
+        """Whether the folder holds a run to go on with. Raises: ConfigError when it may not be entered."""
+        folder, found = self.folder, _contents(self.folder)
+        if not (folder / "config.yaml").exists() or not (folder / "lineage.json").exists():
+            if set(found) - {"lineage.json"}:
+                raise ConfigError(f"{folder} is not empty and holds no run ({_listed(found)})", hint="choose another --run-dir")
+            return False
+        if not ({"result.json", "metrics.jsonl", "ckpt"} & set(found)):
+            return False
+        if not self.cfg.resume:
+            raise ConfigError(f"{folder} already holds a run ({_listed(found)})",
+                              hint=f"go on with it: --run-dir {folder} --resume; or choose another --run-dir")
+        changed = _changed_keys((folder / "config.yaml").read_text(encoding="utf-8"), config_text)
+        if changed:
+            raise ConfigError(f"{folder} was started with another config: {', '.join(changed)} differ",
+                              hint="resume with the same config, or use a new --run-dir")
+        return True
+
+    def _find_checkpoint(self) -> None:
+        """Where to go on: the newest checkpoint whose manifest holds, and metrics up to it."""
+        checkpoints = sorted((self.folder / "ckpt").glob("step-*"), key=_step_of, reverse=True)
+        for folder in checkpoints:
+            try:
+                verify_manifest(folder)
+                self._checkpoint, self.start_step = folder, _step_of(folder)
+                break
+            except ArtifactError as error:
+                log.warning("%s; using the checkpoint before it", error)
+        if checkpoints and self._checkpoint is None:
+            log.warning("no checkpoint of %s can be used; starting from the beginning", self.folder)
+        if (self.folder / "result.json").exists() or not (self.folder / "metrics.jsonl").exists():
+            return
+        rows = [row for row in self.metrics() if row["step"] < self.start_step]   # the others will be made again
+        atomic_write_text(self.folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        self.started -= rows[-1]["seconds"] if rows else 0.0
 
     # -- metrics ------------------------------------------------------------------------------------------------------
 
@@ -90,12 +120,6 @@ class Run:
     def metrics(self) -> list[dict[str, Any]]:
         """Every row logged so far."""
         return read_metrics(self.folder)
-
-    def _truncate_metrics(self) -> None:
-        """Rows past the checkpoint will be made again; drop them so that each step stands once."""
-        rows = [row for row in self.metrics() if row["step"] < self.start_step]
-        if (self.folder / "metrics.jsonl").exists():
-            atomic_write_text(self.folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
     # -- steps and checkpoints ----------------------------------------------------------------------------------------
 
@@ -135,8 +159,9 @@ class Run:
         atomic_write_text(self.folder / "latest", target.name + "\n")
         save = getattr(self.cfg, "save", None)
         if save and save.keep_last:
-            for stale in sorted((self.folder / "ckpt").glob("step-*"))[: -save.keep_last]:
-                shutil.rmtree(stale)
+            for stale in sorted((self.folder / "ckpt").glob("step-*"), key=_step_of)[: -save.keep_last]:
+                if _step_of(stale) != self.best_step:
+                    shutil.rmtree(stale)
         return target
 
     def mark_latest(self, step: int) -> Path:
@@ -145,26 +170,14 @@ class Run:
         atomic_write_text(self.folder / "latest", target.name + "\n")
         return target
 
-    def last_checkpoint(self) -> Path | None:
-        """Newest checkpoint whose manifest holds; a damaged one is named and the one before it used."""
-        for folder in sorted((self.folder / "ckpt").glob("step-*"), reverse=True):
-            try:
-                verify_manifest(folder)
-                return folder
-            except ArtifactError as error:
-                log.warning("%s; using the checkpoint before it", error)
-        return None
-
     def restore(self, state: TrainState) -> None:
-        """Load optimizers and values of the last checkpoint, if any (weights are opened from `weights_dir`)."""
-        checkpoint = self.last_checkpoint()
-        if checkpoint is not None:
-            self.start_step = state.load(checkpoint / "train")
+        """Load optimizers and values of the checkpoint to go on from, if any (weights are opened from `weights_dir`)."""
+        if self._checkpoint is not None:
+            state.load(self._checkpoint / "train")
 
     def weights_dir(self, name: str, fallback: Path | str) -> Path | str:
         """Where to open weights from: the last checkpoint's folder `name` when resuming, else `fallback`."""
-        checkpoint = self.last_checkpoint()
-        return fallback if checkpoint is None else checkpoint / name
+        return fallback if self._checkpoint is None else self._checkpoint / name
 
     # -- end ----------------------------------------------------------------------------------------------------------
 
@@ -220,8 +233,19 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _contents(folder: Path) -> str:
-    return ", ".join(sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))[:6])
+def _step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("step-"))
+
+
+def _contents(folder: Path) -> list[str]:
+    """Names in a folder, hidden ones left out; none when there is no folder. Raises: ConfigError when it is a file."""
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is a file", hint="choose another --run-dir")
+    return sorted(p.name for p in folder.iterdir() if not p.name.startswith(".")) if folder.exists() else []
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
 
 
 def _changed_keys(old: str, new: str) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from tutelage.base.config import Section
+from tutelage.base.errors import ConfigError
 
 
 class OptimSection(Section):
@@ -122,8 +123,13 @@ class Budget(Section):
         return self
 
     def steps(self, num_rows: int, batch_size: int) -> int:
-        """Optimizer steps this budget means for num_rows rows; the last partial batch of an epoch is dropped."""
+        """Optimizer steps this budget means for num_rows rows; the last partial batch of an epoch is dropped.
+
+        Raises: ConfigError when not even one batch can be filled.
+        """
+        if num_rows < batch_size:
+            raise ConfigError(f"train.batch_size={batch_size} is more than the {num_rows} rows to train on", hint="lower train.batch_size")
         if self.max_steps is not None:
             return self.max_steps
         assert self.epochs is not None
-        return max(1, round(self.epochs * max(1, num_rows // batch_size)))
+        return max(1, round(self.epochs * (num_rows // batch_size)))
