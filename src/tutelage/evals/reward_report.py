@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tutelage.evals import words
-from tutelage.evals.stats import Estimate, Floats, auc, balanced_accuracy, finite, rate_ci, same_length
+from tutelage.evals.stats import Estimate, Floats, auc, balanced_accuracy, finite, grouped_auc, paired_difference, rate_ci, same_length
 
 CLEAR_GOLD_GAP = 0.1
 """|gold difference| from which a pair counts as clear: below it people disagree with themselves."""
@@ -22,7 +22,7 @@ CLEAR_GOLD_GAP = 0.1
 
 Row = Mapping[str, Any]
 """A pair: {"chosen", "rejected", "chosen_score", "rejected_score"} and, where known, "prompt" (the id intervals are drawn by), "target"
-(P(chosen preferred)), "weight", "gold_gap" (gold of chosen - rejected). A single answer: {"text", "label", "score"}."""
+(P(chosen preferred)), "weight", "gold_gap" (gold of chosen - rejected). A single answer: {"text", "label", "score"}, "prompt" as above."""
 
 
 def bayes_ceiling(preference_probabilities: ArrayLike) -> float:
@@ -42,8 +42,7 @@ def pair_accuracy(margins: ArrayLike, *, targets: ArrayLike | None = None, weigh
     targets = np.ones_like(margins) if targets is None else finite("targets", targets)
     weights = np.ones_like(margins) if weights is None else finite("weights", weights)
     same_length(margins=margins, targets=targets, weights=weights)
-    credit = np.where(margins > 0, targets, np.where(margins < 0, 1 - targets, 0.5))
-    return rate_ci(credit, weights=np.where(targets == 0.5, 0.0, weights), groups=prompts)
+    return rate_ci(_credit(margins, targets), weights=np.where(targets == 0.5, 0.0, weights), groups=prompts)
 
 
 def accuracy_by(sizes: ArrayLike, margins: ArrayLike, *, edges: Sequence[float] | None = None, bins: int = 5,
@@ -56,12 +55,12 @@ def accuracy_by(sizes: ArrayLike, margins: ArrayLike, *, edges: Sequence[float] 
     sizes, margins = np.abs(finite("sizes", sizes)), finite("margins", margins)
     if same_length(sizes=sizes, margins=margins) == 0:
         return []
-    bounds = np.unique(np.quantile(sizes, np.linspace(0, 1, bins + 1))) if edges is None else np.asarray(edges, dtype=np.float64)
-    if bounds.size == 1:
-        bounds = np.repeat(bounds, 2)
+    edges = np.unique(np.quantile(sizes, np.linspace(0, 1, bins + 1))) if edges is None else np.asarray(edges, dtype=np.float64)
+    if edges.size == 1:
+        edges = np.array([edges[0], edges[0]])
     rows = []
-    for low, high in zip(bounds[:-1], bounds[1:], strict=True):
-        inside = (sizes >= low) & ((sizes <= high) if high == bounds[-1] else (sizes < high))
+    for low, high in zip(edges[:-1], edges[1:], strict=True):
+        inside = (sizes >= low) & ((sizes <= high) if high == edges[-1] else (sizes < high))
         if inside.any():
             rows.append({"low": float(low), "high": float(high), "accuracy": pair_accuracy(
                 margins[inside], targets=_pick(targets, inside), weights=_pick(weights, inside),
@@ -144,6 +143,10 @@ def pair_report(held: Sequence[Row], train: Sequence[Row] = (), *, scale: float 
         report["baselines_ci"] = {name: pair_accuracy(scorer.score(chosen) - scorer.score(rejected), **labels)
                                   for name, scorer in pair_baselines(train).items()}
         report["baselines"] = {name: rate["mean"] for name, rate in report["baselines_ci"].items()}
+        by_words = pair_baselines(train)["bag_of_words"]
+        report["above_bag_of_words"] = paired_difference(
+            _credit(margins, labels["targets"]), _credit(by_words.score(chosen) - by_words.score(rejected), labels["targets"]),
+            groups=labels["prompts"])
     if held and all("gold_gap" in row for row in held):
         report |= gold_report(margins, _column(held, "gold_gap"), labels["prompts"])
     if preference_probabilities is not None:
@@ -172,23 +175,36 @@ def pair_baselines(train: Sequence[Row]) -> dict[str, words.WordScorer | words.L
 def label_report(held: Sequence[Row], train: Sequence[Row] = (), *, scale: float = 1.0) -> dict[str, Any]:
     """The reward model's page when people rated single answers, from held-out ratings (label: good or not).
 
-    Returns: {"auc", "balanced_accuracy", "positive_frac", "calibration"} and, with train ratings, "baselines" as AUCs and
-        "baselines_ci". Balanced accuracy calls as many answers good as there are, so it does not hang on where the scores' zero is;
-        nor does the calibration, which first shifts the scores so that they predict as many good answers as there are.
+    Returns: {"auc", "balanced_accuracy", "positive_frac", "calibration"} and, with train ratings, "baselines" as AUCs, "baselines_ci"
+        and "above_bag_of_words", the difference of the AUCs. Intervals are drawn by prompt where the rows name theirs. Balanced
+        accuracy calls as many answers good as there are, so it does not hang on where the scores' zero is; nor does the calibration,
+        which first shifts the scores so that they predict as many good answers as there are.
     """
     scores, truth = _column(held, "score"), np.array([bool(row["label"]) for row in held], dtype=bool)
-    logits = scores * scale
+    logits, prompts = scores * scale, _prompts(held)
+
+    def area(values: Floats, minus: Floats | None = None) -> Estimate:
+        return auc(truth, values) if prompts is None else grouped_auc(truth, values, prompts, minus=minus)
+
     report: dict[str, Any] = {
-        "auc": auc(truth, scores), "positive_frac": float(truth.mean()) if truth.size else math.nan,
+        "auc": area(scores), "positive_frac": float(truth.mean()) if truth.size else math.nan,
         "balanced_accuracy": balanced_accuracy(truth, _as_many_as(truth, scores)),
         "calibration": calibration(logits + _offset(logits, truth), truth.astype(np.float64), fold=False)}
     if train:
         texts, known = [row["text"] for row in train], np.array([bool(row["label"]) for row in train], dtype=np.float64)
         scorers: dict[str, words.WordScorer | words.LengthScorer] = {
             "length": words.fit_length_labels(texts, known), "bag_of_words": words.fit_labels(texts, known)}
-        report["baselines_ci"] = {name: auc(truth, scorer.score([row["text"] for row in held])) for name, scorer in scorers.items()}
-        report["baselines"] = {name: area["mean"] for name, area in report["baselines_ci"].items()}
+        guesses = {name: scorer.score([row["text"] for row in held]) for name, scorer in scorers.items()}
+        report["baselines_ci"] = {name: area(guess) for name, guess in guesses.items()}
+        report["baselines"] = {name: found["mean"] for name, found in report["baselines_ci"].items()}
+        if prompts is not None:
+            report["above_bag_of_words"] = area(scores, guesses["bag_of_words"])
     return report
+
+
+def _credit(margins: Floats, targets: Floats) -> Floats:
+    """How far each pair is right; an equal score is half right."""
+    return np.where(margins > 0, targets, np.where(margins < 0, 1 - targets, 0.5))
 
 
 def _column(rows: Sequence[Row], name: str, default: float | None = None) -> Floats:
