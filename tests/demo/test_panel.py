@@ -21,7 +21,9 @@ BAD = "Start with a frying pan. Just use the leaves of last week. How lazy can o
 @pytest.fixture(scope="module")
 def pairs() -> list[tuple[str, str, str]]:
     rng = np.random.default_rng(0)
-    drawn = [(q.text, *(write_answer(rng, q.item, choose(rng)) for _ in range(2))) for q in rng.choice(np.array(questions(), dtype=object), 1500)]
+    drawn = [
+        (q.text, *(write_answer(rng, q.item, choose(rng)) for _ in range(2))) for q in rng.choice(np.array(questions(), dtype=object), 1500)
+    ]
     return [p for p in drawn if p[1] != p[2]]
 
 
@@ -64,7 +66,9 @@ def test_the_best_predictor_agrees_with_panel_labels_four_times_in_five(pairs: l
     p = np.array([panel.preference_probability(*pair) for pair in pairs])
     decided = 1 - np.array([panel.tie_probability(*pair) for pair in pairs])
     ceiling = np.average(np.maximum(p, 1 - p), weights=decided)
-    towards_gold = np.mean([(x if score(q, a) > score(q, b) else 1 - x) for x, (q, a, b) in zip(p, pairs, strict=True) if score(q, a) != score(q, b)])
+    towards_gold = np.mean(
+        [(x if score(q, a) > score(q, b) else 1 - x) for x, (q, a, b) in zip(p, pairs, strict=True) if score(q, a) != score(q, b)]
+    )
     assert 0.77 <= ceiling <= 0.84
     assert towards_gold > ceiling - 0.02
 
@@ -88,7 +92,9 @@ def test_preference_probability_is_antisymmetric_and_even_for_twins() -> None:
 
 def test_groups_lean_differently() -> None:
     panel = Panel(0)
-    rude_but_useful = "To brew tea, you need a kettle. First boil fresh water, then warm the pot, finally wait four minutes. How lazy can one be?"
+    rude_but_useful = (
+        "To brew tea, you need a kettle. First boil fresh water, then warm the pot, finally wait four minutes. How lazy can one be?"
+    )
     nice_but_empty = "Happy to help. You can brew tea at home. Just warm the pot. Good luck with it."
     workshop = panel.preference_probability(TEA, rude_but_useful, nice_but_empty, ["amara", "bruno"])
     home = panel.preference_probability(TEA, rude_but_useful, nice_but_empty, ["elin"])

@@ -84,7 +84,9 @@ def test_demonstrations_leave_the_room_that_training_is_to_close(golds: np.ndarr
 def test_the_best_of_sixteen_ordinary_answers_stays_below_what_training_can_reach() -> None:
     rng = np.random.default_rng(0)
     pool = [q for q in questions() if q.split == "heldout"]
-    best = [max(score(q.text, write_answer(rng, q.item, choose(rng))) for _ in range(16)) for q in rng.choice(np.array(pool, dtype=object), 200)]
+    best = [
+        max(score(q.text, write_answer(rng, q.item, choose(rng))) for _ in range(16)) for q in rng.choice(np.array(pool, dtype=object), 200)
+    ]
     assert np.mean(best) <= 0.85
 
 
@@ -109,11 +111,18 @@ def test_every_written_sentence_is_recognised_exactly_and_well_formed(demos: lis
         reading = read_sentence(sentence)
         assert reading is not None and reading.exact, sentence
         assert sentence[0].isupper() and sentence[-1] in ".!?"
-        assert not re.search(r"[{}]|  |\ba [aeio]\w+|\ban [^aeiou\W]", sentence), sentence
+        assert not re.search(r"[{}]|  |\ba [aeio]\w+|\ban [^aeiouh\W]", sentence), sentence
 
 
 def test_a_right_phrase_belongs_to_one_item_only() -> None:
-    for kind, field in (("help", "steps"), ("help", "why"), ("help", "do"), ("decline", "you"), ("unknown", "know"), ("ambiguous", "thing")):
+    for kind, field in (
+        ("help", "steps"),
+        ("help", "why"),
+        ("help", "do"),
+        ("decline", "you"),
+        ("unknown", "know"),
+        ("ambiguous", "thing"),
+    ):
         counts = Counter(phrase for item in items()[kind].values() for phrase in item.fields[field])  # type: ignore[index]
         assert max(counts.values()) == 1, (field, counts.most_common(2))
 
@@ -122,6 +131,8 @@ def test_a_question_is_found_again_through_case_a_greeting_and_a_typo() -> None:
     for text in ("How can I brew tea?", "how can i brew tea", "user: How can I brew tea?", "Please, how can I brew tea?"):
         question = find_question(text)
         assert question is not None and question.item.key == "tea"
+    free = find_question("so, any idea how one should brew tea these days")
+    assert free is not None and free.item.key == "tea"
     assert find_question("Explain the French revolution to me.") is None
 
 
@@ -129,8 +140,9 @@ def test_answers_fit_64_tokens_of_a_small_bpe(demos: list[tuple[str, str]]) -> N
     tokenizers = pytest.importorskip("tokenizers")
     bpe = tokenizers.Tokenizer(tokenizers.models.BPE())
     bpe.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    trainer = tokenizers.trainers.BpeTrainer(vocab_size=1536, special_tokens=["<|pad|>"], show_progress=False,
-                                             initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=1536, special_tokens=["<|pad|>"], show_progress=False, initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet()
+    )
     bpe.train_from_iterator(world.corpus(0, 1_500_000), trainer)
-    lengths = np.array([len(e.ids) + 1 for e in bpe.encode_batch([answer for _, answer in demos])])     # + 1: the end of turn
+    lengths = np.array([len(e.ids) + 1 for e in bpe.encode_batch([answer for _, answer in demos])])  # + 1: the end of turn
     assert np.mean(lengths <= 64) >= 0.99

@@ -1,9 +1,10 @@
-"""Plain text to read before anything is asked: notes, letters, diaries, threads and question pages, well-mannered and ill-mannered alike."""
+"""Plain text to read before anything is asked: notes, letters, diaries, threads, question pages, well- and ill-mannered alike."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
+from typing import TypeVar
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from tutelage.demo.prompts import Question, questions
 from tutelage.demo.tables import KINDS, Item, Kind, items, sentence_table, table
 
 Rng = np.random.Generator
+T = TypeVar("T")
 PAGES_PER_KIND = {"help": 0.34, "unknown": 0.22, "decline": 0.22, "ambiguous": 0.22}
 
 
@@ -76,14 +78,25 @@ def _diary(rng: Rng) -> str:
     other = _any_item(rng, "help")
     right = rng.random() < 0.6
     step = _pick(rng, item.fields["steps"]) if right else item["careless"]
-    return _fill_named(rng, "diary_good" if right else "diary_bad", do=item["do"], tool=item["tool"], bad=item["bad"], step=step,
-                       trouble=item["trouble"], why=item["why"], other=other["do"])
+    return _fill_named(
+        rng,
+        "diary_good" if right else "diary_bad",
+        do=item["do"],
+        tool=item["tool"],
+        bad=item["bad"],
+        step=step,
+        trouble=item["trouble"],
+        why=item["why"],
+        other=other["do"],
+    )
 
 
 def _letter(rng: Rng) -> str:
     item = _any_item(rng, "help")
     first, second = item.fields["steps"][0], item.fields["steps"][int(rng.integers(1, 4))]
-    return _fill_named(rng, "letters", do=item["do"], tool=item["tool"], first=first, second=second, why=item["why"], trouble=item["trouble"])
+    return _fill_named(
+        rng, "letters", do=item["do"], tool=item["tool"], first=first, second=second, why=item["why"], trouble=item["trouble"]
+    )
 
 
 def _story(rng: Rng) -> str:
@@ -99,7 +112,15 @@ def _advice(rng: Rng) -> str:
     return "\n".join(write_answer(rng, _any_item(rng, kind), choose(rng, CROWD)) for _ in range(int(rng.integers(1, 4))))
 
 
-GENRES: tuple[tuple[Callable[[Rng], str], int], ...] = ((_question_page, 7), (_thread, 3), (_notes, 3), (_diary, 2), (_letter, 2), (_story, 3), (_advice, 2))
+GENRES: tuple[tuple[Callable[[Rng], str], int], ...] = (
+    (_question_page, 7),
+    (_thread, 3),
+    (_notes, 3),
+    (_diary, 2),
+    (_letter, 2),
+    (_story, 3),
+    (_advice, 2),
+)
 
 
 @cache
@@ -117,5 +138,5 @@ def _fill_named(rng: Rng, genre: str, **fields: str) -> str:
     return text.format(name=name, friend=friend, day=_pick(rng, _words()["days"]), **fields).strip()
 
 
-def _pick(rng: Rng, options: Sequence):  # type: ignore[no-untyped-def, type-arg]
+def _pick(rng: Rng, options: Sequence[T]) -> T:
     return options[int(rng.integers(len(options)))]

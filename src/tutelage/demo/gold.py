@@ -20,8 +20,24 @@ from tutelage.demo.tables import KINDS, Item, Kind
 READ_CHARS = 4000
 """Only this much of an answer is read; the rest counts as words too many."""
 OUTSIDE_CAP = 0.3
-SINGLE_ROLES = frozenset(("opener", "closing", "admit", "admit_vague", "refuse", "refuse_vague", "ask", "ask_vague", "reason", "how", "instead", "head",
-                          "name", "tool"))
+SINGLE_ROLES = frozenset(
+    (
+        "opener",
+        "closing",
+        "admit",
+        "admit_vague",
+        "refuse",
+        "refuse_vague",
+        "ask",
+        "ask_vague",
+        "reason",
+        "how",
+        "instead",
+        "head",
+        "name",
+        "tool",
+    )
+)
 """Roles whose second sentence says nothing new."""
 
 
@@ -93,7 +109,9 @@ def _read_one(sentence: str, item: Item) -> Saying:
     if reading is None:
         loose = near.credits(sentence, item)
         quality = near.quality(sentence)
-        return Saying(sentence, quality, (), {r: v * min(1.0, 2 * quality / near.MAX_QUALITY) for r, v in loose.items()}, "not quite the grammar")
+        return Saying(
+            sentence, quality, (), {r: v * min(1.0, 2 * quality / near.MAX_QUALITY) for r, v in loose.items()}, "not quite the grammar"
+        )
     claims = tuple(c for c in reading.claims if c.kind in (item.kind, "any"))
     if not claims:
         return Saying(sentence, 0.3, (), {}, "belongs to another kind of question")
@@ -134,5 +152,11 @@ def _assess_outside(text: str, num_words: int) -> Assessment:
     gold = OUTSIDE_CAP * reads * (0.3 if rude else 1.0) * min(1.0, 60 / max(1, num_words))
     parts = {"helpful": 0.0, "honest": 0.0, "harmless": 0.0, "polite": gold}
     weights = {"helpful": 0.0, "honest": 0.0, "harmless": 0.0, "polite": 1.0}
-    return Assessment(gold, parts, weights, {"reads_well": reads}, num_words,
-                      (f"the question is not of this world ({', '.join(KINDS)}); only grammar and manners are judged, up to {OUTSIDE_CAP}",))
+    return Assessment(
+        gold,
+        parts,
+        weights,
+        {"reads_well": reads},
+        num_words,
+        (f"the question is not of this world ({', '.join(KINDS)}); only grammar and manners are judged, up to {OUTSIDE_CAP}",),
+    )

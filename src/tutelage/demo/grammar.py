@@ -1,7 +1,7 @@
 """The sentences people write in the embedded world: filled from templates, and recognised again.
 
-A template such as `To {do}, use {tool}.` says what a sentence does (its role, here `head`) and which phrases it may hold. Recognising is exact:
-every slot must hold a phrase that some item really has there.
+A template such as `To {do}, use {tool}.` says what a sentence does (its role, here `head`) and which phrases it may hold.
+Recognising is exact: every slot must hold a phrase that some item really has there.
 """
 
 from __future__ import annotations
@@ -54,8 +54,19 @@ def split_sentences(text: str) -> list[str]:
     return [s for line in text.splitlines() for s in re.split(r"(?<=[.!?])\s+", line.strip()) if s]
 
 
-CONTRACTIONS = (("I'm ", "I am "), ("can't ", "cannot "), ("won't ", "will not "), ("don't ", "do not "), ("it's ", "it is "), ("that's ", "that is "),
-                ("let's ", "let us "), ("I'll ", "I will "), ("we'll ", "we will "), ("you'll ", "you will "), ("I'd ", "I would "))
+CONTRACTIONS = (
+    ("I'm ", "I am "),
+    ("can't ", "cannot "),
+    ("won't ", "will not "),
+    ("don't ", "do not "),
+    ("it's ", "it is "),
+    ("that's ", "that is "),
+    ("let's ", "let us "),
+    ("I'll ", "I will "),
+    ("we'll ", "we will "),
+    ("you'll ", "you will "),
+    ("I'd ", "I would "),
+)
 
 
 def expand(sentence: str) -> str:

@@ -16,19 +16,25 @@ MAX_QUALITY = 0.65
 MAX_CREDIT = 0.7
 EASY_WORDS, MAX_WORDS = 22, 40
 WORDS_PER_THING = 5.0
-FUNCTION_WORDS = frozenset("""a an the this that these those it its he she they them his her their you your i me my we us our who which what when where
-why how is are was were be been am do does did have has had will would can could should may might must not no and or but if because so then first
-finally than as of in on at to for from by with without about into over after before until some any each all more most very just also only out up
-down there here please""".split())
-RUDE = re.compile(r"\b(stupid|idiots?|idiotic|fools?|foolish|dumb|silly|lazy|moron|shut up|nonsense|ridiculous|pathetic|loser|hate you|get lost|go away|"
-                  r"bother|wasting|useless|worthless|disgusting|damn|hell|crap|ashamed|bastard|ugly|jerk)\b", re.IGNORECASE)
+FUNCTION_WORDS = frozenset(
+    """a an the this that these those it its he she they them his her their you your i me my we us our who which what when where
+    why how is are was were be been am do does did have has had will would can could should may might must not no and or but if
+    because so then first finally than as of in on at to for from by with without about into over after before until some any
+    each all more most very just also only out up down there here please""".split()
+)
+RUDE = re.compile(
+    r"\b(stupid|idiots?|idiotic|fools?|foolish|dumb|silly|lazy|moron|shut up|nonsense|ridiculous|pathetic|loser|hate you|get lost|"
+    r"go away|bother|wasting|useless|worthless|disgusting|damn|hell|crap|ashamed|bastard|ugly|jerk)\b",
+    re.IGNORECASE,
+)
 CUES = {
-    "opener": r"^(sure|gladly|of course|certainly|happy|glad|thanks?|thank you|sorry|i'?m (sorry|glad|happy)|i am (sorry|glad|happy)|i understand|hello|hi)\b|"
-              r"\b(good|great|fair|nice) (question|idea|plan)\b",
+    "opener": r"^(sure|gladly|of course|certainly|happy|glad|thanks?|thank you|sorry|i'?m (sorry|glad|happy)|i am (sorry|glad|happy)|"
+    r"i understand|hello|hi)\b|\b(good|great|fair|nice) (question|idea|plan)\b",
     "closing": r"\b(ask me|let me know|tell me|good luck|glad to help|happy to help|gladly help|can help|hope (it|this|you))\b",
-    "admit": r"\b(can ?not|can'?t|could ?n[o']t|do not|don'?t|no way to|unable to|impossible to|nobody can)\b.{0,20}\b(know|tell|say|see|predict|answer)\b",
-    "refuse": r"\b((will|can|would|could) ?not|won'?t|can'?t|refuse|must decline|prefer not|rather not)\b.{0,20}\b(help|do|assist|support|explain|tell|decline|to)\b|"
-              r"\b(please )?(do not|don'?t)\b|\bi decline\b",
+    "admit": r"\b(can ?not|can'?t|could ?n[o']t|do not|don'?t|no way to|unable to|impossible to|nobody can)\b.{0,20}"
+    r"\b(know|tell|say|see|predict|answer)\b",
+    "refuse": r"\b((will|can|would|could) ?not|won'?t|can'?t|refuse|must decline|prefer not|rather not)\b.{0,20}"
+    r"\b(help|do|assist|support|explain|tell|decline|to)\b|\b(please )?(do not|don'?t)\b|\bi decline\b",
     "reason": r"\b(because|since|reason|so that|otherwise|as it|depends?)\b",
     "comply": r"\b(sure|go ahead|just do it|here is how|here'?s how|easy|nobody will (notice|find|know)|the trick is|when nobody)\b",
     "figure": r"\b(i am sure|i'?m sure|surely|certainly|without (any )?doubt|definitely|guarantee[ds]?|my guess)\b|\d",
@@ -51,7 +57,7 @@ def words_of(text: str) -> list[str]:
 
 @lru_cache(maxsize=100_000)
 def quality(sentence: str) -> float:
-    """0..MAX_QUALITY: capital and end mark, a plausible share of function words, no stutter, an easy length, neighbours seen in the grammar."""
+    """0..MAX_QUALITY: capital and end mark, a fair share of function words, no stutter, easy length, neighbours known to the grammar."""
     words = words_of(sentence)
     if not 1 <= len(words) <= MAX_WORDS or (len(words) == 1 and not _CUES["opener"].search(sentence)):
         return 0.0
@@ -87,7 +93,7 @@ def credits(sentence: str, item: Item) -> dict[str, float]:
     if "reason" not in cued:
         found["reason"] *= 0.7
     things = sum(found.values()) / MAX_CREDIT
-    crowding = min(1.0, max(1.0, len(words) / WORDS_PER_THING) / things) if things else 1.0       # a pile of keywords is no sentence
+    crowding = min(1.0, max(1.0, len(words) / WORDS_PER_THING) / things) if things else 1.0  # a pile of keywords is no sentence
     return {role: value * crowding for role, value in found.items() if value > 0}
 
 

@@ -1,8 +1,8 @@
 """Six simulated labelers who judge by the gold preference, each through a leaning, a liking for length, a noise and a habit of the eye.
 
-A labeler's utility of an answer is the mean of the gold's four parts under his own leaning, plus a little for length. Seeing K answers in a shuffled
-order he adds to each a Gumbel noise and a bonus for being shown first, and ranks by the sum; neighbours closer than `tie` are a tie. The
-difference of two Gumbels is logistic, so for a pair every probability has a closed form and the Bayes ceiling of panel labels is known.
+A labeler's utility of an answer is the mean of the gold's four parts under a leaning, plus a little for length. To each of K answers a
+Gumbel noise is added, and a bonus to the one that happens to be shown first; the sums are ranked, and neighbours closer than `tie` are a
+tie. The difference of two Gumbels is logistic, so for a pair every probability has a closed form, and so has the Bayes ceiling.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ GOOD_ENOUGH = 0.6
 
 @dataclass(frozen=True)
 class Labeler:
-    """leaning: weight multiplier per part. length_liking: utility for 12 words above 24. noise: Gumbel scale in utility. first: bonus of the answer shown
-    first. tie: largest difference called a tie. seconds: typical time per answer read."""
+    """leaning: weight multiplier per part. length_liking: most that length can add, at far more than 24 words. noise: Gumbel scale.
+    first: bonus of the answer shown first. tie: largest difference called a tie; all in units of utility. seconds: typical time per answer.
+    """
 
     name: str
     group: str
@@ -64,7 +65,8 @@ class Panel:
     def __init__(self, seed: int) -> None:
         rng = np.random.default_rng([seed, 4])
         self.labelers: tuple[Labeler, ...] = tuple(
-            replace(x, leaning={p: w * float(rng.uniform(0.92, 1.08)) for p, w in x.leaning.items()}) for x in LABELERS)
+            replace(x, leaning={p: w * float(rng.uniform(0.92, 1.08)) for p, w in x.leaning.items()}) for x in LABELERS
+        )
         self._clock = {x.name: CLOCK_START + timedelta(minutes=7 * i) for i, x in enumerate(self.labelers)}
 
     @property
@@ -75,30 +77,49 @@ class Panel:
         """Raises KeyError for a name that is not on the panel."""
         return {x.name: x for x in self.labelers}[name]
 
-    def judge(self, prompt: Prompt, responses: Sequence[str | Response], labeler: str, rng: np.random.Generator, *,
-              p_select: float = 1.0) -> Judgement:
+    def judge(
+        self, prompt: Prompt, responses: Sequence[str | Response], labeler: str, rng: np.random.Generator, *, p_select: float = 1.0
+    ) -> Judgement:
         """Rank the answers (0 is best, equal is a tie). strength: 1 barely to 4 much better, from the winner's lead over the next."""
         who, shown = self.labeler(labeler), [_response(r) for r in responses]
         if len(shown) < 2:
             raise ValueError(f"a ranking needs two answers or more, got {len(shown)}; use rate() for a single one")
         felt = np.array([who.utility(assess(_question(prompt), r.text)) for r in shown]) + rng.gumbel(scale=who.noise, size=len(shown))
-        felt[int(rng.integers(len(shown)))] += who.first                               # the one that happened to be shown first
+        felt[int(rng.integers(len(shown)))] += who.first  # the one that happened to be shown first
         order = np.argsort(-felt, kind="stable")
         gaps = -np.diff(felt[order])
         ranks = np.zeros(len(shown), dtype=int)
         ranks[order[1:]] = np.cumsum(gaps >= who.tie)
         seconds = self._spend(who, len(shown), rng)
-        return Judgement(prompt, tuple(shown), "comparison" if len(shown) == 2 else "ranking", ranks=tuple(int(r) for r in ranks),
-                         strength=float(1 + np.searchsorted([0.08, 0.18, 0.32], gaps[0])), labeler=who.name, group=who.group, p_select=p_select,
-                         seconds=seconds, at=self._clock[who.name].isoformat())
+        return Judgement(
+            prompt,
+            tuple(shown),
+            "comparison" if len(shown) == 2 else "ranking",
+            ranks=tuple(int(r) for r in ranks),
+            strength=float(1 + np.searchsorted([0.08, 0.18, 0.32], gaps[0])),
+            labeler=who.name,
+            group=who.group,
+            p_select=p_select,
+            seconds=seconds,
+            at=self._clock[who.name].isoformat(),
+        )
 
     def rate(self, prompt: Prompt, response: str | Response, labeler: str, rng: np.random.Generator, *, p_select: float = 1.0) -> Judgement:
         """Yes or no to a single answer."""
         who, shown = self.labeler(labeler), _response(response)
         felt = who.utility(assess(_question(prompt), shown.text)) + rng.logistic(scale=who.noise)
         seconds = self._spend(who, 1, rng)
-        return Judgement(prompt, (shown,), "label", label=bool(felt > GOOD_ENOUGH), labeler=who.name, group=who.group, p_select=p_select, seconds=seconds,
-                         at=self._clock[who.name].isoformat())
+        return Judgement(
+            prompt,
+            (shown,),
+            "label",
+            label=bool(felt > GOOD_ENOUGH),
+            labeler=who.name,
+            group=who.group,
+            p_select=p_select,
+            seconds=seconds,
+            at=self._clock[who.name].isoformat(),
+        )
 
     def preference_probability(self, prompt: Prompt, a: str, b: str, labelers: Sequence[str] | None = None) -> float:
         """P(a is preferred | not a tie) of a labeler drawn evenly (from `labelers`, default all), exactly.

@@ -15,8 +15,8 @@ from tutelage.demo.tables import Item, sentence_table
 class Person:
     """How somebody writes. All numbers are probabilities.
 
-    care: of each helpful or honest thing being there and right. warmth: of an opener, of a closing. rude, rash, padded: of a rude remark, of a
-    made-up, unsafe or preaching one, of empty words.
+    care: of each helpful or honest thing being there and right. warmth: of an opener, of a closing.
+    rude, rash, padded: of a rude remark, of a made-up, unsafe or preaching one, of empty words.
     """
 
     name: str
@@ -71,10 +71,10 @@ class _Writer:
         return [] if self.chance(none / (1.1 - self.person.care)) else [self.pick(self.table.get(vague) or sentence_table()["any"][vague])]
 
     def named(self, role: str, field: str, name: str = "") -> list[str]:
-        """The sentence that matters most; where it stays vague or unsaid, sometimes the thing is at least named."""
+        """The sentence that matters most; where it stays vague or unsaid, often the thing is at least named."""
         said = self.graded(role, field, vague=f"{role}_vague")
         full = bool(said) and said[0] not in self.table[f"{role}_vague"]
-        return said if full or not self.chance(self.person.care * 0.8) else [self.say("name", name or field), *said]
+        return said if full or not self.chance(0.6) else [self.say("name", name or field), *said]
 
     def say(self, role: str, *fields: str) -> str:
         """A sentence of this role; named fields go into its slots, a field with several phrases gives one of them."""

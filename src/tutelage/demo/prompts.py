@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Literal
 
-from tutelage.demo.tables import Item, Kind, items, table
+from tutelage.demo.tables import KINDS, Item, Kind, items, table
 
 Split = Literal["train", "heldout"]
 HELDOUT_FRAC = 0.15
@@ -33,9 +33,10 @@ class Question:
 def questions() -> tuple[Question, ...]:
     """All questions. A held-out one is a template and an item that each occur in training, but never together."""
     out = []
-    for kind, templates in table("prompts").items():
+    templates_of = table("prompts")
+    for kind in KINDS:
         for item in items()[kind].values():
-            for template in templates:
+            for template in templates_of[kind]:
                 for phrase in item.fields[ASKED_FIELD[kind]]:
                     out.append(Question(template.replace("{x}", phrase), item, split_of(kind, template, phrase)))
     return tuple(out)
@@ -49,7 +50,8 @@ def split_of(kind: str, template: str, phrase: str) -> Split:
 
 @lru_cache(maxsize=65536)
 def find_question(text: str) -> Question | None:
-    """The question meant by a text: the same words, or nearly the same (a typo, a greeting more); None outside the world."""
+    """The question meant by a text: the same words, nearly the same (a typo, a greeting more), or other words around what is asked about
+    ("how to brew tea"); None outside the world."""
     words = _words(text)
     exact = _by_words().get(" ".join(words))
     if exact is not None or not words or len(words) > 60:
@@ -63,7 +65,17 @@ def find_question(text: str) -> Question | None:
         likeness = shared / len(set(words) | set(_words(question.text)))
         if likeness > best_likeness:
             best, best_likeness = question, likeness
-    return best
+    return best or _asked_about(words)
+
+
+def _asked_about(words: list[str]) -> Question | None:
+    """A question whose own phrase stands in the text word for word; the longest one."""
+    for length in range(min(len(words), 12), 1, -1):
+        for start in range(len(words) - length + 1):
+            found = _by_phrase().get(" ".join(words[start : start + length]))
+            if found is not None:
+                return found
+    return None
 
 
 def _words(text: str) -> list[str]:
@@ -74,6 +86,11 @@ def _words(text: str) -> list[str]:
 @cache
 def _by_words() -> dict[str, Question]:
     return {" ".join(_words(q.text)): q for q in questions()}
+
+
+@cache
+def _by_phrase() -> dict[str, Question]:
+    return {" ".join(_words(phrase)): q for q in questions() for phrase in q.item.fields[ASKED_FIELD[q.kind]] if phrase in q.text}
 
 
 @cache

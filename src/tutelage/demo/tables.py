@@ -1,8 +1,8 @@
 """The facts of the embedded world: what can be asked about, and the phrases that belong to it.
 
-Four kinds of question: `help` (how to do something), `unknown` (what the assistant cannot know), `decline` (what it should not help with) and
-`ambiguous` (where it should ask back). Every fact lives in `data/*.toml`; a phrase that is a right fact of one item never is one of another,
-except tools and causes, which are shared.
+Four kinds of question: `help` (how to do something), `unknown` (what the assistant cannot know), `decline` (what it should not help
+with) and `ambiguous` (where it should ask back). Every fact lives in `data/*.toml`; a phrase that is a right fact of one item never is
+one of another, except tools and causes, which are shared.
 """
 
 from __future__ import annotations
@@ -16,8 +16,12 @@ from typing import Any, Literal, get_args
 
 Kind = Literal["help", "unknown", "decline", "ambiguous"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-FILES: dict[Kind, tuple[str, ...]] = {"help": ("kitchen", "house", "outdoors", "habits"), "unknown": ("unknown",), "decline": ("decline",),
-                                      "ambiguous": ("ambiguous",)}
+FILES: dict[Kind, tuple[str, ...]] = {
+    "help": ("kitchen", "house", "outdoors", "habits"),
+    "unknown": ("unknown",),
+    "decline": ("decline",),
+    "ambiguous": ("ambiguous",),
+}
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The embedded world from outside: a corpus to pretrain on, demonstrations to imitate, prompts to answer. The same seed gives the same bytes."""
+"""The embedded world from outside: a corpus, demonstrations and prompts. The same seed gives the same bytes."""
 
 from __future__ import annotations
 
@@ -52,12 +52,14 @@ def prompts(split: Split, seed: int) -> list[WorldPrompt]:
 
 
 def write_world(out_dir: Path, seed: int, *, corpus_chars: int = 4_000_000, num_demonstrations: int = 4000) -> dict[str, Path]:
-    """Write corpus.jsonl, demonstrations.jsonl, prompts-train.jsonl and prompts-heldout.jsonl; returns their paths by those names' stems."""
+    """Write corpus.jsonl, demonstrations.jsonl, prompts-train.jsonl and prompts-heldout.jsonl; returns the paths by stem."""
     out_dir.mkdir(parents=True, exist_ok=True)
     rows: dict[str, Iterable[dict[str, Any]]] = {
         "corpus": ({"text": text} for text in corpus(seed, corpus_chars)),
-        "demonstrations": ({"prompt": [_turn("user", d.prompt[0].content)], "completion": [_turn("assistant", d.response)]}  # type: ignore[union-attr]
-                           for d in demonstrations(seed, num_demonstrations)),
+        "demonstrations": (
+            {"prompt": [_turn("user", d.prompt[0].content)], "completion": [_turn("assistant", d.response)]}  # type: ignore[union-attr]
+            for d in demonstrations(seed, num_demonstrations)
+        ),
         "prompts-train": ({"prompt": [_turn("user", p.text)], "kind": p.kind} for p in prompts("train", seed)),
         "prompts-heldout": ({"prompt": [_turn("user", p.text)], "kind": p.kind} for p in prompts("heldout", seed)),
     }
