@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from tutelage.demo import world
-from tutelage.demo.gold import score
+from tutelage.demo.aspects import WEIGHTS
+from tutelage.demo.gold import explain, score
 from tutelage.demo.grammar import read_sentence, split_sentences
 from tutelage.demo.people import CAREFUL, CROWD, PERFECT, RUDE, choose, write_answer
 from tutelage.demo.prompts import find_question, questions
@@ -146,3 +147,17 @@ def test_answers_fit_64_tokens_of_a_small_bpe(demos: list[tuple[str, str]]) -> N
     bpe.train_from_iterator(world.corpus(0, 1_500_000), trainer)
     lengths = np.array([len(e.ids) + 1 for e in bpe.encode_batch([answer for _, answer in demos])])  # + 1: the end of turn
     assert np.mean(lengths <= 64) >= 0.99
+
+
+def test_the_page_about_the_world_tells_the_truth(demos: list[tuple[str, str]]) -> None:
+    page = " ".join((Path(__file__).parents[2] / "docs" / "world.md").read_text(encoding="utf-8").replace("\n> ", " ").split())
+    for prompt, said, answer in re.findall(r"> \*(.+?)\* \((\d\.\d\d)\) \"(.+?)\"", page):
+        assert (prompt, answer) in demos
+        assert f"{score(prompt, answer):.2f}" == said
+    for kind, weights in WEIGHTS.items():
+        assert kind in page
+        assert all(f"{aspect} {weight:.2f}".replace(" 0.", " .") in page for (_, aspect), weight in weights.items())
+    for split in ("train", "heldout"):
+        assert f"{len(world.prompts(split, 0)):,}" in page
+    command, told = re.search(r'demo gold "(.+?)" "(.+?)" --json (\{.+?\}) ```', page).group(1, 2), re.search(r"--json (\{.+?\}) ```", page)
+    assert told is not None and json.loads(told.group(1)) == explain(*command)
