@@ -58,7 +58,7 @@ class AlgoSection(Section):
     ties: Literal["drop", "half", "davidson"] = "half"
     """Equal ranks: left out, a soft target of 0.5, or their own outcome with Davidson's model."""
     strength_margin: float = Field(0.0, ge=0)
-    """Score margin a labeler's strength of 1 asks for, score units; strength s asks for s times that. 0 ignores strength."""
+    """Score margin a labeler's strength of 1 asks for, score units, on top of a row's own `margin`; strength s asks for s times that."""
     balance_labels: bool = False
     """Weigh ratings so that good and bad ones count alike in sum, where nearly all are good."""
     normalize: bool = True
@@ -119,7 +119,7 @@ def train_reward_model(cfg: RewardConfig) -> dict[str, Any]:
         reward_model = parts.reward_model
         optimizer = build_optimizer([(reward_model, cfg.optim.learning_rate)], cfg.optim)
         total_steps = cfg.train.steps(len(parts.train), cfg.train.batch_size)
-        state = TrainState({"reward": optimizer})
+        state = TrainState({"reward": optimizer}, values={"bt_scale": None})     # None: not normalised yet
         run.restore(state)
         audits.dump_masks(
             run.folder / "masks.txt",
@@ -140,7 +140,9 @@ def train_reward_model(cfg: RewardConfig) -> dict[str, Any]:
                 stats |= quick_look(parts, cfg)
             run.log(step, stats)
 
-        bt_scale = normalize(parts, cfg) if cfg.algo.normalize else 1.0
+        bt_scale = state.values["bt_scale"]
+        if bt_scale is None:
+            bt_scale = state.values["bt_scale"] = normalize(parts, cfg) if cfg.algo.normalize else 1.0
         saved = run.save(total_steps, write_models, state) / "model"
         check_saved(parts, saved, cfg)
         report = held_out_report(parts, cfg, bt_scale)
@@ -164,7 +166,9 @@ def build(cfg: RewardConfig, run: Run | None) -> Parts:
     left_out = 0
     for judgement in found.rows:
         answers = [encode_example(tokenizer, judgement.prompt, r.text) for r in judgement.responses]
-        usable = judgement.label is not None or (judgement.ranks is not None and (len(set(judgement.ranks)) > 1 or cfg.algo.ties != "drop"))
+        usable = judgement.label is not None or (
+            judgement.ranks is not None and (len(set(judgement.ranks)) > 1 or cfg.algo.ties != "drop" or "target" in judgement.extra)
+        )
         if not usable or max(len(a.tokens) for a in answers) > limit:
             left_out += 1
             continue
@@ -246,7 +250,8 @@ def _pair(item: Item, cfg: RewardConfig) -> tuple[int, int, float, float]:
         target = 0.5 if ranks[0] == ranks[1] else 1.0
     elif first == 1:
         target = 1.0 - target
-    margin = cfg.algo.strength_margin * (item.judgement.strength or 0.0) if ranks[0] != ranks[1] else 0.0
+    asked = float(item.judgement.extra.get("margin", 0.0)) + cfg.algo.strength_margin * (item.judgement.strength or 0.0)
+    margin = asked if ranks[0] != ranks[1] else 0.0
     return first, second, target, margin
 
 

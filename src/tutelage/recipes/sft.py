@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tutelage.algos.losses import nll_loss
 from tutelage.base.config import RunConfig, Section
-from tutelage.base.errors import ConfigError, DataError
+from tutelage.base.errors import DataError
 from tutelage.base.log import get_logger
 from tutelage.base.records import Demonstration
 from tutelage.models.batches import TokenBatch, pad_tokens
@@ -96,6 +96,7 @@ def train_sft(cfg: SFTConfig) -> dict[str, Any]:
         total_steps = cfg.train.steps(len(parts.train), cfg.train.batch_size)
         state = TrainState({"policy": optimizer}, values={"best_loss": None, "best_step": 0, "bad_evals": 0})
         run.restore(state)
+        run.best_step, step = state.values["best_step"], run.start_step - 1
         audits.dump_masks(run.folder / "masks.txt", [(marked_text(parts.tokenizer, e), sum(e.response_mask)) for e in parts.train[:8]])
 
         def write_models(folder: Path) -> None:
@@ -111,14 +112,16 @@ def train_sft(cfg: SFTConfig) -> dict[str, Any]:
                 )
             stats = train_step(policy, optimizer, batch, cfg, run)
             last = step + 1 == total_steps
-            if parts.held_out and ((step + 1) % cfg.eval.every_steps == 0 or last):
-                stats["eval/loss"] = loss = held_out_loss(policy, parts, cfg)
-                if state.values["best_loss"] is None or loss < state.values["best_loss"]:
-                    state.values.update(best_loss=loss, best_step=step + 1, bad_evals=0)
-                    run.save(step + 1, write_models, state)
-                else:
-                    state.values["bad_evals"] += 1
-            run.log(step, stats)
+            measured = parts.held_out and ((step + 1) % cfg.eval.every_steps == 0 or last)
+            if measured:
+                stats["eval/loss"] = held_out_loss(policy, parts, cfg)
+            run.log(step, stats)                                     # before a checkpoint says that this step is done
+            if measured and (state.values["best_loss"] is None or stats["eval/loss"] < state.values["best_loss"]):
+                state.values.update(best_loss=stats["eval/loss"], best_step=step + 1, bad_evals=0)
+                run.best_step = step + 1
+                run.save(step + 1, write_models, state)
+            elif measured:
+                state.values["bad_evals"] += 1
             if cfg.eval.patience and state.values["bad_evals"] >= cfg.eval.patience:
                 log.info("held-out loss has not fallen for %d measurements; stopping at step %d", cfg.eval.patience, step + 1)
                 break
@@ -150,12 +153,11 @@ def build(cfg: SFTConfig, run: Run | None) -> Parts:
     if too_long:
         log.warning("%d of %d demonstrations are longer than %d tokens and were left out", too_long, len(found.rows), limit)
     if not sides["train"]:
-        raise DataError(f"no demonstration of {', '.join(data.all_files())} fits into {limit} tokens" if too_long else f"no training demonstration in {', '.join(data.all_files())}",
-                        hint="raise model.context_tokens, or shorten the rows")
-    if len(sides["train"]) < cfg.train.batch_size:
-        raise ConfigError(
-            f"train.batch_size={cfg.train.batch_size} is more than the {len(sides['train'])} training demonstrations",
-            hint="lower train.batch_size",
+        raise DataError(
+            f"no demonstration of {', '.join(data.all_files())} fits into {limit} tokens"
+            if too_long
+            else f"no training demonstration in {', '.join(data.all_files())}",
+            hint="raise model.context_tokens, or shorten the rows",
         )
     return Parts(policy, tokenizer, sides["train"], sides["eval"], found.layout, too_long)
 
