@@ -161,13 +161,17 @@ def test_a_pipelines_folder_means_its_last_policy(model, tmp_path):
 
 
 def test_a_base_model_continues_the_text_it_is_given(model, tmp_path, monkeypatch):
-    make_run(tmp_path / "pretrain", "pretrain", model)
+    run = tmp_path / "pretrain"
+    make_run(run, "pretrain", model)
+    (run / "config.yaml").write_text("data: {files: [corpus.txt]}\n")
     asked = []
     monkeypatch.setattr(InProcessEngine, "stream", lambda self, prompt, *a, **k: iter(asked.append(prompt) or ()))
-    conversation = talk_to(find_policy(tmp_path / "pretrain"))
+    conversation = talk_to(find_policy(run))
     conversation.ask("Once upon", len)
     conversation.ask("a time", len)
     assert asked == [encode_prompt(conversation.tokenizer, "Once upon"), encode_prompt(conversation.tokenizer, "a time")]
+    (run / "config.yaml").write_text("data: {files: [corpus.txt]}\nrender: chat\n")        # it has seen turns
+    assert not talk_to(find_policy(run)).base_model
 
 
 def test_a_reward_model_cannot_talk(model, tmp_path):

@@ -221,7 +221,7 @@ def open_conversation(folder: Path, *, temperature: float, max_tokens: int, seed
     tokenizer = open_tokenizer(folder)
     policy = open_policy(folder, device=device, tokenizer=tokenizer)
     sampling = Sampling(temperature=temperature, max_tokens=max_tokens, stop_tokens=stop_tokens(tokenizer), seed=seed)
-    base_model = any(_verb_of(parent) == "pretrain" for parent in folder.parents)
+    base_model = any(_knows_no_turns(parent) for parent in folder.parents)
     log.info("%s: %.1f million parameters%s", folder, policy.num_parameters() / 1e6,
              "; a base model, it continues your text" if base_model else "")
     return Conversation(policy, tokenizer, sampling, base_model=base_model)
@@ -287,6 +287,16 @@ def _verb_of(run: Path) -> str | None:
         return str(json.loads((run / "lineage.json").read_text(encoding="utf-8"))["verb"])
     except (OSError, ValueError, KeyError):
         return None
+
+
+def _knows_no_turns(run: Path) -> bool:
+    """Whether a folder is a pretraining run that never saw the chat template."""
+    if _verb_of(run) != "pretrain":
+        return False
+    from tutelage.base.config import load_config
+    from tutelage.recipes.pretrain import PretrainConfig
+
+    return load_config(PretrainConfig, run / "config.yaml", env={})[0].render != "chat"
 
 
 def _clean(typed: str) -> str:
