@@ -1,8 +1,8 @@
 """Pairs without labels: what a person wrote at some point of a conversation against a turn that belongs elsewhere.
 
 A reward model with few labels first learns from such pairs that an answer must fit what was said, then from people what they like.
-Source: preference model pretraining, Askell et al. 2021 (arXiv:2112.00861, section 4); random turns as negatives, Gao et al. 2020 (DialogRPT,
-arXiv:2009.06978).
+Source: preference model pretraining, Askell et al. 2021 (arXiv:2112.00861, section 4); random turns as negatives, Gao et al. 2020
+(DialogRPT, arXiv:2009.06978).
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ def make_contrasts(cfg: ContrastConfig) -> dict[str, Any]:
         talks = [t for t in read_sources(read_documents, cfg.data.each()).rows if not isinstance(t, str)]
         lines = [json.dumps(pair.to_json(), ensure_ascii=False) for pair in contrasts(talks, cfg)]
         if not lines:
-            raise DataError(f"no assistant turn to contrast in {', '.join(cfg.data.all_files())}", hint="give conversations (layout messages)")
+            raise DataError(f"no assistant turn to contrast in {', '.join(cfg.data.all_files())}",
+                            hint="give conversations (layout messages)")
         atomic_write_text(run.folder / "judgements.jsonl", "\n".join(lines) + "\n")
         return run.finish({"file": str(run.folder / "judgements.jsonl"), "pairs": len(lines)})
 

@@ -133,7 +133,8 @@ def evaluate(cfg: EvaluateConfig, *, gold: Gold | None = None, preference: Prefe
     people who labelled, for the Bayes ceiling.
     """
     entries = {name: resolve_model(e.path) for name, e in cfg.models.items()}
-    with Run.open(cfg, "evaluate", inputs={**entries, "reward": resolve_model(cfg.reward), "data": expand_files(cfg.data.all_files())}) as run:
+    inputs = {**entries, "reward": resolve_model(cfg.reward), "data": expand_files(cfg.data.all_files())}
+    with Run.open(cfg, "evaluate", inputs=inputs) as run:
         if done := run.finished():
             return done
         reward_folder = resolve_model(cfg.reward)
@@ -175,7 +176,7 @@ def held_out_prompts(cfg: EvaluateConfig) -> list[Prompt]:
     """The first max_prompts prompts of the held-out side, in file order."""
     data = cfg.data
     found = read_sources(read_prompts, data.each()).rows
-    rows = [p for p in dict.fromkeys(found) if cfg.all_prompts or split_of(p, eval_frac=data.eval_frac, seed=data.split_seed, by=data.split_by) == "eval"]
+    rows = [p for p in dict.fromkeys(found) if cfg.all_prompts or split_of(p, **data.split_options()) == "eval"]
     order = np.random.default_rng(data.split_seed).permutation(len(rows))        # files are often sorted by kind
     return [rows[i] for i in order[: cfg.max_prompts]]
 
@@ -285,7 +286,7 @@ def dialogue_likelihood(cfg: EvaluateConfig, folder: Path) -> dict[str, Any]:
     data, tokenizer = cfg.dialogues, open_tokenizer(folder)
     policy = open_policy(folder, device=cfg.device, tokenizer=tokenizer)
     rows = [row for row in read_sources(read_demonstrations, data.each()).rows
-            if split_of(row.prompt, eval_frac=data.eval_frac, seed=data.split_seed, by=data.split_by) == "eval"]
+            if split_of(row.prompt, **data.split_options()) == "eval"]
     examples = [encode_example(tokenizer, row.prompt, row.response, train_on="assistant_turns") for row in rows[: cfg.max_dialogues]]
     limit = context_length(policy) or 10**9
     return {"dialogues": likelihood(policy, tokenizer, [e for e in examples if len(e.tokens) <= limit])}

@@ -66,7 +66,8 @@ def standard_verbs() -> dict[str, Verb]:
     from tutelage.recipes.sft import SFTConfig, train_sft
 
     return {"pretrain": Verb(PretrainConfig, pretrain), "sft": Verb(SFTConfig, train_sft), "sample": Verb(SampleConfig, sample_answers),
-            "contrast": Verb(ContrastConfig, make_contrasts), "reward": Verb(RewardConfig, train_reward_model), "ppo": Verb(PPOConfig, train_ppo), "evaluate": Verb(EvaluateConfig, evaluate)}
+            "contrast": Verb(ContrastConfig, make_contrasts), "reward": Verb(RewardConfig, train_reward_model),
+            "ppo": Verb(PPOConfig, train_ppo), "evaluate": Verb(EvaluateConfig, evaluate)}
 
 
 def run_pipeline(

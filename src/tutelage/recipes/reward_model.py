@@ -134,7 +134,8 @@ def train_reward_model(cfg: RewardConfig) -> dict[str, Any]:
             set_lr(optimizer, lr_factor(step, total_steps, cfg.optim))
             if step == run.start_step:
                 few = items[:4]
-                audits.check_microbatch_gradients(lambda rows, few=few: loss_of(parts, few[rows], len(few), cfg)[0], [reward_model], len(few))
+                audits.check_microbatch_gradients(lambda rows, few=few: loss_of(parts, few[rows], len(few), cfg)[0],
+                                                  [reward_model], len(few))
             stats = train_step(parts, optimizer, items, cfg, run)
             if cfg.eval.every_steps and (step + 1) % cfg.eval.every_steps == 0:
                 stats |= quick_look(parts, cfg)
@@ -167,7 +168,7 @@ def build(cfg: RewardConfig, run: Run | None) -> Parts:
         if not usable or max(len(a.tokens) for a in answers) > limit:
             left_out += 1
             continue
-        sides[split_of(judgement.prompt, eval_frac=data.eval_frac, seed=data.split_seed, by=data.split_by)].append(Item(answers, judgement))
+        sides[split_of(judgement.prompt, **data.split_options())].append(Item(answers, judgement))
     if cfg.algo.balance_labels:
         sides["train"] = balanced(sides["train"])
     if left_out:
