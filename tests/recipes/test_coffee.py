@@ -81,6 +81,6 @@ def test_the_whole_pipeline_runs_in_miniature(data_root, tmp_path):
     assert {"mean", "low", "high", "n"} <= panel["above_bag_of_words"].keys() and "above_bag_of_words" in panel["labels"]
     row = report["models"]["ppo"]
     assert row["win_rate_by"] == "proxy" and row["gold"] is None
-    assert 1 < row["dialogues"]["perplexity"]["mean"] <= 2 * 512 and row["dialogues"]["bits_per_byte"]["mean"] > 0
+    assert 1 < row["perplexity"]["mean"] <= 2 * 512 and row["dialogue_bits_per_byte"]["mean"] > 0
     greeting = json.loads((run / "evaluate" / "result.json").read_text(encoding="utf-8"))
     assert greeting["models"]["ppo"]["win_rate_vs_sft"]["n"] == 6
