@@ -227,6 +227,12 @@ def test_a_reward_model_no_better_than_word_counts_is_called_out():
     assert "does not beat counting words" in " ".join(hl.findings(complete({"reward_model": panel})))
     panel["accuracy"]["low"] = 0.685
     assert "does not beat counting words" not in " ".join(hl.findings(complete({"reward_model": panel})))
+    panel["above_bag_of_words"] = {"mean": 0.01, "low": -0.02, "high": 0.04, "n": 900}         # the paired difference knows better
+    assert "does not beat counting words" in " ".join(hl.findings(complete({"reward_model": panel})))
+    ratings = {"labels": {"auc": {"mean": 0.8, "low": 0.7, "high": 0.9, "n": 99}, "baselines": {"bag_of_words": 0.6},
+                          "above_bag_of_words": {"mean": 0.2, "low": 0.1, "high": 0.3, "n": 99}}}
+    told = " ".join(hl.findings(complete({"reward_model": ratings})))
+    assert "counting words reaches 0.600 (difference +0.200 [0.100, 0.300])." in told
 
 
 def test_the_picture_is_written_once_something_is_measured(tmp_path: Path, example):

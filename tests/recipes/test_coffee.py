@@ -17,11 +17,12 @@ from tutelage.text.split import split_key, split_of
 CONFIG = Path(__file__).parents[2] / "configs" / "coffee.yaml"
 READERS = {"pretrain": read_documents, "sft": read_demonstrations, "reward": read_judgements, "ppo": read_prompts, "evaluate": read_prompts}
 SMALL = {
-    "pretrain": ["model.vocab_size=512", "train.max_steps=3", "train.batch_size=2", "data.limit=120", "eval.max_rows=4", "eval.sample_tokens=4"],
+    "pretrain": ["model.vocab_size=512", "train.max_steps=3", "train.batch_size=2", "data.limit=120", "eval.max_rows=4",
+                 "eval.sample_tokens=4"],
     "sft": ["train.epochs=null", "train.max_steps=2", "train.batch_size=2", "data.limit=60", "eval.max_rows=4"],
     "reward": ["train.epochs=null", "train.max_steps=2", "train.batch_size=4", "eval.every_steps=null", "data.limit=150"],
-    "ppo": ["algo.num_iterations=2", "algo.batch_size=8", "algo.minibatch_size=4", "algo.epochs=1", "rollout.max_tokens=8", "data.limit=200",
-            "save.every_steps=null"],
+    "ppo": ["algo.num_iterations=2", "algo.batch_size=8", "algo.minibatch_size=4", "algo.epochs=1", "rollout.max_tokens=8",
+            "data.limit=200", "save.every_steps=null"],
     "evaluate": ["max_prompts=6", "rollout.max_tokens=8", "models.best_of_n.best_of=2", "max_dialogues=4", "dialogues.limit=60",
                  "data.limit=300", "frontier.max_prompts=2"]}
 
@@ -80,6 +81,6 @@ def test_the_whole_pipeline_runs_in_miniature(data_root, tmp_path):
     assert {"mean", "low", "high", "n"} <= panel["above_bag_of_words"].keys() and "above_bag_of_words" in panel["labels"]
     row = report["models"]["ppo"]
     assert row["win_rate_by"] == "proxy" and row["gold"] is None
-    assert 1 < row["dialogues"]["perplexity"]["mean"] <= 2 * 512 and row["dialogues"]["bits_per_byte"]["mean"] > 0
+    assert 1 < row["perplexity"]["mean"] <= 2 * 512 and row["dialogue_bits_per_byte"]["mean"] > 0
     greeting = json.loads((run / "evaluate" / "result.json").read_text(encoding="utf-8"))
     assert greeting["models"]["ppo"]["win_rate_vs_sft"]["n"] == 6

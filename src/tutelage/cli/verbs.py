@@ -26,6 +26,7 @@ RECIPES = {
     "pretrain": Recipe("Raw text to a base model.", "tutelage.recipes.pretrain", "PretrainConfig", "pretrain"),
     "sft": Recipe("A base model and demonstrations to a policy.", "tutelage.recipes.sft", "SFTConfig", "train_sft"),
     "sample": Recipe("K answers per prompt, with log-probs.", "tutelage.recipes.sample", "SampleConfig", "sample_answers"),
+    "contrast": Recipe("Conversations to pairs that need no labels.", "tutelage.recipes.contrast", "ContrastConfig", "make_contrasts"),
     "reward": Recipe("Judgements to a reward model.", "tutelage.recipes.reward_model", "RewardConfig", "train_reward_model"),
     "ppo": Recipe("A policy and a reward model to a better policy.", "tutelage.recipes.ppo", "PPOConfig", "train_ppo"),
     "evaluate": Recipe("Models side by side on held-out prompts, and a report.", "tutelage.recipes.evaluate", "EvaluateConfig", "evaluate"),

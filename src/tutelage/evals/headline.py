@@ -6,7 +6,7 @@ It says plainly when PPO did not help, and says "cannot be told apart" where the
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
@@ -177,16 +177,33 @@ def _length(models: Mapping[str, Any], policy: str) -> list[str]:
 
 def _reward_model(panel: Mapping[str, Any]) -> list[str]:
     rate, ceiling = read_estimate(panel, "accuracy"), read_estimate(panel, "bayes_ceiling")["mean"]
-    if not known(rate["mean"]):
-        return []
-    words = read_estimate(panel.get("baselines") or {}, "bag_of_words")["mean"]
-    parts = [f"The reward model agrees with {_share(rate)} of held-out labels"]
-    if known(ceiling) and ceiling > 0:
-        parts.append(f"{percent(rate['mean'] / ceiling)} of the {percent(ceiling, 1)} that anyone could reach")
-    if known(words):
-        parts.append(f"counting words reaches {percent(words, 1)}")
-    warning = " It does not beat counting words." if known(words) and known(rate["low"]) and rate["low"] <= words else ""
-    return ["; ".join(parts) + "." + warning]
+    found = []
+    if known(rate["mean"]):
+        parts = [f"The reward model agrees with {_share(rate)} of held-out labels"]
+        if known(ceiling) and ceiling > 0:
+            parts.append(f"{percent(rate['mean'] / ceiling)} of the {percent(ceiling, 1)} that anyone could reach")
+        found.append("; ".join([*parts, *_against_words(panel, lambda x: percent(x, 1))]) + _no_better(panel, rate))
+    ratings = panel.get("labels") if isinstance(panel.get("labels"), Mapping) else panel
+    area = read_estimate(ratings, "auc")
+    if known(area["mean"]):
+        parts = [f"On single ratings its AUC is {interval(area)}", *_against_words(ratings, number)]
+        found.append("; ".join(parts) + _no_better(ratings, area))
+    return found
+
+
+def _against_words(panel: Mapping[str, Any], shown: Callable[[float], str]) -> list[str]:
+    words, above = read_estimate(panel.get("baselines") or {}, "bag_of_words")["mean"], read_estimate(panel, "above_bag_of_words")
+    lead = f" (difference {signed(above)})" if _bounded(above) else ""
+    return [f"counting words reaches {shown(words)}{lead}"] if known(words) else []
+
+
+def _no_better(panel: Mapping[str, Any], own: Estimate) -> str:
+    """A warning unless the lead over counting words is beyond chance: by the paired difference where given, else by one interval."""
+    words, above = read_estimate(panel.get("baselines") or {}, "bag_of_words")["mean"], read_estimate(panel, "above_bag_of_words")
+    if not known(words):
+        return "."
+    low = above["low"] if known(above["low"]) else own["low"] - words
+    return ". It does not beat counting words." if known(low) and low <= 0 else "."
 
 
 def tiles(report: Mapping[str, Any]) -> list[Tile]:

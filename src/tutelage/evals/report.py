@@ -1,7 +1,8 @@
 """report.json and one self-contained index.html, from whatever is known so far.
 
 The input of `write_report`, all parts optional: {"title", "seconds": {stage: s}, "stages": [planned stage], "models": {name: {"path",
-"gold", "proxy", "kl", "length", "distinct_1", "distinct_2", "bits_per_byte", "win_rate_vs_sft"}}, "reward_model": {...}, "frontier":
+"gold", "proxy", "kl", "length", "distinct_1", "distinct_2", "bits_per_byte", "perplexity",
+"dialogue_bits_per_byte", "win_rate_vs_sft"}}, "reward_model": {...}, "frontier":
 [{"step", "kl", "proxy", "gold"}], "curves": {stage: [{"step", metric: value}]}, "samples": [{"prompt", "kind", "answers": {model: text},
 "gold": {model: x}}], "distributions": {"gold": {model: [x]}}, "provenance": {...}}. Wherever a number is expected an `Estimate` does too,
 and a number's interval may stand beside it under its name with "_ci". Other keys are kept in report.json.

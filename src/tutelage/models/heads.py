@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
@@ -115,6 +116,12 @@ class ScoredModel(nn.Module):
             self.head.bias.mul_(gain)
         self.score_shift.mul_(gain).add_(shift)
         return self
+
+
+def is_scored(path: str | Path) -> bool:
+    """Whether the model folder or run holds a reward model (or critic) and not a policy, by the architecture its config names."""
+    config = json.loads((resolve_model(path) / "config.json").read_text(encoding="utf-8"))
+    return any(name.endswith("ForSequenceClassification") for name in config.get("architectures") or [])
 
 
 def find_head(model: PreTrainedModel) -> tuple[str, nn.Linear]:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
+from tutelage.algos.logprobs import gather_logprobs
 from tutelage.base.config import RunConfig, Section
 from tutelage.base.log import get_logger
 from tutelage.base.progress import progress
@@ -133,7 +134,8 @@ def evaluate(cfg: EvaluateConfig, *, gold: Gold | None = None, preference: Prefe
     people who labelled, for the Bayes ceiling.
     """
     entries = {name: resolve_model(e.path) for name, e in cfg.models.items()}
-    with Run.open(cfg, "evaluate", inputs={**entries, "reward": resolve_model(cfg.reward), "data": expand_files(cfg.data.all_files())}) as run:
+    inputs = {**entries, "reward": resolve_model(cfg.reward), "data": expand_files(cfg.data.all_files())}
+    with Run.open(cfg, "evaluate", inputs=inputs) as run:
         if done := run.finished():
             return done
         reward_folder = resolve_model(cfg.reward)
@@ -175,7 +177,7 @@ def held_out_prompts(cfg: EvaluateConfig) -> list[Prompt]:
     """The first max_prompts prompts of the held-out side, in file order."""
     data = cfg.data
     found = read_sources(read_prompts, data.each()).rows
-    rows = [p for p in dict.fromkeys(found) if cfg.all_prompts or split_of(p, eval_frac=data.eval_frac, seed=data.split_seed, by=data.split_by) == "eval"]
+    rows = [p for p in dict.fromkeys(found) if cfg.all_prompts or split_of(p, **data.split_options()) == "eval"]
     order = np.random.default_rng(data.split_seed).permutation(len(rows))        # files are often sorted by kind
     return [rows[i] for i in order[: cfg.max_prompts]]
 
@@ -272,23 +274,21 @@ def bits_per_byte(cfg: EvaluateConfig, folder: Path, *, max_texts: int = 200) ->
     for start in range(0, len(packed), 16):
         batch = packed.select(slice(start, start + 16))
         logits = policy(input_ids=batch.tokens, position_ids=batch.position_ids, use_cache=False).logits
-        from tutelage.algos.logprobs import gather_logprobs
-
         nats -= gather_logprobs(logits, batch.tokens)[batch.trained_mask].sum().item()
     return nats / math.log(2) / sum(len(t.encode()) for t in texts)
 
 
 def dialogue_likelihood(cfg: EvaluateConfig, folder: Path) -> dict[str, Any]:
-    """{"dialogues": perplexity and bits per byte of the assistant's turns in held-out conversations}; {} when none are asked for."""
+    """Perplexity and bits per byte of the assistant's turns in held-out conversations; {} when none are asked for."""
     if cfg.dialogues is None:
         return {}
     data, tokenizer = cfg.dialogues, open_tokenizer(folder)
     policy = open_policy(folder, device=cfg.device, tokenizer=tokenizer)
     rows = [row for row in read_sources(read_demonstrations, data.each()).rows
-            if split_of(row.prompt, eval_frac=data.eval_frac, seed=data.split_seed, by=data.split_by) == "eval"]
+            if split_of(row.prompt, **data.split_options()) == "eval"]
     examples = [encode_example(tokenizer, row.prompt, row.response, train_on="assistant_turns") for row in rows[: cfg.max_dialogues]]
-    limit = context_length(policy) or 10**9
-    return {"dialogues": likelihood(policy, tokenizer, [e for e in examples if len(e.tokens) <= limit])}
+    found = likelihood(policy, tokenizer, [e for e in examples if len(e.tokens) <= (context_length(policy) or 10**9)])
+    return {"perplexity": found["perplexity"], "dialogue_bits_per_byte": found["bits_per_byte"], "dialogue_tokens": found["tokens"]}
 
 
 def summary(own: Answers, sft: Answers, path: str, bits: float | None, prompts: list[Prompt]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ class StageSection(Section):
     """One stage."""
 
     verb: str
-    """What to run: pretrain, sft, sample, reward, ppo, evaluate, or a verb of the caller's."""
+    """What to run: pretrain, sft, sample, contrast, reward, ppo, evaluate, or a verb of the caller's."""
     config: dict[str, Any] = {}
     """Its config. ${run} is the pipeline's folder, ${data} the data root, ${seed} the seed; other stages are ${run}/<name>."""
     like: str | None = None
@@ -57,6 +57,7 @@ class Verb:
 
 def standard_verbs() -> dict[str, Verb]:
     """The verbs every pipeline knows."""
+    from tutelage.recipes.contrast import ContrastConfig, make_contrasts
     from tutelage.recipes.evaluate import EvaluateConfig, evaluate
     from tutelage.recipes.ppo import PPOConfig, train_ppo
     from tutelage.recipes.pretrain import PretrainConfig, pretrain
@@ -65,7 +66,8 @@ def standard_verbs() -> dict[str, Verb]:
     from tutelage.recipes.sft import SFTConfig, train_sft
 
     return {"pretrain": Verb(PretrainConfig, pretrain), "sft": Verb(SFTConfig, train_sft), "sample": Verb(SampleConfig, sample_answers),
-            "reward": Verb(RewardConfig, train_reward_model), "ppo": Verb(PPOConfig, train_ppo), "evaluate": Verb(EvaluateConfig, evaluate)}
+            "contrast": Verb(ContrastConfig, make_contrasts), "reward": Verb(RewardConfig, train_reward_model),
+            "ppo": Verb(PPOConfig, train_ppo), "evaluate": Verb(EvaluateConfig, evaluate)}
 
 
 def run_pipeline(

@@ -194,8 +194,9 @@ class Players:
 
 def describe_inputs(cfg: PPOConfig) -> dict[str, Any]:
     """Parents for the lineage."""
-    return {"policy": resolve_model(cfg.model.policy), "reward": resolve_model(cfg.model.reward), "data": expand_files(cfg.data.all_files())} | (
-        {"ptx": expand_files(cfg.ptx.files)} if cfg.ptx.files else {})
+    models = {"policy": resolve_model(cfg.model.policy), "reward": resolve_model(cfg.model.reward)}
+    inputs = {**models, "data": expand_files(cfg.data.all_files())}
+    return inputs | ({"ptx": expand_files(cfg.ptx.files)} if cfg.ptx.files else {})
 
 
 def build(cfg: PPOConfig, run: Run) -> Players:
@@ -236,7 +237,7 @@ def read_training_prompts(cfg: PPOConfig, tokenizer: Any, context: int | None) -
     found = read_sources(read_prompts, data.each())
     prompts, prompt_tokens, left_out = [], [], 0
     for prompt in found.rows:
-        if split_of(prompt, eval_frac=data.eval_frac, seed=data.split_seed, by=data.split_by) != "train":
+        if split_of(prompt, **data.split_options()) != "train":
             continue
         tokens = encode_prompt(tokenizer, prompt)
         if context is not None and len(tokens) + cfg.rollout.max_tokens > context:
@@ -248,7 +249,8 @@ def read_training_prompts(cfg: PPOConfig, tokenizer: Any, context: int | None) -
         log.warning("%d of %d prompts are left out: with %d response tokens they pass the context of %s", left_out, left_out + len(prompts),
                     cfg.rollout.max_tokens, context)
     if not prompts:
-        raise DataError(f"no prompt of {', '.join(data.all_files())} leaves room for {cfg.rollout.max_tokens} response tokens in a context of {context}",
+        raise DataError(f"no prompt of {', '.join(data.all_files())} leaves room for {cfg.rollout.max_tokens} response tokens "
+                        f"in a context of {context}",
                         hint="lower rollout.max_tokens, or shorten the prompts")
     return prompts, prompt_tokens, found.layout, left_out
 

@@ -98,7 +98,8 @@ class Parts:
 
 def pretrain(cfg: PretrainConfig) -> dict[str, Any]:
     """Train a base model. Returns the run's result: path, held-out bits per byte."""
-    with Run.open(cfg, "pretrain", inputs={"data": expand_files(cfg.data.all_files())} | ({"init": cfg.model.init} if cfg.model.init else {})) as run:
+    inputs = {"data": expand_files(cfg.data.all_files())} | ({"init": cfg.model.init} if cfg.model.init else {})
+    with Run.open(cfg, "pretrain", inputs=inputs) as run:
         if done := run.finished():
             return done
         parts = build(cfg, run)
@@ -143,7 +144,7 @@ def build(cfg: PretrainConfig, run: Run | None) -> Parts:
     sides: dict[str, list[Prompt]] = {"train": [], "eval": []}
     for document in read_sources(read_documents, cfg.data.each()).rows:
         text = document if cfg.render == "chat" else prompt_text(document)
-        sides[split_of(document, eval_frac=cfg.data.eval_frac, seed=cfg.data.split_seed, by=cfg.data.split_by)].append(text)
+        sides[split_of(document, **cfg.data.split_options())].append(text)
     restart = run.weights_dir("model", "") if run else ""
     source = restart or (resolve_model(cfg.model.init) if cfg.model.init else None)
     if source is None and cfg.model.tokenizer is None:

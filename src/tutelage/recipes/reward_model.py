@@ -18,7 +18,7 @@ from tutelage.base.log import get_logger
 from tutelage.base.records import Judgement
 from tutelage.evals.reward_report import label_report, pair_report
 from tutelage.models.batches import TokenBatch, pad_tokens
-from tutelage.models.heads import ScoredModel
+from tutelage.models.heads import ScoredModel, is_scored
 from tutelage.models.policy import context_length, resolve_model
 from tutelage.text.chat import Encoded, encode_example, marked_text
 from tutelage.text.readers import expand_files, read_judgements, read_sources
@@ -39,7 +39,7 @@ class ModelSection(Section):
     """Where to start."""
 
     policy: str
-    """SFT model folder or run directory whose weights the reward model starts from."""
+    """Where the reward model's weights come from: an SFT model, which gets a fresh head, or a reward model, which goes on with its own."""
     context_tokens: int | None = Field(None, ge=8)
     """Longest prompt + response; judgements with a longer one are left out and counted. None takes the model's own limit."""
 
@@ -134,7 +134,8 @@ def train_reward_model(cfg: RewardConfig) -> dict[str, Any]:
             set_lr(optimizer, lr_factor(step, total_steps, cfg.optim))
             if step == run.start_step:
                 few = items[:4]
-                audits.check_microbatch_gradients(lambda rows, few=few: loss_of(parts, few[rows], len(few), cfg)[0], [reward_model], len(few))
+                audits.check_microbatch_gradients(lambda rows, few=few: loss_of(parts, few[rows], len(few), cfg)[0],
+                                                  [reward_model], len(few))
             stats = train_step(parts, optimizer, items, cfg, run)
             if cfg.eval.every_steps and (step + 1) % cfg.eval.every_steps == 0:
                 stats |= quick_look(parts, cfg)
@@ -154,11 +155,10 @@ def build(cfg: RewardConfig, run: Run | None) -> Parts:
     source = resolve_model(cfg.model.policy)
     tokenizer = open_tokenizer(source)
     resumed = run.weights_dir("model", "") if run else ""
-    reward_model = (
-        ScoredModel.open(resumed, device=cfg.device)
-        if resumed
-        else ScoredModel.from_policy(source, seed=cfg.seed, device=cfg.device, tokenizer=tokenizer)
-    )
+    if resumed or is_scored(source):
+        reward_model = ScoredModel.open(resumed or source, device=cfg.device, tokenizer=tokenizer)
+    else:
+        reward_model = ScoredModel.from_policy(source, seed=cfg.seed, device=cfg.device, tokenizer=tokenizer)
     data = cfg.data
     found = read_sources(read_judgements, data.each())
     limit = cfg.model.context_tokens or context_length(reward_model.model) or 10**9
@@ -172,7 +172,7 @@ def build(cfg: RewardConfig, run: Run | None) -> Parts:
         if not usable or max(len(a.tokens) for a in answers) > limit:
             left_out += 1
             continue
-        sides[split_of(judgement.prompt, eval_frac=data.eval_frac, seed=data.split_seed, by=data.split_by)].append(Item(answers, judgement))
+        sides[split_of(judgement.prompt, **data.split_options())].append(Item(answers, judgement))
     if cfg.algo.balance_labels:
         sides["train"] = balanced(sides["train"])
     if left_out:
@@ -191,6 +191,11 @@ def balanced(items: list[Item]) -> list[Item]:
         return items
     factor = {True: 0.5 / share, False: 0.5 / (1 - share), None: 1.0}
     return [Item(it.answers, dataclasses.replace(it.judgement, weight=it.judgement.weight * factor[it.judgement.label])) for it in items]
+
+
+def longest(item: Item) -> int:
+    """Tokens of the item's longest row."""
+    return max(len(answer.tokens) for answer in item.answers)
 
 
 def scores_of(parts: Parts, items: list[Item], device: str) -> Tensor:
@@ -258,6 +263,7 @@ def _pair(item: Item, cfg: RewardConfig) -> tuple[int, int, float, float]:
 def train_step(parts: Parts, optimizer: torch.optim.Optimizer, items: list[Item], cfg: RewardConfig, run: Run | None) -> dict[str, float]:
     """One optimizer step; a prompt's answers always share a forward pass."""
     size = cfg.optim.microbatch_size or len(items)
+    items = sorted(items, key=longest)                               # rows of like length share a forward pass: less padding, the same sum
     total, right, pairs = 0.0, 0, 0
     for start in range(0, len(items), size):
         piece = items[start : start + size]
@@ -276,10 +282,13 @@ def train_step(parts: Parts, optimizer: torch.optim.Optimizer, items: list[Item]
 def all_scores(parts: Parts, items: list[Item], cfg: RewardConfig) -> list[list[float]]:
     """Scores of each item's answers."""
     parts.reward_model.eval()
-    out: list[list[float]] = []
-    for start in range(0, len(items), 64):
-        piece = items[start : start + 64]
-        out += [row[: len(item.answers)].tolist() for row, item in zip(scores_of(parts, piece, cfg.device), piece, strict=True)]
+    out: list[list[float]] = [[] for _ in items]
+    order = sorted(range(len(items)), key=lambda i: longest(items[i]))
+    for start in range(0, len(items), 32):
+        rows = order[start : start + 32]
+        piece = [items[i] for i in rows]
+        for i, scores in zip(rows, scores_of(parts, piece, cfg.device), strict=True):
+            out[i] = scores[: len(items[i].answers)].tolist()
     parts.reward_model.train()
     return out
 

@@ -105,7 +105,7 @@ def read_side(cfg: SampleConfig) -> list[Any]:
     """The prompts of the chosen side."""
     data = cfg.data
     found = read_sources(read_prompts, data.each())
-    return [p for p in found.rows if cfg.side == "all" or split_of(p, eval_frac=data.eval_frac, seed=data.split_seed, by=data.split_by) == cfg.side]
+    return [p for p in found.rows if cfg.side == "all" or split_of(p, **data.split_options()) == cfg.side]
 
 
 def preview(cfg: SampleConfig) -> dict[str, Any]:

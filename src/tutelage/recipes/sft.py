@@ -149,16 +149,13 @@ def build(cfg: SFTConfig, run: Run | None) -> Parts:
         if len(encoded.tokens) > limit:
             too_long += 1
         else:
-            sides[split_of(row.prompt, eval_frac=data.eval_frac, seed=data.split_seed, by=data.split_by)].append(encoded)
+            sides[split_of(row.prompt, **data.split_options())].append(encoded)
     if too_long:
         log.warning("%d of %d demonstrations are longer than %d tokens and were left out", too_long, len(found.rows), limit)
     if not sides["train"]:
-        raise DataError(
-            f"no demonstration of {', '.join(data.all_files())} fits into {limit} tokens"
-            if too_long
-            else f"no training demonstration in {', '.join(data.all_files())}",
-            hint="raise model.context_tokens, or shorten the rows",
-        )
+        names = ", ".join(data.all_files())
+        raise DataError(f"no demonstration of {names} fits into {limit} tokens" if too_long else f"no training demonstration in {names}",
+                        hint="raise model.context_tokens, or shorten the rows")
     return Parts(policy, tokenizer, sides["train"], sides["eval"], found.layout, too_long)
 
 

@@ -90,6 +90,10 @@ class DataSection(SourceSection):
             raise ValueError("a source without files")
         return self
 
+    def split_options(self) -> dict[str, Any]:
+        """Keyword arguments of tutelage.text.split.split_of."""
+        return {"eval_frac": self.eval_frac, "seed": self.split_seed, "by": self.split_by}
+
     def each(self) -> list[tuple[list[str], dict[str, Any]]]:
         """(files, read options) of every source, for tutelage.text.readers.read_sources."""
         return [(source.files, source.read_options()) for source in self.sources or [self]]
