@@ -2,130 +2,39 @@
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from pydantic import Field
-
-from tutelage.algos.logprobs import gather_logprobs
-from tutelage.base.config import RunConfig, Section
 from tutelage.base.log import get_logger
 from tutelage.base.progress import progress
-from tutelage.base.records import Prompt, prompt_text
-from tutelage.evals.frontier import bon_kl
-from tutelage.evals.likelihood import likelihood
+from tutelage.base.records import prompt_text
 from tutelage.evals.report import write_report
-from tutelage.evals.reward_report import bayes_ceiling
-from tutelage.evals.stats import mean_ci, wilson, win_rate
-from tutelage.evals.words import distinct_n
 from tutelage.lineage.ledger import ancestors, code_revision
-from tutelage.models.batches import PackedBatch, pad_tokens
 from tutelage.models.heads import ScoredModel
-from tutelage.models.policy import context_length, open_policy, resolve_model, token_logprobs
-from tutelage.rewards.base import ModelReward, last_user_text
-from tutelage.rollout import InProcessEngine, Sampling
-from tutelage.text.chat import encode_example, encode_prompt, encode_text, stop_tokens
-from tutelage.text.packing import pack_texts
-from tutelage.text.readers import expand_files, read_demonstrations, read_prompts, read_sources, read_texts
-from tutelage.text.split import split_of
+from tutelage.models.policy import open_policy, resolve_model
+from tutelage.recipes.evaluate_measures import (
+    Answers,
+    EvaluateConfig,
+    Gold,
+    Judges,
+    Preference,
+    answer,
+    bits_per_byte,
+    dialogue_likelihood,
+    frontier,
+    held_out_prompts,
+    reward_summary,
+    samples,
+    stage_seconds,
+    summary,
+)
+from tutelage.text.readers import expand_files
 from tutelage.text.tokenizer import open_tokenizer
 from tutelage.train.run import Run, read_metrics
-from tutelage.train.sections import DataSection
 
 log = get_logger()
 
-Gold = Callable[[str, str], float]
-Preference = Callable[[str, str, str], float]
-
-
-class ModelEntry(Section):
-    """One column of the comparison."""
-
-    path: str
-    """Model folder or run directory."""
-    plain: bool = False
-    """Prompt in plain text ("Question: … Answer:") instead of the chat template, for a model that never saw the template."""
-    examples: int = Field(0, ge=0)
-    """Demonstrations put before a plain prompt."""
-    best_of: int = Field(1, ge=1)
-    """Sample so many answers and keep the one the reward model likes best."""
-
-
-class RolloutSection(Section):
-    """How answers are drawn."""
-
-    temperature: float = Field(1.0, ge=0)
-    """Logits are divided by it."""
-    max_tokens: int = Field(64, ge=1)
-    """Longest response, tokens."""
-    batch_size: int = Field(256, ge=1)
-    """Sequences decoded side by side."""
-
-
-class FrontierSection(Section):
-    """Reward against the square root of KL, over the checkpoints of a run."""
-
-    run: str | None = None
-    """PPO run whose checkpoints are sampled; None draws no frontier."""
-    max_prompts: int = Field(96, ge=1)
-    """Held-out prompts per checkpoint; two answers each."""
-
-
-class EvaluateConfig(RunConfig):
-    """Models side by side on held-out prompts, and one report."""
-
-    models: dict[str, ModelEntry]
-    """Name -> model; `sft` (or else the first) is the reference for KL and win rates."""
-    reward: str
-    """Reward model folder or run directory."""
-    data: DataSection
-    """Prompts nobody trained on."""
-    all_prompts: bool = False
-    """Use every prompt of the files (they hold held-out prompts only) instead of the held-out side of the split."""
-    max_prompts: int = Field(200, ge=1)
-    """Held-out prompts to answer."""
-    text_files: list[str] = []
-    """Text whose held-out side gives bits per byte (the alignment tax)."""
-    dialogues: DataSection | None = None
-    """Conversations whose held-out side gives the perplexity of the assistant's turns; mask_where leaves turns out."""
-    max_dialogues: int = Field(300, ge=1)
-    """Held-out conversations for that, at most."""
-    demonstrations: list[str] = []
-    """Files the examples of a prompted model come from."""
-    rollout: RolloutSection = RolloutSection()
-    frontier: FrontierSection = FrontierSection()
-    curves: dict[str, str] = {}
-    """Stage -> run directory whose metrics the report draws."""
-    title: str = "Report"
-    """Heading of the report."""
-
-
-@dataclass
-class Answers:
-    """What one model said: one answer per prompt, its KL to the reference in nats, its score and length."""
-
-    texts: list[str]
-    kl: list[float]
-    scores: list[float]
-    tokens: list[int]
-    gold: list[float] = field(default_factory=list)
-
-
-@dataclass
-class Judges:
-    """What answers are judged by: the reward model, and where the true preference is known, that too."""
-
-    reward: ScoredModel
-    reward_tokenizer: Any
-    gold: Gold | None
-    preference: Preference | None
-
+__all__ = ["EvaluateConfig", "evaluate", "preview"]
 
 def evaluate(cfg: EvaluateConfig, *, gold: Gold | None = None, preference: Preference | None = None) -> dict[str, Any]:
     """Compare the models and write report/index.html and report/report.json.
@@ -161,7 +70,8 @@ def evaluate(cfg: EvaluateConfig, *, gold: Gold | None = None, preference: Prefe
             "frontier": frontier(cfg, prompts, ref_policy, judges) if cfg.frontier.run else [],
             "curves": {stage: read_metrics(Path(folder)) for stage, folder in cfg.curves.items()},
             "seconds": {stage: seconds for stage, folder in cfg.curves.items() if (seconds := stage_seconds(Path(folder))) is not None},
-            "samples": samples(prompts, answers),
+            "samples": samples(cfg, prompts, answers),
+            "distributions": {"gold": {name: a.gold for name, a in answers.items() if a.gold}},
             "provenance": {"ancestors": ancestors(run.folder), "seed": cfg.seed, "code": code_revision()},
         }
         write_report(run.folder / "report", report)
@@ -171,224 +81,6 @@ def evaluate(cfg: EvaluateConfig, *, gold: Gold | None = None, preference: Prefe
                 "models": {n: {k: m[k] for k in ("gold", "proxy", "kl", "length", "win_rate_vs_sft")} for n, m in report["models"].items()},
             }
         )
-
-
-def held_out_prompts(cfg: EvaluateConfig) -> list[Prompt]:
-    """The first max_prompts prompts of the held-out side, in file order."""
-    data = cfg.data
-    found = read_sources(read_prompts, data.each()).rows
-    rows = [p for p in dict.fromkeys(found) if cfg.all_prompts or split_of(p, **data.split_options()) == "eval"]
-    order = np.random.default_rng(data.split_seed).permutation(len(rows))        # files are often sorted by kind
-    return [rows[i] for i in order[: cfg.max_prompts]]
-
-
-def answer(cfg: EvaluateConfig, entry: ModelEntry, folder: Path, prompts: list[Prompt], ref_policy: Any, judges: Judges) -> Answers:
-    """One answer per prompt (the best of several), with KL to the reference estimated on the answers themselves."""
-    tokenizer = open_tokenizer(folder)
-    policy = open_policy(folder, device=cfg.device, tokenizer=tokenizer)
-    chat_tokens = [encode_prompt(tokenizer, p) for p in prompts]
-    own_tokens = [encode_prompt(tokenizer, plain_prompt(cfg, entry, p)) for p in prompts] if entry.plain else chat_tokens
-    room = (context_length(policy) or 10**9) - max(len(t) for t in own_tokens)
-    sampling = Sampling(
-        temperature=cfg.rollout.temperature,
-        max_tokens=max(1, min(cfg.rollout.max_tokens, room)),
-        stop_tokens=stop_tokens(tokenizer),
-        seed=cfg.seed,
-    )
-    n = entry.best_of
-    completions = InProcessEngine(policy, tokenizer.pad_token_id, max_batch=cfg.rollout.batch_size).generate(
-        [t for t in own_tokens for _ in range(n)], sampling
-    )
-    texts = [tokenizer.decode(list(c.tokens), skip_special_tokens=True) for c in completions]
-    if entry.plain:  # a base model goes on to the next question: its answer is one paragraph
-        texts = [next((line for line in t.split("\n") if line.strip()), "") for t in texts]
-    texts = [t.strip() for t in texts]
-    reward = ModelReward(judges.reward, judges.reward_tokenizer, tokenizer)
-    scores = reward.score_texts([p for p in prompts for _ in range(n)], texts).view(len(prompts), n)
-    best = scores.argmax(1)
-    kept = [i * n + int(best[i]) for i in range(len(prompts))]
-    if n > 1:
-        kl = [bon_kl(n)] * len(prompts)
-    else:
-        spoken = (
-            [list(completions[i].tokens) for i in kept]
-            if not entry.plain
-            else [tokenizer(texts[i], add_special_tokens=False)["input_ids"] or [tokenizer.eos_token_id] for i in kept]
-        )
-        kl = (sum_logprobs(policy, own_tokens, spoken, cfg) - sum_logprobs(ref_policy, chat_tokens, spoken, cfg)).tolist()
-    out = Answers(
-        [texts[i] for i in kept], kl, [float(scores[i].max()) for i in range(len(prompts))], [len(completions[i].tokens) for i in kept]
-    )
-    if judges.gold is not None:
-        out.gold = [judges.gold(last_user_text(p), t) for p, t in zip(prompts, out.texts, strict=True)]
-    return out
-
-
-def plain_prompt(cfg: EvaluateConfig, entry: ModelEntry, prompt: Prompt) -> str:
-    """The prompt as a page of questions and answers, which a base model has seen on the web."""
-    shown = ""
-    if entry.examples:
-        for row in read_demonstrations(cfg.demonstrations, limit=entry.examples).rows:
-            shown += f"Question: {last_user_text(row.prompt)}\nAnswer: {row.response}\n\n"
-        return f"{shown}Question: {last_user_text(prompt)}\nAnswer:"
-    return last_user_text(prompt) + "\n"
-
-
-@torch.no_grad()
-def sum_logprobs(
-    policy: Any, prompt_tokens: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], cfg: EvaluateConfig
-) -> torch.Tensor:
-    """(B,) log-probability of each response given its prompt, nats, at the sampling temperature."""
-    totals = []
-    for start in range(0, len(responses), 64):
-        rows = [
-            ([*p, *r], [False] * len(p) + [True] * len(r))
-            for p, r in zip(prompt_tokens[start : start + 64], responses[start : start + 64], strict=True)
-        ]
-        batch = pad_tokens(rows, 0, cfg.device)
-        logprobs = token_logprobs(policy, batch.tokens, batch.attention_mask, temperature=cfg.rollout.temperature or 1.0)
-        totals.append(logprobs.where(batch.response_mask, 0.0).sum(1).cpu())
-    return torch.cat(totals)
-
-
-@torch.no_grad()
-def bits_per_byte(cfg: EvaluateConfig, folder: Path, *, max_texts: int = 200) -> float | None:
-    """Bits per UTF-8 byte of held-out pretraining text: what alignment cost (the alignment tax)."""
-    if not cfg.text_files:
-        return None
-    data = cfg.data
-    texts = [t for t in read_texts(cfg.text_files).rows if split_of(t, eval_frac=data.eval_frac, seed=data.split_seed) == "eval"][
-        :max_texts
-    ]
-    if not texts:
-        return None
-    tokenizer = open_tokenizer(folder)
-    policy = open_policy(folder, device=cfg.device, tokenizer=tokenizer)
-    packed = PackedBatch.stack(
-        pack_texts(
-            [encode_text(tokenizer, t) for t in texts], min(256, context_length(policy) or 256), pad_token_id=tokenizer.pad_token_id
-        ),
-        cfg.device,
-    )
-    nats = 0.0
-    for start in range(0, len(packed), 16):
-        batch = packed.select(slice(start, start + 16))
-        logits = policy(input_ids=batch.tokens, position_ids=batch.position_ids, use_cache=False).logits
-        nats -= gather_logprobs(logits, batch.tokens)[batch.trained_mask].sum().item()
-    return nats / math.log(2) / sum(len(t.encode()) for t in texts)
-
-
-def dialogue_likelihood(cfg: EvaluateConfig, folder: Path) -> dict[str, Any]:
-    """Perplexity and bits per byte of the assistant's turns in held-out conversations; {} when none are asked for."""
-    if cfg.dialogues is None:
-        return {}
-    data, tokenizer = cfg.dialogues, open_tokenizer(folder)
-    policy = open_policy(folder, device=cfg.device, tokenizer=tokenizer)
-    rows = [row for row in read_sources(read_demonstrations, data.each()).rows
-            if split_of(row.prompt, **data.split_options()) == "eval"]
-    examples = [encode_example(tokenizer, row.prompt, row.response, train_on="assistant_turns") for row in rows[: cfg.max_dialogues]]
-    found = likelihood(policy, tokenizer, [e for e in examples if len(e.tokens) <= (context_length(policy) or 10**9)])
-    return {"perplexity": found["perplexity"], "dialogue_bits_per_byte": found["bits_per_byte"], "dialogue_tokens": found["tokens"]}
-
-
-def summary(own: Answers, sft: Answers, path: str, bits: float | None, prompts: list[Prompt]) -> dict[str, Any]:
-    """One model's row of the report; means over held-out prompts, each with its 95% interval."""
-    judged, judged_sft = (own.gold, sft.gold) if own.gold else (own.scores, sft.scores)
-    row: dict[str, Any] = {
-        "path": path,
-        "proxy": float(np.mean(own.scores)),
-        "proxy_ci": mean_ci(own.scores),
-        "kl": float(np.mean(own.kl)),
-        "kl_ci": mean_ci(own.kl),
-        "length": float(np.mean(own.tokens)),
-        "length_ci": mean_ci(own.tokens),
-        "distinct_1": distinct_n(own.texts, 1),
-        "distinct_2": distinct_n(own.texts, 2),
-        "bits_per_byte": bits,
-        "win_rate_vs_sft": win_rate(judged, judged_sft),
-        "win_rate_by": "gold" if own.gold else "proxy",
-        "prompts": len(prompts),
-    }
-    return row | ({"gold": float(np.mean(own.gold)), "gold_ci": mean_ci(own.gold)} if own.gold else {"gold": None})
-
-
-def pair_accuracy(scores: np.ndarray, gold: np.ndarray, *, min_gap: float) -> dict[str, Any]:
-    """Share of answer pairs, gold apart by at least min_gap, that the scores order as gold does. scores, gold: (P, 2)."""
-    gap = gold[:, 0] - gold[:, 1]
-    far = np.abs(gap) >= min_gap
-    right = (np.sign(gap) == np.sign(scores[:, 0] - scores[:, 1])) & far
-    return wilson(int(right.sum()), int(far.sum()))
-
-
-def two_answers(cfg: EvaluateConfig, folder: Path, prompts: list[Prompt], ref_policy: Any, judges: Judges) -> dict[str, Any]:
-    """Two fresh answers per prompt of one model: scores, gold, KL; (P, 2) arrays."""
-    doubled = [p for p in prompts for _ in range(2)]
-    told = answer(cfg, ModelEntry(path=str(folder)), folder, doubled, ref_policy, judges)
-    shape = (len(prompts), 2)
-    return {
-        "texts": [told.texts[2 * i : 2 * i + 2] for i in range(len(prompts))],
-        "scores": np.reshape(told.scores, shape),
-        "kl": np.reshape(told.kl, shape),
-        "gold": np.reshape(told.gold, shape) if told.gold else None,
-    }
-
-
-def reward_summary(
-    cfg: EvaluateConfig, folder: Path, sft: Answers, prompts: list[Prompt], judges: Judges, sft_folder: Path, ref_policy: Any
-) -> dict[str, Any]:
-    """The reward model's own held-out report, and against gold and the Bayes ceiling on fresh samples of the SFT model."""
-    result_file = next((p / "result.json" for p in folder.parents if (p / "result.json").exists()), None)
-    trained = json.loads(result_file.read_text(encoding="utf-8")) if result_file else {}
-    out: dict[str, Any] = {
-        "path": str(folder),
-        **trained.get("pairs", {}),
-        **({"labels": trained["labels"]} if "labels" in trained else {}),
-    }
-    if judges.gold is not None:
-        fresh = two_answers(cfg, sft_folder, prompts, ref_policy, judges)
-        out["accuracy_vs_gold"] = pair_accuracy(fresh["scores"], fresh["gold"], min_gap=0.1)
-        if judges.preference is not None:
-            probabilities = [judges.preference(last_user_text(p), a, b) for p, (a, b) in zip(prompts, fresh["texts"], strict=True)]
-            agreed = [
-                max(q, 1 - q) if (s[0] > s[1]) == (q > 0.5) else min(q, 1 - q) for q, s in zip(probabilities, fresh["scores"], strict=True)
-            ]
-            out["bayes_ceiling"] = bayes_ceiling(probabilities)
-            out["expected_panel_accuracy"] = mean_ci(agreed)
-    return out
-
-
-def frontier(cfg: EvaluateConfig, prompts: list[Prompt], ref_policy: Any, judges: Judges) -> list[dict[str, Any]]:
-    """Each checkpoint of the PPO run: KL, proxy, gold, and whether the reward model still orders fresh answers as gold does."""
-    points = []
-    few = prompts[: cfg.frontier.max_prompts]
-    for checkpoint in sorted((Path(str(cfg.frontier.run)) / "ckpt").glob("step-*")):
-        fresh = two_answers(cfg, checkpoint / "model", few, ref_policy, judges)
-        point: dict[str, Any] = {
-            "step": int(checkpoint.name.split("-")[1]),
-            "kl": float(fresh["kl"].mean()),
-            "proxy": float(fresh["scores"].mean()),
-            "proxy_ci": mean_ci(fresh["scores"].mean(1)),
-        }
-        if fresh["gold"] is not None:
-            point |= {
-                "gold": float(fresh["gold"].mean()),
-                "gold_ci": mean_ci(fresh["gold"].mean(1)),
-                "reward_accuracy_vs_gold": pair_accuracy(fresh["scores"], fresh["gold"], min_gap=0.1),
-            }
-        points.append(point)
-    return points
-
-
-def samples(prompts: list[Prompt], answers: dict[str, Answers], *, count: int = 12) -> list[dict[str, Any]]:
-    """The first prompts with every model's answer."""
-    return [{"prompt": last_user_text(p) or prompt_text(p), "answers": {n: a.texts[i] for n, a in answers.items()},
-             "gold": {n: a.gold[i] for n, a in answers.items() if a.gold}} for i, p in enumerate(prompts[:count])]
-
-
-def stage_seconds(folder: Path) -> float | None:
-    """Wall time of a finished stage."""
-    file = folder / "result.json"
-    return json.loads(file.read_text(encoding="utf-8"))["seconds"] if file.exists() else None
 
 
 def preview(cfg: EvaluateConfig) -> dict[str, Any]:
