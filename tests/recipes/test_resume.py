@@ -51,7 +51,9 @@ def kill_at(step: int, monkeypatch) -> None:
 
 
 def rows(folder: Path) -> list[dict]:
-    return [{k: v for k, v in json.loads(line).items() if k not in ONLY_TIMING} for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [
+        {k: v for k, v in json.loads(line).items() if k not in ONLY_TIMING} for line in (folder / "metrics.jsonl").read_text().splitlines()
+    ]
 
 
 def last_checkpoint(folder: Path) -> Path:
@@ -88,7 +90,9 @@ def test_a_resumed_run_ends_with_the_weights_and_metrics_of_an_undisturbed_one(s
 
 
 @pytest.mark.parametrize("name", ["pretrain", "sft", "reward", "ppo"])
-def test_a_run_killed_between_its_last_checkpoint_and_its_end_finishes_with_the_same_result(small, tmp_path, monkeypatch, undisturbed, name):
+def test_a_run_killed_between_its_last_checkpoint_and_its_end_finishes_with_the_same_result(
+    small, tmp_path, monkeypatch, undisturbed, name
+):
     recipe, make, over, _ = RECIPES[name]
     folder = tmp_path / "run"
 

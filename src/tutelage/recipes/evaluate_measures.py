@@ -15,6 +15,7 @@ from pydantic import Field
 
 from tutelage.algos.logprobs import gather_logprobs
 from tutelage.base.config import RunConfig, Section
+from tutelage.base.errors import DataError
 from tutelage.base.records import Prompt, messages_from_json, prompt_text
 from tutelage.evals.frontier import bon_kl
 from tutelage.evals.likelihood import likelihood
@@ -122,10 +123,13 @@ class Judges:
 
 
 def held_out_prompts(cfg: EvaluateConfig) -> list[Prompt]:
-    """The first max_prompts prompts of the held-out side, in file order."""
+    """At most max_prompts prompts of the held-out side, drawn by split_seed. Raises: DataError when there are none."""
     data = cfg.data
     found = read_sources(read_prompts, data.each()).rows
     rows = [p for p in dict.fromkeys(found) if cfg.all_prompts or split_of(p, **data.split_options()) == "eval"]
+    if not rows:
+        raise DataError(f"none of the {len(found)} prompts of {', '.join(data.all_files())} is held out",
+                        hint="raise data.eval_frac, or all_prompts=true for files of held-out prompts only")
     order = np.random.default_rng(data.split_seed).permutation(len(rows))        # files are often sorted by kind
     return [rows[i] for i in order[: cfg.max_prompts]]
 

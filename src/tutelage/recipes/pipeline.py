@@ -79,6 +79,8 @@ def run_pipeline(
     finished ones included.
     Raises: ConfigError before anything runs when a stage's config is wrong.
     """
+    from tutelage.train.run import Interrupted
+
     folder = Path(cfg.run_dir or "runs/pipeline")
     plans = plan(cfg, standard_verbs() if verbs is None else verbs, folder)
     check_data(cfg)
@@ -87,7 +89,11 @@ def run_pipeline(
     for name, (verb, stage_cfg) in plans.items():
         log.info("== %s", name)
         started = time.monotonic()
-        results[name] = verb.run(stage_cfg)                          # a finished run returns its result at once
+        try:
+            results[name] = verb.run(stage_cfg)                      # a finished run returns its result at once
+        except Interrupted as stop:
+            stop.hint = "run the same command again: finished stages are kept, and this one goes on where it stopped"
+            raise
         log.info("== %s: %.0f s", name, time.monotonic() - started)
         if on_stage is not None:
             on_stage(name, results[name])
@@ -100,10 +106,8 @@ def plan(cfg: PipelineConfig, verbs: Mapping[str, Verb], folder: Path) -> dict[s
     for name, stage in cfg.stages.items():
         if stage.verb not in verbs:
             raise ConfigError(f"stages.{name}.verb: {stage.verb!r} is not one of {', '.join(sorted(verbs))}")
-        if stage.like is not None and stage.like not in cfg.stages:
-            raise ConfigError(f"stages.{name}.like: no stage {stage.like!r}; the stages are {', '.join(cfg.stages)}")
         verb = verbs[stage.verb]
-        written = stage.config if stage.like is None else merge(cfg.stages[stage.like].config, stage.config)
+        written = _written(cfg, name)
         values = fill(written, {"run": str(folder), "data": cfg.data.root, "seed": cfg.seed})
         values |= {"run_dir": str(folder / name), "device": cfg.device, "resume": True}
         values.setdefault("seed", cfg.seed)
@@ -127,6 +131,18 @@ def strings(value: Any) -> Iterator[str]:
         yield value
     for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
         yield from strings(item)
+
+
+def _written(cfg: PipelineConfig, name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
+    """A stage's config as written, laid over that of the stage it is like, and so on."""
+    stage = cfg.stages[name]
+    if stage.like is None:
+        return stage.config
+    if stage.like not in cfg.stages:
+        raise ConfigError(f"stages.{name}.like: no stage {stage.like!r}; the stages are {', '.join(cfg.stages)}")
+    if stage.like in (*above, name):
+        raise ConfigError(f"stages.{name}.like: {' is like '.join((*above, name, stage.like))}, without end")
+    return merge(_written(cfg, stage.like, (*above, name)), stage.config)
 
 
 def preview(cfg: PipelineConfig) -> dict[str, Any]:

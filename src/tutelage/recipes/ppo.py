@@ -25,6 +25,7 @@ from tutelage.base.records import Prompt, prompt_text
 from tutelage.models.actor_critic import ActorCritic
 from tutelage.models.policy import token_logprobs
 from tutelage.recipes.ppo_setup import Experience, Players, PPOConfig, build, describe_inputs, pretraining_loss
+from tutelage.rewards.base import check_scores
 from tutelage.rollout.batch import Rollout
 from tutelage.train import audits
 from tutelage.train.batches import rows_of_step
@@ -61,7 +62,7 @@ def ppo(players: Players, cfg: PPOConfig, run: Run) -> dict[str, Any]:
     state = TrainState({"ppo": optimizer}, values={"kl_coef": algo.kl_coef, "moments": asdict(RunningMoments()), "optimizer_steps": 0})
     run.restore(state)
     at = Progress(state.values["kl_coef"], RunningMoments(**state.values["moments"]), state.values["optimizer_steps"])
-    stats: dict[str, float] = {}
+    stats: dict[str, Any] = run.metrics()[-1] if run.start_step else {}
 
     def write_models(folder: Path) -> None:
         state.values.update(kl_coef=at.kl_coef, moments=asdict(at.moments), optimizer_steps=at.optimizer_steps)
@@ -77,7 +78,7 @@ def ppo(players: Players, cfg: PPOConfig, run: Run) -> dict[str, Any]:
             ref_logprobs = token_logprobs(players.ref_policy, rollout.tokens, rollout.attention_mask,
                                           temperature=cfg.rollout.temperature, microbatch=cfg.optim.microbatch_size)   # (B, T)
             old_values = players.actor_critic.values(rollout.tokens, rollout.attention_mask)          # (B, T)
-        raw_scores = players.reward(prompts, rollout)                                                 # (B,)
+        raw_scores = check_scores(players.reward(prompts, rollout), prompts, rollout, players.tokenizer)          # (B,)
         scores = shape_scores(raw_scores, rollout, at, cfg)                                           # (B,)
 
         # Assign credit: the KL is paid token by token, the score arrives with the last one.
@@ -134,13 +135,20 @@ def roll_out(players: Players, cfg: PPOConfig, iteration: int) -> tuple[list[Pro
 
 
 def shape_scores(scores: Tensor, rollout: Rollout, at: Progress, cfg: PPOConfig) -> Tensor:
-    """Scores as rewarded: normalised by running moments, clipped, lowered where the answer did not end. (B,) -> (B,)"""
+    """Scores as rewarded: normalised by running moments, clipped, lowered where the answer did not end. (B,) -> (B,)
+
+    With bootstrap_truncated an answer cut off is an episode that goes on (Pardo et al. 2018, arXiv:1712.00378): its score is not due yet,
+    and the critic's value after its last token, which `gae` adds, stands for it. Paying both would count the answer twice. The penalty
+    for not ending is the price of the cut itself and stays.
+    """
     algo = cfg.algo
     if algo.normalize_scores:
         at.moments = at.moments.update(scores)
         scores = normalize_scores(scores, at.moments, clip=algo.score_clip)
     elif algo.score_clip is not None:
         scores = scores.clamp(-algo.score_clip, algo.score_clip)
+    if algo.bootstrap_truncated:
+        scores = torch.where(rollout.finished, scores, 0.0)
     return missing_eos_penalty(scores, rollout.finished, algo.missing_eos_penalty)
 
 
@@ -187,6 +195,8 @@ def ppo_step(players: Players, optimizer: torch.optim.Optimizer, batch: Experien
         ptx_loss = pretraining_loss(players, step, cfg)
         (cfg.ptx.coef * ptx_loss).backward()
         totals["ptx/loss"] = ptx_loss.item()
+    if not train_policy:                                             # a shared trunk also hears the value loss
+        players.actor_critic.policy.zero_grad(set_to_none=True)
     networks = [module for _, module in players.actor_critic.networks()]
     totals["policy/grad_norm"], totals["value/grad_norm"] = clip_and_step(optimizer, networks, cfg.optim.max_grad_norm)
     return totals

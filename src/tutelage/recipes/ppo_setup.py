@@ -12,7 +12,7 @@ from torch import Tensor
 from tutelage.algos.logprobs import gather_logprobs
 from tutelage.algos.losses import nll_loss
 from tutelage.base.config import RunConfig, Section
-from tutelage.base.errors import DataError
+from tutelage.base.errors import ConfigError, DataError
 from tutelage.base.log import get_logger
 from tutelage.base.records import Prompt
 from tutelage.models.actor_critic import ActorCritic, SeparateNetworks, SharedTrunk
@@ -106,7 +106,7 @@ class AlgoSection(Section):
     missing_eos_penalty: float = Field(1.0, ge=0)
     """Taken off the score of a response that did not end within max_tokens, score units."""
     bootstrap_truncated: bool = False
-    """Treat a response cut off at max_tokens as unfinished (value after it) instead of ended: the score already judges it as it stands."""
+    """Treat a response cut off at max_tokens as going on: the critic's value after it stands in for its score, instead of its score."""
     target_kl: float | None = Field(None, gt=0)
     """Leave the epochs early when a minibatch's approx_kl passes this, nats per token; None never does."""
 
@@ -128,6 +128,8 @@ class PtxSection(Section):
     """Packed rows per optimizer step."""
     context_tokens: int = Field(128, ge=16)
     """Width of a packed row."""
+    eval_frac: float = Field(0.05, ge=0, lt=1)
+    """Share of the texts held out, as in pretraining, so that what PPO costs on held-out text can still be measured."""
 
     @model_validator(mode="after")
     def _both_or_none(self) -> Self:
@@ -220,7 +222,10 @@ def build(cfg: PPOConfig, run: Run) -> Players:
 
 
 def open_actor_critic(cfg: PPOConfig, run: Run, policy: Any, source: Path, reward_folder: Path, tokenizer: Any) -> ActorCritic:
-    """The policy with the critic the config asks for, or with the one of the last checkpoint."""
+    """The policy with the critic the config asks for, or with the one of the last checkpoint.
+
+    Raises: ConfigError when the critic would start from a reward model that reads other tokens than the policy writes.
+    """
     saved = run.weights_dir("critic", "")
     if cfg.critic.kind == "shared":
         return SharedTrunk(policy, Path(saved) / "value_head.safetensors" if saved else None)
@@ -228,6 +233,8 @@ def open_actor_critic(cfg: PPOConfig, run: Run, policy: Any, source: Path, rewar
         return SeparateNetworks(policy, ScoredModel.open(saved, device=cfg.device))
     if cfg.critic.init == "policy":
         return SeparateNetworks(policy, ScoredModel.from_policy(source, cfg.seed, tokenizer=tokenizer, device=cfg.device))
+    if open_tokenizer(reward_folder).get_vocab() != tokenizer.get_vocab():
+        raise ConfigError(f"the critic cannot start from {reward_folder}: its tokenizer is not the policy's", hint="set critic.init=policy")
     return SeparateNetworks(policy, ScoredModel.open(reward_folder, device=cfg.device))
 
 
@@ -256,8 +263,9 @@ def read_training_prompts(cfg: PPOConfig, tokenizer: Any, context: int | None) -
 
 
 def pack_pretraining(cfg: PPOConfig, tokenizer: Any) -> PackedBatch:
-    """Pretraining text in packed rows."""
-    texts = read_texts(cfg.ptx.files).rows
+    """The training side of the pretraining text in packed rows."""
+    found = read_texts(cfg.ptx.files).rows
+    texts = [t for t in found if split_of(t, eval_frac=cfg.ptx.eval_frac, seed=cfg.data.split_seed) == "train"]
     return PackedBatch.stack(
         pack_texts([encode_text(tokenizer, text) for text in texts], cfg.ptx.context_tokens, pad_token_id=tokenizer.pad_token_id),
         cfg.device,

@@ -14,9 +14,10 @@ from torch import Tensor
 from tutelage.algos.logprobs import gather_logprobs
 from tutelage.algos.losses import nll_loss
 from tutelage.base.config import RunConfig, Section
+from tutelage.base.errors import ConfigError, DataError
 from tutelage.base.log import get_logger
 from tutelage.base.records import Prompt, prompt_text
-from tutelage.models import new_policy, open_policy, resolve_model, save_policy
+from tutelage.models import context_length, new_policy, open_policy, resolve_model, save_policy
 from tutelage.models.batches import PackedBatch
 from tutelage.rollout import InProcessEngine, Sampling
 from tutelage.text.chat import Encoded, encode_document, encode_prompt, marked_text
@@ -120,12 +121,8 @@ def pretrain(cfg: PretrainConfig) -> dict[str, Any]:
             stats = train_step(policy, optimizer, batch, cfg, run)
             if step % cfg.eval.every_steps == 0 or step + 1 == total_steps:
                 stats["eval/bits_per_byte"] = state.values["bits_per_byte"] = bits_per_byte(policy, parts, cfg)
-                log.info(
-                    "step %d: %.3f bits/byte | %s",
-                    step,
-                    stats["eval/bits_per_byte"],
-                    " | ".join(continuations(policy, parts.tokenizer, cfg)),
-                )
+                bits = "" if stats["eval/bits_per_byte"] is None else f"{stats['eval/bits_per_byte']:.3f} bits/byte | "
+                log.info("step %d: %s%s", step, bits, " | ".join(continuations(policy, parts.tokenizer, cfg)))
             run.log(step, stats)
 
         return run.finish(
@@ -156,7 +153,14 @@ def build(cfg: PretrainConfig, run: Run | None) -> Parts:
     if source is None:
         policy = new_policy(cfg.model.preset, tokenizer, context_tokens=cfg.model.context_tokens, seed=cfg.seed)
     else:
-        policy = open_policy(source, device=cfg.device)
+        policy = open_policy(source, device=cfg.device, tokenizer=tokenizer)
+        if (context_length(policy) or cfg.model.context_tokens) < cfg.model.context_tokens:
+            raise ConfigError(f"model.context_tokens={cfg.model.context_tokens}, but {source} reads {context_length(policy)}",
+                              hint="lower model.context_tokens")
+    if not sides["train"]:
+        raise DataError(
+            f"no training text in {', '.join(cfg.data.all_files())} ({len(sides['eval'])} texts, all held out)", hint="lower data.eval_frac"
+        )
     policy.to(cfg.device).train()
 
     def pack(side: list[Prompt]) -> PackedBatch:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from tutelage.base.config import RunConfig, Section
+from tutelage.base.errors import DataError
 from tutelage.base.files import atomic_write_text, folder_digest
 from tutelage.base.progress import progress
 from tutelage.base.records import prompt_to_json
@@ -102,10 +103,14 @@ def sample_answers(cfg: SampleConfig) -> dict[str, Any]:
 
 
 def read_side(cfg: SampleConfig) -> list[Any]:
-    """The prompts of the chosen side."""
+    """The prompts of the chosen side. Raises: DataError when there are none."""
     data = cfg.data
-    found = read_sources(read_prompts, data.each())
-    return [p for p in found.rows if cfg.side == "all" or split_of(p, **data.split_options()) == cfg.side]
+    found = read_sources(read_prompts, data.each()).rows
+    kept = [p for p in found if cfg.side == "all" or split_of(p, **data.split_options()) == cfg.side]
+    if not kept:
+        raise DataError(f"none of the {len(found)} prompts of {', '.join(data.all_files())} is on the {cfg.side} side of the split",
+                        hint="choose another side, or another data.eval_frac")
+    return kept
 
 
 def preview(cfg: SampleConfig) -> dict[str, Any]:

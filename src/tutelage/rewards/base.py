@@ -96,7 +96,10 @@ def last_user_text(prompt: Prompt) -> str:
 
 
 def check_scores(scores: Tensor, prompts: Sequence[Prompt], rollout: Rollout, tokenizer: Any) -> Tensor:
-    """The scores, if all are finite. Raises: AuditError naming the first answer that has none; one nan would poison every weight."""
+    """The scores, if there is a finite one per row. Raises: AuditError naming the first answer without; a nan would poison every weight."""
+    if scores.shape != (len(rollout),):
+        raise AuditError(f"the reward gave scores of shape {tuple(scores.shape)} for {len(rollout)} answers",
+                         hint="return one number per answer, in order")
     bad = (~torch.isfinite(scores)).nonzero().flatten().tolist()
     if bad:
         row = bad[0]
