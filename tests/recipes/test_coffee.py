@@ -15,11 +15,14 @@ from tutelage.text.readers import read_demonstrations, read_documents, read_judg
 from tutelage.text.split import split_key, split_of
 
 CONFIG = Path(__file__).parents[2] / "configs" / "coffee.yaml"
-READERS = {"pretrain": read_documents, "sft": read_demonstrations, "reward": read_judgements, "ppo": read_prompts, "evaluate": read_prompts}
+READERS = {"pretrain": read_documents, "contrast": read_documents, "sft": read_demonstrations,
+           "reward": read_judgements, "ppo": read_prompts, "evaluate": read_prompts}
 SMALL = {
     "pretrain": ["model.vocab_size=512", "train.max_steps=3", "train.batch_size=2", "data.limit=120", "eval.max_rows=4",
                  "eval.sample_tokens=4"],
     "sft": ["train.epochs=null", "train.max_steps=2", "train.batch_size=2", "data.limit=60", "eval.max_rows=4"],
+    "contrast": ["data.limit=120"],
+    "fitting": ["train.max_steps=2", "train.batch_size=4"],
     "reward": ["train.epochs=null", "train.max_steps=2", "train.batch_size=4", "eval.every_steps=null", "data.limit=150"],
     "ppo": ["algo.num_iterations=2", "algo.batch_size=8", "algo.minibatch_size=4", "algo.epochs=1", "rollout.max_tokens=8",
             "data.limit=200", "save.every_steps=null"],
@@ -33,7 +36,7 @@ def config(root: Path, *overrides: str) -> PipelineConfig:
 
 def test_the_config_plans_without_the_data(tmp_path):
     plans = plan(config(tmp_path / "nowhere"), standard_verbs(), tmp_path)
-    assert list(plans) == ["pretrain", "sft", "reward", "ppo", "evaluate"]
+    assert list(plans) == ["pretrain", "sft", "contrast", "fitting", "reward", "ppo", "evaluate"]
     splits = {(c.data.eval_frac, c.data.split_by, c.data.split_seed) for _, c in plans.values()} | {
         (d.eval_frac, d.split_by, d.split_seed) for d in [plans["evaluate"][1].dialogues]}
     assert len(splits) == 1 and next(iter(splits))[1] == "first_turn"
@@ -59,6 +62,8 @@ def test_no_conversation_lies_on_two_sides_of_any_stage(data_root, tmp_path):
     plans = plan(config(data_root), standard_verbs(), tmp_path)
     sides: dict[str, set[str]] = {"train": set(), "eval": set()}
     for stage, (_, cfg) in plans.items():
+        if stage == "fitting":                                      # reads what contrast writes
+            continue
         data, seen = cfg.data, {"train": 0, "eval": 0}
         for row in read_sources(READERS[stage], data.each()).rows:
             prompt = getattr(row, "prompt", row)
