@@ -51,6 +51,7 @@ class InProcessEngine:
 
     def __init__(self, model: PreTrainedModel, pad_token_id: int, *, max_batch: int = 256) -> None:
         self.model, self.pad_token_id, self.max_batch, self.weight_version = model, pad_token_id, max_batch, 0
+        self.context = context_length(model)
 
     def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling, *, row_ids: Sequence[int] | None = None) -> list[Completion]:
         """As Engine.generate."""
@@ -98,13 +99,12 @@ class InProcessEngine:
     def _budget(self, row: int, prompt: Sequence[int], sampling: Sampling) -> int:
         if not prompt:
             raise DataError(f"prompt {row} has no tokens", hint="give it at least the beginning-of-sequence token")
-        context = context_length(self.model)
-        if context is None:
+        if self.context is None:
             return sampling.max_tokens
-        if len(prompt) >= context:
-            raise DataError(f"prompt {row} has {len(prompt)} tokens; the model's context of {context} leaves no room for an answer",
+        if len(prompt) >= self.context:
+            raise DataError(f"prompt {row} has {len(prompt)} tokens; the model's context of {self.context} leaves no room for an answer",
                             hint="drop or shorten such prompts, or train with a larger context_tokens")
-        return min(sampling.max_tokens, context - len(prompt))
+        return min(sampling.max_tokens, self.context - len(prompt))
 
     @contextmanager
     def _eval_mode(self) -> Iterator[None]:
