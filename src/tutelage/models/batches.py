@@ -62,8 +62,9 @@ class PackedBatch(Batch):
     @classmethod
     def stack(cls, rows: Iterable[Any], device: str = "cpu") -> PackedBatch:
         """Rows of numpy arrays (tutelage.text.packing.PackedRow) as one batch; no rows make a batch of length 0."""
-        columns = list(zip(*((r.tokens, r.segment_ids, r.position_ids) for r in rows), strict=True)) or [[np.empty(0, np.int64)]] * 3
-        return cls(*(torch.from_numpy(np.stack(c)).to(device) for c in columns))
+        rows = list(rows)
+        columns = [[r.tokens for r in rows], [r.segment_ids for r in rows], [r.position_ids for r in rows]]
+        return cls(*(torch.from_numpy(np.stack(c) if c else np.empty((0, 0), np.int64)).to(device) for c in columns))
 
     @property
     def trained_mask(self) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from tutelage.algos.logprobs import entropy_from_logits, gather_logprobs
+from tutelage.models.batches import PackedBatch
 from tutelage.models.folders import fit_vocabulary, load_pretrained, quiet, require_complete, resolve_model
 
 
@@ -86,6 +87,14 @@ def token_logprobs_and_entropy(model: PreTrainedModel, tokens: Tensor, attention
         logprobs.append(torch.where(mask, gather_logprobs(logits, rows, temperature=temperature), 0.0))
         entropies.append(torch.where(mask, entropy_from_logits(logits, temperature=temperature), 0.0))
     return torch.cat(logprobs), torch.cat(entropies)
+
+
+def packed_logprobs(model: PreTrainedModel, batch: PackedBatch) -> Tensor:
+    """log p of each token given those before it in its own text, (B, T); what `batch.trained_mask` leaves out means nothing.
+
+    Positions that restart keep the texts of a row apart, in models that take them (tutelage.train.audits.check_packing).
+    """
+    return gather_logprobs(model(input_ids=batch.tokens, position_ids=batch.position_ids, use_cache=False).logits, batch.tokens)
 
 
 def check_right_padded(attention_mask: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from tutelage.algos.shaping import RunningMoments, missing_eos_penalty, normaliz
 from tutelage.base.log import get_logger
 from tutelage.base.records import Prompt, prompt_text
 from tutelage.models.actor_critic import ActorCritic
-from tutelage.models.policy import token_logprobs
+from tutelage.models.policy import open_policy, packed_logprobs, token_logprobs
 from tutelage.recipes.ppo_setup import Experience, Players, PPOConfig, build, describe_inputs, pretraining_loss
 from tutelage.rewards.base import check_scores
 from tutelage.rollout.batch import Rollout
@@ -96,6 +97,8 @@ def ppo(players: Players, cfg: PPOConfig, run: Run) -> dict[str, Any]:
         audit = iteration == run.start_step
         if audit:
             check_split(players.actor_critic, experience.select(slice(0, 4)), cfg)
+            if players.pretraining is not None:
+                audits.check_packing(partial(packed_logprobs, players.actor_critic.policy), players.pretraining)
         stats = improve(players, optimizer, experience, at, iteration, cfg, run, audit=audit)
 
         # Record what tells a healthy run from a hacked reward.
@@ -231,8 +234,6 @@ def check_split(actor_critic: ActorCritic, few: Experience, cfg: PPOConfig) -> N
 @torch.no_grad()
 def check_saved(players: Players, folder: Path) -> None:
     """Audit: the saved policy gives the log-probs that are in memory."""
-    from tutelage.models.policy import open_policy
-
     tokens = torch.tensor([players.prompt_tokens[0]])
     policy = players.actor_critic.policy
     reopened = open_policy(folder, device=policy.device)

@@ -9,7 +9,6 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from tutelage.algos.logprobs import gather_logprobs
 from tutelage.algos.losses import nll_loss
 from tutelage.base.config import RunConfig, Section
 from tutelage.base.errors import ConfigError, DataError
@@ -18,7 +17,7 @@ from tutelage.base.records import Prompt
 from tutelage.models.actor_critic import ActorCritic, SeparateNetworks, SharedTrunk
 from tutelage.models.batches import Batch, PackedBatch
 from tutelage.models.heads import ScoredModel
-from tutelage.models.policy import context_length, open_policy, resolve_model
+from tutelage.models.policy import context_length, open_policy, packed_logprobs, resolve_model
 from tutelage.rewards.base import ModelReward, Reward
 from tutelage.rollout import Engine, InProcessEngine, Sampling
 from tutelage.text.chat import encode_prompt, encode_text, stop_tokens
@@ -277,5 +276,4 @@ def pretraining_loss(players: Players, step: int, cfg: PPOConfig) -> Tensor:
     packed = players.pretraining
     assert packed is not None
     batch = packed.select(rows_of_step(step, len(packed), cfg.ptx.batch_size, cfg.seed + 1))
-    logits = players.actor_critic.policy(input_ids=batch.tokens, position_ids=batch.position_ids, use_cache=False).logits
-    return nll_loss(gather_logprobs(logits, batch.tokens), batch.trained_mask)
+    return nll_loss(packed_logprobs(players.actor_critic.policy, batch), batch.trained_mask)

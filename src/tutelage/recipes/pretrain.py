@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +12,6 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from tutelage.algos.logprobs import gather_logprobs
 from tutelage.algos.losses import nll_loss
 from tutelage.base.config import RunConfig, Section
 from tutelage.base.errors import ConfigError, DataError
@@ -19,6 +19,7 @@ from tutelage.base.log import get_logger
 from tutelage.base.records import Prompt, prompt_text
 from tutelage.models import context_length, new_policy, open_policy, resolve_model, save_policy
 from tutelage.models.batches import PackedBatch
+from tutelage.models.policy import packed_logprobs
 from tutelage.rollout import InProcessEngine, Sampling
 from tutelage.text.chat import Encoded, encode_document, encode_prompt, marked_text
 from tutelage.text.packing import pack_texts
@@ -178,8 +179,7 @@ def num_bytes(document: Prompt) -> int:
 
 def loss_of(policy: Any, batch: PackedBatch, num_tokens: Tensor | int) -> Tensor:
     """Mean negative log-likelihood in nats per token over num_tokens; segments isolated by their position ids."""
-    logits = policy(input_ids=batch.tokens, position_ids=batch.position_ids, use_cache=False).logits     # (B, T, V)
-    return nll_loss(gather_logprobs(logits, batch.tokens), batch.trained_mask, num_tokens=num_tokens)
+    return nll_loss(packed_logprobs(policy, batch), batch.trained_mask, num_tokens=num_tokens)
 
 
 def train_step(policy: Any, optimizer: torch.optim.Optimizer, batch: PackedBatch, cfg: PretrainConfig, run: Run | None) -> dict[str, float]:
@@ -202,7 +202,8 @@ def train_step(policy: Any, optimizer: torch.optim.Optimizer, batch: PackedBatch
 
 
 def check_split(policy: Any, batch: PackedBatch) -> None:
-    """Audit: the gradient of four rows equals that of its two halves."""
+    """Audit: the gradient of four rows equals that of its two halves, and packed texts do not see each other."""
+    audits.check_packing(partial(packed_logprobs, policy), batch)
     few = batch.select(slice(0, 4))
     audits.check_microbatch_gradients(lambda rows: loss_of(policy, few.select(rows), few.trained_mask.sum()), [policy], len(few))
 

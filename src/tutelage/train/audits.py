@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from tutelage.base.errors import AuditError
 from tutelage.base.files import atomic_write_text
+from tutelage.models.batches import PackedBatch
 
 
 def dump_masks(path: Path, rows: Sequence[tuple[str, int]]) -> None:
@@ -72,6 +73,21 @@ def check_microbatch_gradients(
     if not gap <= tolerance * max(scale, 1e-8):                      # nan must not pass
         raise AuditError(f"gradients differ by {gap:.2g} (largest entry {scale:.2g}) between one batch and its two halves",
                          hint="a loss divides by its micro-batch instead of the whole batch; please report this")
+
+
+@torch.no_grad()
+def check_packing(logprobs_of: Callable[[PackedBatch], Tensor], packed: PackedBatch, *, tolerance: float = 1e-3) -> None:
+    """A text packed behind another has the log-probs (B, T) it has alone, which models that make their own positions do not give."""
+    shared = (packed.segment_ids == 2).sum(1) > 1
+    if not bool(shared.any()):
+        return
+    row = packed.select(shared.nonzero()[0])
+    at = row.segment_ids[0] == 2
+    alone = row.select((slice(None), at))
+    gap = float((logprobs_of(row)[0, at][1:] - logprobs_of(alone)[0][1:]).abs().max())
+    if not gap <= tolerance:
+        raise AuditError(f"a packed text's log-probs differ by up to {gap:.2g} from those it has alone: this model sees the text before it",
+                         hint="its architecture ignores position ids; use one with rotary or learned absolute positions, such as Llama")
 
 
 def check_reload(before: Tensor, after: Tensor, folder: Path, *, tolerance: float = 1e-5) -> None:
