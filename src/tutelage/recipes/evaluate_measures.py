@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from tutelage.algos.logprobs import gather_logprobs
 from tutelage.base.config import RunConfig, Section
 from tutelage.base.errors import DataError
 from tutelage.base.records import Prompt, messages_from_json, prompt_text
@@ -24,15 +24,17 @@ from tutelage.evals.stats import mean_ci, paired_difference, win_rate
 from tutelage.evals.words import distinct_n
 from tutelage.models.batches import PackedBatch, pad_tokens
 from tutelage.models.heads import ScoredModel
-from tutelage.models.policy import context_length, open_policy, token_logprobs
+from tutelage.models.policy import context_length, open_policy, packed_logprobs, token_logprobs
 from tutelage.rewards.base import ModelReward, last_user_text
 from tutelage.rollout import InProcessEngine, Sampling
+from tutelage.rollout.batch import Rollout
 from tutelage.text.chat import encode_example, encode_prompt, encode_text, stop_tokens
 from tutelage.text.lines import Rejected, is_jsonl, read_json_rows
 from tutelage.text.packing import pack_texts
 from tutelage.text.readers import expand_files, read_demonstrations, read_prompts, read_sources, read_texts
 from tutelage.text.split import split_of
 from tutelage.text.tokenizer import open_tokenizer
+from tutelage.train.audits import check_packing
 from tutelage.train.sections import DataSection
 
 Gold = Callable[[str, str], float]
@@ -140,37 +142,31 @@ def answer(cfg: EvaluateConfig, entry: ModelEntry, folder: Path, prompts: list[P
     policy = open_policy(folder, device=cfg.device, tokenizer=tokenizer)
     chat_tokens = [encode_prompt(tokenizer, p) for p in prompts]
     own_tokens = [encode_prompt(tokenizer, plain_prompt(cfg, entry, p)) for p in prompts] if entry.plain else chat_tokens
-    room = (context_length(policy) or 10**9) - max(len(t) for t in own_tokens)
-    sampling = Sampling(
-        temperature=cfg.rollout.temperature,
-        max_tokens=max(1, min(cfg.rollout.max_tokens, room)),
-        stop_tokens=stop_tokens(tokenizer),
-        seed=cfg.seed,
-    )
+    sampling = Sampling(temperature=cfg.rollout.temperature, max_tokens=cfg.rollout.max_tokens, stop_tokens=stop_tokens(tokenizer),
+                        seed=cfg.seed)
     n = entry.best_of
-    completions = InProcessEngine(policy, tokenizer.pad_token_id, max_batch=cfg.rollout.batch_size).generate(
-        [t for t in own_tokens for _ in range(n)], sampling
-    )
+    asked, asked_tokens = [p for p in prompts for _ in range(n)], [t for t in own_tokens for _ in range(n)]
+    completions = InProcessEngine(policy, tokenizer.pad_token_id, max_batch=cfg.rollout.batch_size).generate(asked_tokens, sampling)
     texts = [tokenizer.decode(list(c.tokens), skip_special_tokens=True) for c in completions]
     if entry.plain:  # a base model goes on to the next question: its answer is one paragraph
         texts = [next((line for line in t.split("\n") if line.strip()), "") for t in texts]
     texts = [t.strip() for t in texts]
     reward = ModelReward(judges.reward, judges.reward_tokenizer, tokenizer)
-    scores = reward.score_texts([p for p in prompts for _ in range(n)], texts).view(len(prompts), n)
+    if entry.plain:
+        scores = reward.score_texts(asked, texts)
+    else:                                                            # as PPO scores: an answer cut off gets no EOS it did not write
+        scores = reward(asked, Rollout.collate(asked_tokens, completions, tokenizer.pad_token_id).to(cfg.device))
+    scores = scores.view(len(prompts), n)
     best = scores.argmax(1)
     kept = [i * n + int(best[i]) for i in range(len(prompts))]
+    spoken = [list(completions[i].tokens) for i in kept]
+    if entry.plain:
+        spoken = [tokenizer(texts[i], add_special_tokens=False)["input_ids"] or [tokenizer.eos_token_id] for i in kept]
     if n > 1:
         kl = [bon_kl(n)] * len(prompts)
     else:
-        spoken = (
-            [list(completions[i].tokens) for i in kept]
-            if not entry.plain
-            else [tokenizer(texts[i], add_special_tokens=False)["input_ids"] or [tokenizer.eos_token_id] for i in kept]
-        )
         kl = (sum_logprobs(policy, own_tokens, spoken, cfg) - sum_logprobs(ref_policy, chat_tokens, spoken, cfg)).tolist()
-    out = Answers(
-        [texts[i] for i in kept], kl, [float(scores[i].max()) for i in range(len(prompts))], [len(completions[i].tokens) for i in kept]
-    )
+    out = Answers([texts[i] for i in kept], kl, [float(s.max()) for s in scores], [len(s) for s in spoken])
     if judges.gold is not None:
         out.gold = [judges.gold(last_user_text(p), t) for p, t in zip(prompts, out.texts, strict=True)]
     return out
@@ -222,11 +218,11 @@ def bits_per_byte(cfg: EvaluateConfig, folder: Path, *, max_texts: int = 200) ->
         ),
         cfg.device,
     )
+    check_packing(partial(packed_logprobs, policy), packed)
     nats = 0.0
     for start in range(0, len(packed), 16):
         batch = packed.select(slice(start, start + 16))
-        logits = policy(input_ids=batch.tokens, position_ids=batch.position_ids, use_cache=False).logits
-        nats -= gather_logprobs(logits, batch.tokens)[batch.trained_mask].sum().item()
+        nats -= packed_logprobs(policy, batch)[batch.trained_mask].sum().item()
     return nats / math.log(2) / sum(len(t.encode()) for t in texts)
 
 
