@@ -1,7 +1,10 @@
-"""The demo over several seeds, with the claims it is held to: python benchmarks/demo_seeds.py [--seeds 0 1 2 3 4] [--jobs 2] [--run-dir runs/seeds]
+"""The demo over several seeds, with the claims it is held to.
 
-Each seed is one `tutelage demo` in a process of its own (OMP_NUM_THREADS = cores / jobs), then an SFT of equal compute: the same base model and
-demonstrations for as many steps as fit into the seconds of SFT, sampling, judging, reward model and PPO together, best held-out checkpoint kept.
+    python benchmarks/demo_seeds.py [--seeds 0 1 2 3 4] [--jobs 2] [--run-dir runs/seeds]
+
+Each seed is one `tutelage demo` in a process of its own (OMP_NUM_THREADS = cores / jobs), then an SFT of equal compute: the same base model
+and demonstrations for as many steps as fit into the seconds of SFT, sampling, judging, reward model and PPO together, best held-out
+checkpoint kept.
 Prints a markdown table and writes it with every number to RUN_DIR/seeds.json. Finished seeds are not run again.
 """
 
@@ -25,7 +28,8 @@ def run_seed(seed: int, folder: Path, threads: int) -> None:
     env = os.environ | {"OMP_NUM_THREADS": str(threads)}
     log = folder.parent / f"{folder.name}.log"
     with log.open("a", encoding="utf-8") as out:
-        for arguments in (["-m", "tutelage.cli.main", "demo", "--run-dir", str(folder), "--seed", str(seed)], [__file__, "--long-sft", str(folder)]):
+        demo = ["-m", "tutelage.cli.main", "demo", "--run-dir", str(folder), "--seed", str(seed)]
+        for arguments in (demo, [__file__, "--long-sft", str(folder)]):
             subprocess.run([sys.executable, *arguments], env=env, stdout=out, stderr=out, check=True)
 
 
@@ -52,7 +56,8 @@ def long_sft(folder: Path) -> dict[str, Any]:
     prompts, ref_policy = held_out_prompts(evaluation), open_policy(resolve_model(folder / "sft"))
     told = {name: answer(evaluation, ModelEntry(path=str(folder / name)), resolve_model(folder / name), prompts, ref_policy, judges)
             for name in ("sft_long", "ppo")}
-    best_of = answer(evaluation, ModelEntry(path=str(folder / "sft"), best_of=16), resolve_model(folder / "sft"), prompts, ref_policy, judges)
+    sixteen = ModelEntry(path=str(folder / "sft"), best_of=16)
+    best_of = answer(evaluation, sixteen, resolve_model(folder / "sft"), prompts, ref_policy, judges)
     found = {"steps": trained["steps"], "best_step": trained["best_step"], "gold": mean_ci(told["sft_long"].gold),
              "ppo_minus_long_sft": paired_difference(told["ppo"].gold, told["sft_long"].gold),
              "ppo_minus_best_of_16": paired_difference(told["ppo"].gold, best_of.gold)}
@@ -72,10 +77,12 @@ def summarize(folder: Path) -> dict[str, Any]:
     row |= {f"{name}_half_width": (models[name]["gold_ci"]["high"] - models[name]["gold_ci"]["low"]) / 2 for name in ("base", "sft", "ppo")}
     row |= {"gap_closed": (row["gold_ppo"] - row["gold_sft"]) / (1 - row["gold_sft"]), "kl": models["ppo"]["kl"],
             "panel_accuracy": reward["expected_panel_accuracy"]["mean"], "bayes_ceiling": reward["bayes_ceiling"],
-            "accuracy_vs_gold": reward["accuracy_vs_gold"], "seconds": sum(result(folder, p.parent.name)["seconds"] for p in folder.glob("*/result.json") if p.parent.name != "sft_long")}
+            "accuracy_vs_gold": reward["accuracy_vs_gold"],
+            "seconds": sum(result(folder, p.parent.name)["seconds"] for p in folder.glob("*/result.json") if p.parent.name != "sft_long")}
     row["of_ceiling"] = row["panel_accuracy"] / row["bayes_ceiling"]
     long = json.loads((folder / "long_sft.json").read_text(encoding="utf-8"))
-    return row | {"gold_sft_long": long["gold"]["mean"], "ppo_minus_long_sft": long["ppo_minus_long_sft"], "ppo_minus_best_of_16": long["ppo_minus_best_of_16"]}
+    return row | {"gold_sft_long": long["gold"]["mean"], "ppo_minus_long_sft": long["ppo_minus_long_sft"],
+                  "ppo_minus_best_of_16": long["ppo_minus_best_of_16"]}
 
 
 def table(rows: dict[int, dict[str, Any]]) -> str:
@@ -87,7 +94,8 @@ def table(rows: dict[int, dict[str, Any]]) -> str:
     for name in names:
         values = np.array([rows[s][name] for s in rows])
         over = mean_ci(values)
-        lines.append(f"| {name.replace('_', ' ')} | " + " | ".join(f"{v:.3f}" for v in values) + f" | {over['mean']:.3f} ± {over['high'] - over['mean']:.3f} |")
+        cells = [f"{v:.3f}" for v in values] + [f"{over['mean']:.3f} ± {over['high'] - over['mean']:.3f}"]
+        lines.append(f"| {name.replace('_', ' ')} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tutelage.base.errors import DataError
 from tutelage.base.records import Message
-from tutelage.text.chat import encode_document, encode_example, encode_prompt, encode_text, marked_text, stop_tokens
+from tutelage.text.chat import encode_document, encode_example, encode_prompt, encode_text, encode_texts, marked_text, stop_tokens
 
 TEMPLATED = ("ours", "gpt2", "unigram", "llama2", "chatml", "qwen", "phi", "glm")
 """All but WordPiece, which loses case and spaces and so cannot be compared with its text."""
@@ -228,3 +228,9 @@ def test_a_document_is_the_template_s_text_whole_or_a_text_with_its_end(opened, 
     text = rendered(tokenizer, talk)
     assert encode_document(tokenizer, talk) == tokenizer(text, add_special_tokens=False)["input_ids"]
     assert encode_document(tokenizer, "a fox") == encode_text(tokenizer, "a fox")
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_texts_encoded_together_equal_texts_encoded_one_by_one(opened, name):
+    texts = ["a plain line", "typed <|eos|> stays text", "", "ünïcode 🙂"]
+    assert encode_texts(opened(name), texts) == [encode_text(opened(name), text) for text in texts]

@@ -28,7 +28,7 @@ from tutelage.models.policy import context_length, open_policy, packed_logprobs,
 from tutelage.rewards.base import ModelReward, last_user_text
 from tutelage.rollout import InProcessEngine, Sampling
 from tutelage.rollout.batch import Rollout
-from tutelage.text.chat import encode_example, encode_prompt, encode_text, stop_tokens
+from tutelage.text.chat import encode_example, encode_prompt, encode_texts, stop_tokens
 from tutelage.text.lines import Rejected, is_jsonl, read_json_rows
 from tutelage.text.packing import pack_texts
 from tutelage.text.readers import expand_files, read_demonstrations, read_prompts, read_sources, read_texts
@@ -214,7 +214,7 @@ def bits_per_byte(cfg: EvaluateConfig, folder: Path, *, max_texts: int = 200) ->
     policy = open_policy(folder, device=cfg.device, tokenizer=tokenizer)
     packed = PackedBatch.stack(
         pack_texts(
-            [encode_text(tokenizer, t) for t in texts], min(256, context_length(policy) or 256), pad_token_id=tokenizer.pad_token_id
+            encode_texts(tokenizer, texts), min(256, context_length(policy) or 256), pad_token_id=tokenizer.pad_token_id
         ),
         cfg.device,
     )

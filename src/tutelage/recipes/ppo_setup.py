@@ -20,7 +20,7 @@ from tutelage.models.heads import ScoredModel
 from tutelage.models.policy import context_length, open_policy, packed_logprobs, resolve_model
 from tutelage.rewards.base import ModelReward, Reward
 from tutelage.rollout import Engine, InProcessEngine, Sampling
-from tutelage.text.chat import encode_prompt, encode_text, stop_tokens
+from tutelage.text.chat import encode_prompt, encode_texts, stop_tokens
 from tutelage.text.packing import pack_texts
 from tutelage.text.readers import expand_files, read_prompts, read_sources, read_texts
 from tutelage.text.split import split_of
@@ -266,7 +266,7 @@ def pack_pretraining(cfg: PPOConfig, tokenizer: Any) -> PackedBatch:
     found = read_texts(cfg.ptx.files).rows
     texts = [t for t in found if split_of(t, eval_frac=cfg.ptx.eval_frac, seed=cfg.data.split_seed) == "train"]
     return PackedBatch.stack(
-        pack_texts([encode_text(tokenizer, text) for text in texts], cfg.ptx.context_tokens, pad_token_id=tokenizer.pad_token_id),
+        pack_texts(encode_texts(tokenizer, texts), cfg.ptx.context_tokens, pad_token_id=tokenizer.pad_token_id),
         cfg.device,
     )
 

@@ -21,7 +21,7 @@ from tutelage.models import context_length, new_policy, open_policy, resolve_mod
 from tutelage.models.batches import PackedBatch
 from tutelage.models.policy import packed_logprobs
 from tutelage.rollout import InProcessEngine, Sampling
-from tutelage.text.chat import Encoded, encode_document, encode_prompt, marked_text
+from tutelage.text.chat import Encoded, encode_document, encode_prompt, encode_texts, marked_text
 from tutelage.text.packing import pack_texts
 from tutelage.text.readers import expand_files, read_documents, read_sources
 from tutelage.text.split import split_of
@@ -165,7 +165,8 @@ def build(cfg: PretrainConfig, run: Run | None) -> Parts:
     policy.to(cfg.device).train()
 
     def pack(side: list[Prompt]) -> PackedBatch:
-        tokens = [encode_document(tokenizer, document) for document in side]
+        texts = [d for d in side if isinstance(d, str)]
+        tokens = encode_texts(tokenizer, texts) + [encode_document(tokenizer, d) for d in side if not isinstance(d, str)]
         return PackedBatch.stack(pack_texts(tokens, cfg.model.context_tokens, pad_token_id=tokenizer.pad_token_id), cfg.device)
 
     held_out = pack(sides["eval"])

@@ -46,6 +46,12 @@ def encode_text(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
     return codec.encode(codec.raw_start + codec.mangle(text) + str(tokenizer.eos_token)).ids
 
 
+def encode_texts(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[list[int]]:
+    """`encode_text` of each text, several times faster together."""
+    codec = codec_of(tokenizer, texts)
+    return codec.encode_all([codec.raw_start + codec.mangle(text) + str(tokenizer.eos_token) for text in texts])
+
+
 def encode_document(tokenizer: PreTrainedTokenizerFast, document: Prompt) -> list[int]:
     """Token ids of one document for pretraining: a text as `encode_text`, a conversation as the chat template renders it whole."""
     if isinstance(document, str):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -72,6 +72,11 @@ class Codec:
     def encode(self, text: str) -> Encoding:
         """Tokens and character offsets of a text whose plain parts are mangled. Adds nothing of its own."""
         return self._backend.encode(self.restore(self._pattern.sub(lambda m: self._alias[m[0]], text)), add_special_tokens=False)
+
+    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of many texts at once, on every core; as `encode`, without offsets."""
+        aliased = [self.restore(self._pattern.sub(lambda m: self._alias[m[0]], text)) for text in texts]
+        return [encoding.ids for encoding in self._backend.encode_batch_fast(aliased, add_special_tokens=False)]
 
 
 _codecs: WeakKeyDictionary[Any, dict[tuple[int, int], Codec]] = WeakKeyDictionary()
