@@ -148,7 +148,7 @@ def test_a_long_prompt_takes_room_from_its_own_answer_only(small, tmp_path):
     judges = Judges(ScoredModel.open(small.reward), tokenizer, None, None)
     told = answer(cfg, ModelEntry(path="base"), small.base, prompts, open_policy(small.base), judges)
     room = [48 - len(encode_prompt(tokenizer, p)) for p in prompts]
-    assert room[1] <= 20 < room[0] and told.tokens == room             # a model that never learnt to stop fills its context
+    assert told.tokens[0] == room[0] > 30 and told.tokens[1] <= room[1] <= 20       # the first of them never stops by itself
 
 
 def test_no_held_out_prompt_is_named(small, tmp_path):

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tutelage.base.config import RunConfig, dump_config
 from tutelage.base.errors import ArtifactError, AuditError, ConfigError, TutelageError
 from tutelage.base.files import artifact_dir, atomic_write_text, verify_manifest
@@ -51,11 +53,13 @@ class Run:
         """Create the run's directory, or enter it again with `resume`. A run that failed before it left anything is begun anew.
 
         inputs: name -> model folder or data files this run is made of; their digests go into lineage.json.
-        Raises: ConfigError when the directory holds a run and resume is off, holds another config or something else, or is in use.
+        Raises: ConfigError when the directory holds a run and resume is off, holds another config or something else, or is in use; and
+            when the device is not there.
         """
         folder = Path(cfg.run_dir) if cfg.run_dir else Path("runs") / verb
         config_text = dump_config(cfg)
         run = cls(folder, cfg, verb)
+        _check_device(cfg.device)
         run._check_folder(config_text)                               # before anything is written there
         folder.mkdir(parents=True, exist_ok=True)
         run._take_lock()
@@ -258,6 +262,13 @@ def _changed_keys(old: str, new: str) -> list[str]:
 
     before, after = flat(yaml.safe_load(old)), flat(yaml.safe_load(new))
     return sorted(k for k in before.keys() | after.keys() if before.get(k) != after.get(k) and k not in ("resume", "run_dir"))
+
+
+def _check_device(name: str) -> None:
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ConfigError(f"device={name} cannot be used: {str(error).splitlines()[0]}", hint="cpu always works") from error
 
 
 def _in_main_thread() -> bool:
