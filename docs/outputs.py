@@ -69,7 +69,8 @@ def models_table(stage: Path) -> str:
     """The comparison of the report, one model per line."""
     models = json.loads((stage / "report" / "report.json").read_text(encoding="utf-8"))["models"]
     names = ("gold", "proxy", "kl", "length", "distinct_2", "bits_per_byte")
-    lines = [[model, *("" if row.get(n) is None else f"{row[n]:.3g}" for n in names), interval(row["win_rate_vs_sft"])] for model, row in models.items()]
+    lines = [[model, *("" if row.get(n) is None else f"{row[n]:.3g}" for n in names), interval(row["win_rate_vs_sft"])]
+             for model, row in models.items()]
     return table(["model", *(f"`{name}`" for name in names), "`win_rate_vs_sft`"], lines)
 
 
@@ -81,8 +82,8 @@ def whole(run: Path, machine: str) -> str:
     """Seconds of every stage."""
     seconds = {p.parent.name: json.loads(p.read_text(encoding="utf-8"))["seconds"] for p in run.glob("*/result.json")}
     order = sorted(seconds, key=lambda name: (run / name / "result.json").stat().st_mtime)
-    total = sum(seconds.values())
-    return f"One run, on {machine}:\n\n" + table(["stage", "seconds"], [*([n, f"{seconds[n]:.0f}"] for n in order), ["together", f"{total:.0f}"]])
+    lines = [*([name, f"{seconds[name]:.0f}"] for name in order), ["together", f"{sum(seconds.values()):.0f}"]]
+    return f"One run, on {machine}:\n\n{table(['stage', 'seconds'], lines)}"
 
 
 def table(head: list[str], lines: list[list[str]]) -> str:
