@@ -15,7 +15,7 @@ from tutelage.base.errors import AuditError, ConfigError, DataError
 from tutelage.base.records import Completion
 from tutelage.models.actor_critic import SharedTrunk
 from tutelage.models.heads import ScoredModel
-from tutelage.models.policy import open_policy, token_logprobs
+from tutelage.models.policy import open_policy, save_policy, token_logprobs
 from tutelage.recipes import ppo as recipe
 from tutelage.recipes.ppo import Progress, after_truncation, ppo, ppo_loss, roll_out, shape_scores, train_ppo
 from tutelage.recipes.ppo_setup import Experience, PPOConfig
@@ -159,8 +159,9 @@ def test_pad_is_not_eos_and_padding_changes_nothing(start):                     
     assert torch.equal(one, other)
 
 
-def test_policy_and_reference_start_equal_so_the_first_kl_is_zero(small, tmp_path):
-    result = train_ppo(ppo_config(small, tmp_path / "run", {"algo": {"num_iterations": 1}}))
+@pytest.mark.parametrize("temperature", [0.7, 1.0])
+def test_policy_and_reference_start_equal_so_the_first_kl_is_zero(small, tmp_path, temperature):                        # fact 10
+    result = train_ppo(ppo_config(small, tmp_path / "run", {"algo": {"num_iterations": 1}, "rollout": {"temperature": temperature}}))
     (row,) = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     assert abs(row["objective/kl"]) < 1e-4 and row["policy/ratio"] == pytest.approx(1, abs=0.05) and result["kl"] == row["objective/kl"]
 
@@ -186,6 +187,12 @@ def test_prompts_repeat_only_when_there_are_fewer_than_responses_and_each_respon
     _, rollout = roll_out(players, cfg, 0)
     assert len(set(rollout.prompt_tokens)) == 3 and len(rollout) == 8
     assert len({(p, c.tokens) for p, c in zip(rollout.prompt_tokens, rollout.completions, strict=True)}) > 3
+
+
+def test_the_same_prompt_is_answered_with_new_draws_in_each_iteration(start):
+    players, cfg, _ = start({"data": {"limit": 1, "eval_frac": 0}})
+    first, second, again = (sorted(c.tokens for c in roll_out(players, cfg, i)[1].completions) for i in (0, 1, 0))
+    assert first == again != second
 
 
 # -- fact 12 and the ends of answers -------------------------------------------------------------------------------------
@@ -306,6 +313,17 @@ def test_critic_warm_up_leaves_the_policy_untouched_and_teaches_the_critic(small
         assert load_file(first / "critic/value_head.safetensors")["weight"].abs().sum() > 0
 
 
+def test_both_learning_rates_are_annealed_from_their_own_peak(start, monkeypatch):                 # fact 7
+    players, cfg, run = start({"algo": {"num_iterations": 4, "epochs": 1, "minibatch_size": 8}, "critic": {"learning_rate": 1e-2},
+                               "optim": {"learning_rate": 1e-3, "schedule": "linear", "min_lr_frac": 0.0}})
+    rates = []
+    step = recipe.ppo_step
+    monkeypatch.setattr(recipe, "ppo_step", lambda p, optimizer, *a, **k: rates.append(sorted({g["lr"] for g in optimizer.param_groups}))
+                        or step(p, optimizer, *a, **k))
+    ppo(players, cfg, run)
+    assert [pytest.approx(pair) for pair in rates] == [[1e-3 * f, 1e-2 * f] for f in (1, 0.75, 0.5, 0.25)]
+
+
 # -- fact 15 and peer bugs 8, 11: minibatches -----------------------------------------------------------------------------
 
 
@@ -391,12 +409,13 @@ def test_advantages_are_whitened_over_the_rollout_or_the_minibatch(start, monkey
 # -- stopping early, bad rewards --------------------------------------------------------------------------------------------
 
 
-def test_the_epochs_end_early_when_the_kl_to_the_old_policy_passes_its_target(small, tmp_path):
-    over = {"algo": {"epochs": 50, "target_kl": 1e-4, "num_iterations": 1}, "optim": {"learning_rate": 3e-3}}
+@pytest.mark.parametrize(("target_kl", "steps", "stopped"), [(1e-4, range(2, 20), 1.0), (1e4, [100], 0.0), (None, [100], 0.0)])
+def test_the_epochs_end_early_when_the_kl_to_the_old_policy_passes_its_target(small, tmp_path, target_kl, steps, stopped):
+    over = {"algo": {"epochs": 50, "target_kl": target_kl, "num_iterations": 1}, "optim": {"learning_rate": 3e-3}}
     train_ppo(ppo_config(small, tmp_path / "run", over))
     row = json.loads((tmp_path / "run/metrics.jsonl").read_text())
     state = json.loads(next((tmp_path / "run/ckpt").glob("*/train/state.json")).read_text())
-    assert row["policy/early_stop"] == 1.0 and state["values"]["optimizer_steps"] < 20
+    assert row["policy/early_stop"] == stopped and state["values"]["optimizer_steps"] in steps         # never after the first: its KL is 0
 
 
 class CountReward:
@@ -520,6 +539,15 @@ def test_the_saved_policy_and_critic_open_in_plain_transformers(small, tmp_path)
         assert torch.equal(plain(input_ids=tokens).logits, open_policy(checkpoint / "model")(input_ids=tokens).logits)
     critic = AutoModelForSequenceClassification.from_pretrained(checkpoint / "critic", dtype=torch.float32)
     assert critic.config.num_labels == 1 and critic.config.score_shift == pytest.approx(0.7)
+
+
+def test_weights_that_are_not_saved_are_seen(small, tmp_path, monkeypatch):
+    from tutelage.models import actor_critic
+
+    other = open_policy(small.base)
+    monkeypatch.setattr(actor_critic, "save_policy", lambda model, tokenizer, folder: save_policy(other, tokenizer, folder))
+    with pytest.raises(AuditError, match="gives outputs that differ"):
+        train_ppo(ppo_config(small, tmp_path / "run", {"algo": {"num_iterations": 1}}))
 
 
 def test_a_shared_trunk_that_is_saved_reopens_to_the_same_values(start):

@@ -13,7 +13,7 @@ from tests.small import pretrain_config, same_weights, sft_config, write_rows
 from tutelage.base.errors import AuditError, ConfigError, DataError
 from tutelage.models.batches import PackedBatch
 from tutelage.models.folders import resolve_model
-from tutelage.models.policy import open_policy, packed_logprobs
+from tutelage.models.policy import open_policy, packed_logprobs, save_policy
 from tutelage.recipes import pretrain as pretraining
 from tutelage.recipes import sft as tuning
 from tutelage.recipes.pretrain import pretrain
@@ -227,6 +227,12 @@ def test_rows_that_are_too_long_are_counted_and_left_out(small, tmp_path, caplog
     assert result["rows"] == 30 and "10 of 40 demonstrations are longer than 48 tokens and were left out" in caplog.text
     with pytest.raises(DataError, match="fits into 8 tokens"):
         train_sft(sft_config(small, tmp_path / "other", {"data": {"files": [str(file)]}, "model": {"context_tokens": 8}}))
+
+
+def test_weights_that_are_not_saved_are_seen(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(tuning, "save_policy", lambda model, tokenizer, folder: save_policy(open_policy(small.sft), tokenizer, folder))
+    with pytest.raises(AuditError, match="gives outputs that differ"):
+        train_sft(sft_config(small, tmp_path / "run"))
 
 
 def test_a_loss_that_is_no_number_saves_its_batch_and_moves_nothing(small, tmp_path, monkeypatch):

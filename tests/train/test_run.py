@@ -1,4 +1,5 @@
 import json
+import shlex
 import signal
 from pathlib import Path
 
@@ -179,6 +180,13 @@ def test_a_signal_finishes_the_step_saves_and_names_the_command_to_go_on(tmp_pat
     assert signal.getsignal(signum) is before                        # handlers are only borrowed
     resumed = Training(tmp_path, resume=True)
     assert resumed.go()["sum"] == 15 and resumed.done == [3, 4, 5] and rows(tmp_path) == CUMULATIVE
+
+
+def test_the_command_to_go_on_can_be_pasted_when_the_folder_has_a_space(tmp_path):
+    with pytest.raises(Interrupted) as error:
+        Training(tmp_path / "my run", at={0: lambda: signal.raise_signal(signal.SIGTERM)}).go()
+    folder = str(tmp_path / "my run")
+    assert shlex.split(error.value.hint) == ["tutelage", "toy", f"{folder}/config.yaml", "--run-dir", folder, "--resume"]
 
 
 def test_a_signal_in_the_last_step_loses_nothing(tmp_path):

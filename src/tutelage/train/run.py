@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import math
+import shlex
 import shutil
 import signal
 import time
@@ -145,7 +146,7 @@ class Run:
                         raise Interrupted(
                             self._signum,
                             f"stopped by signal {self._signum} after step {step + 1} of {total}; checkpoint saved",
-                            f"tutelage {self.verb} {self.folder / 'config.yaml'} --run-dir {self.folder} --resume",
+                            shlex.join(["tutelage", self.verb, f"{self.folder}/config.yaml", "--run-dir", str(self.folder), "--resume"]),
                         )
                     if every and (step + 1) % every == 0 and step + 1 < total:
                         self.save(step + 1, write_models, state)
