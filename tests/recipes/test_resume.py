@@ -119,10 +119,20 @@ def test_the_state_that_ppo_carries_is_in_its_checkpoint(undisturbed):
 # -- real processes ------------------------------------------------------------------------------------------------------
 
 
-def start(small, folder: Path, file: Path, steps: int = 300) -> subprocess.Popen:
-    cfg = sft_config(small, folder, {"train": {"max_steps": steps}, "eval": {"every_steps": 25}})
-    file.write_text(dump_config(cfg))
-    return subprocess.Popen([sys.executable, "-m", "tutelage.cli.main", "sft", str(file)], env=environment(), text=True,
+LONG = {"train": {"max_steps": 120}, "eval": {"every_steps": 5}}
+UNHURRIED = """
+import sys, time
+from tutelage.cli.main import main
+from tutelage.train.run import Run
+log = Run.log
+Run.log = lambda *row: (log(*row), time.sleep(0.1))     # so that the signal comes in time on a busy machine
+main(["sft", sys.argv[1]])
+"""
+
+
+def start(small, folder: Path, file: Path) -> subprocess.Popen:
+    file.write_text(dump_config(sft_config(small, folder, LONG)))
+    return subprocess.Popen([sys.executable, "-c", UNHURRIED, str(file)], env=environment(), text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
@@ -141,7 +151,7 @@ def killed_processes(small, tmp_path_factory):
     outcome = {}
     while waiting := {s: started[s] for s in started if s not in outcome}:
         for signum, (folder, process) in waiting.items():
-            if not has_rows(process, folder, 30):
+            if not has_rows(process, folder, 8):
                 continue
             if signum == signal.SIGTERM:
                 cfg = sft_config(small, folder, yaml.safe_load((root / "SIGTERM.yaml").read_text()), {"resume": True})
@@ -157,7 +167,7 @@ def killed_processes(small, tmp_path_factory):
 @pytest.fixture(scope="module")
 def long_sft(small, tmp_path_factory):
     folder = tmp_path_factory.mktemp("long") / "run"
-    train_sft(sft_config(small, folder, {"train": {"max_steps": 300}, "eval": {"every_steps": 25}}))
+    train_sft(sft_config(small, folder, LONG))
     return folder
 
 
@@ -173,6 +183,6 @@ def test_a_process_stopped_by_a_signal_resumes_to_the_same_weights(small, tmp_pa
     done = len(rows(folder))
     result = train_sft(sft_config(small, folder, yaml.safe_load((killed / "config.yaml").read_text()),
                                   {"resume": True, "run_dir": str(folder)}))
-    assert 30 <= done < 300 and result["steps"] == 300
+    assert 8 <= done < 120 and result["steps"] == 120
     assert same_weights(Path(result["model"]), long_sft / "ckpt" / (long_sft / "latest").read_text().strip() / "model")
     assert rows(folder) == rows(long_sft)
