@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import tutelage
+
 nbformat = pytest.importorskip("nbformat")
 NOTEBOOK = Path(__file__).parents[2] / "docs" / "first.ipynb"
 
@@ -40,7 +42,9 @@ def run(notebook, folder: Path) -> str:
     """Execute every cell; returns what was printed. Checks what does not hang on the numbers."""
     nbclient = pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")
-    nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}}).execute()
+    with pytest.MonkeyPatch.context() as patch:                     # the kernel stands in another folder: what is tested here runs there
+        patch.setenv("PYTHONPATH", str(Path(tutelage.__file__).resolve().parents[1]))
+        nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}}).execute()
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     printed = "".join(output.get("text", "") for output in outputs)
     assert "held-out accuracy" in printed and "ppo  reward" in printed
