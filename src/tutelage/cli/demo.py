@@ -23,7 +23,7 @@ from .output import only_json_on_stdout, print_result
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout and nothing else.")
 @click.option("-q", "--quiet", is_flag=True, help="Warnings only.")
 @click.option("-v", "--verbose", is_flag=True, help="More log, and a traceback with errors.")
-@click.option("--set", "overrides", multiple=True, metavar="stages.NAME.config.KEY=VALUE", help="Change a stage's setting; may be repeated.")
+@click.option("--set", "overrides", multiple=True, metavar="stages.NAME.config.KEY=VALUE", help="Change a setting of a stage.")
 @click.pass_context
 def demo(
     ctx: click.Context, quick: bool, run_dir: str | None, seed: int, as_json: bool, quiet: bool, verbose: bool, overrides: tuple[str, ...]
