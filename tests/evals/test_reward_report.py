@@ -143,6 +143,17 @@ def test_labels_and_pairs_say_by_how_much_counting_words_is_beaten_prompt_by_pro
     assert above["mean"] == -0.5 and above["low"] < -0.5 < above["high"] < 0
 
 
+def test_the_lead_over_counting_words_is_the_difference_of_the_two_accuracies_however_pairs_lie_on_prompts():
+    rng = np.random.default_rng(23)
+    n = 60
+    prompts = np.minimum(rng.integers(0, 30, n), 12).tolist()         # one prompt with most of the pairs
+    margins, others, weights = rng.normal(size=n), rng.normal(size=n), rng.random(n)
+    targets = rng.choice([1.0, 0.7, 0.5], size=n)
+    own, other = (rr.pair_accuracy(m, targets=targets, weights=weights, prompts=prompts)["mean"] for m in (margins, others))
+    found = rr.lead(margins, others, targets=targets, weights=weights, prompts=prompts)
+    assert found["mean"] == pytest.approx(own - other, abs=1e-12) and found["low"] < found["mean"] < found["high"]
+
+
 def test_label_calibration_does_not_depend_on_where_the_scores_zero_is():
     logits, labels, _ = labelled_world(500, seed=7)
     a, b = (rr.label_report([{"text": "", "label": bool(y), "score": z + shift} for z, y in zip(logits, labels, strict=True)])

@@ -14,7 +14,19 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tutelage.evals import words
-from tutelage.evals.stats import Estimate, Floats, auc, balanced_accuracy, finite, grouped_auc, paired_difference, rate_ci, same_length
+from tutelage.evals.stats import (
+    Estimate,
+    Floats,
+    auc,
+    balanced_accuracy,
+    bootstrap,
+    estimate,
+    finite,
+    group_index,
+    grouped_auc,
+    rate_ci,
+    same_length,
+)
 
 CLEAR_GOLD_GAP = 0.1
 """|gold difference| from which a pair counts as clear: below it people disagree with themselves."""
@@ -43,6 +55,22 @@ def pair_accuracy(margins: ArrayLike, *, targets: ArrayLike | None = None, weigh
     weights = np.ones_like(margins) if weights is None else finite("weights", weights)
     same_length(margins=margins, targets=targets, weights=weights)
     return rate_ci(_credit(margins, targets), weights=np.where(targets == 0.5, 0.0, weights), groups=prompts)
+
+
+def lead(margins: ArrayLike, others: ArrayLike, *, targets: ArrayLike, weights: ArrayLike,
+         prompts: Sequence[Hashable] | None) -> Estimate:
+    """Accuracy by `margins` minus accuracy by `others` on the same pairs, each as `pair_accuracy` has it; bootstrapped by prompt."""
+    margins, others, targets = finite("margins", margins), finite("others", others), finite("targets", targets)
+    weights = np.where(targets == 0.5, 0.0, finite("weights", weights))
+    index = group_index(prompts, margins.size)
+    count = int(index.max()) + 1 if index.size else 0
+    mass = np.bincount(index, weights)
+    gain = np.bincount(index, weights * (_credit(margins, targets) - _credit(others, targets)))
+    if not mass.sum():
+        return estimate(math.nan, math.nan, math.nan, count)
+    with np.errstate(invalid="ignore"):
+        low, high = bootstrap(lambda rows: gain[rows].sum() / mass[rows].sum(), count)
+    return estimate(gain.sum() / mass.sum(), low, high, count)
 
 
 def accuracy_by(sizes: ArrayLike, margins: ArrayLike, *, edges: Sequence[float] | None = None, bins: int = 5,
@@ -144,9 +172,7 @@ def pair_report(held: Sequence[Row], train: Sequence[Row] = (), *, scale: float 
                                   for name, scorer in pair_baselines(train).items()}
         report["baselines"] = {name: rate["mean"] for name, rate in report["baselines_ci"].items()}
         by_words = pair_baselines(train)["bag_of_words"]
-        report["above_bag_of_words"] = paired_difference(
-            _credit(margins, labels["targets"]), _credit(by_words.score(chosen) - by_words.score(rejected), labels["targets"]),
-            groups=labels["prompts"])
+        report["above_bag_of_words"] = lead(margins, by_words.score(chosen) - by_words.score(rejected), **labels)
     if held and all("gold_gap" in row for row in held):
         report |= gold_report(margins, _column(held, "gold_gap"), labels["prompts"])
     if preference_probabilities is not None:
