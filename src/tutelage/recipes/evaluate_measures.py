@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -263,17 +264,33 @@ def summary(own: Answers, sft: Answers, path: str, bits: float | None, prompts: 
 
 
 def against_gold(scores: np.ndarray, gold: np.ndarray) -> dict[str, Any]:
-    """How often the scores order two answers as gold does, overall, by gap, and where the gap is clear. scores, gold: (P, 2)."""
-    return gold_report(scores[:, 0] - scores[:, 1], gold[:, 0] - gold[:, 1], list(range(len(scores))))
+    """How often the scores order answers as gold does, over all pairs of answers to a prompt. scores, gold: (P, K)."""
+    a, b = np.triu_indices(scores.shape[1], k=1)
+    prompts = np.repeat(np.arange(len(scores)), len(a)).tolist()
+    return gold_report((scores[:, a] - scores[:, b]).ravel(), (gold[:, a] - gold[:, b]).ravel(), prompts)
 
 
-def two_answers(cfg: EvaluateConfig, folder: Path, prompts: list[Prompt], ref_policy: Any, judges: Judges) -> dict[str, Any]:
-    """Two fresh answers per prompt of one model: scores, gold, KL; (P, 2) arrays."""
-    doubled = [p for p in prompts for _ in range(2)]
-    told = answer(cfg, ModelEntry(path=str(folder)), folder, doubled, ref_policy, judges)
-    shape = (len(prompts), 2)
+def against_panel(scores: np.ndarray, texts: list[list[str]], prompts: list[Prompt], preference: Preference) -> dict[str, Any]:
+    """What the best predictor and the scores can expect to get right of the panel's choices between each prompt's answers.
+
+    scores: (P, K). Exact in the labels, whose probabilities are known; sampled in the answers.
+    """
+    ceilings, accuracies, groups = [], [], []
+    for number, (prompt, row, answers) in enumerate(zip(prompts, scores, texts, strict=True)):
+        for a, b in combinations(range(len(answers)), 2):
+            p = preference(last_user_text(prompt), answers[a], answers[b])
+            ceilings.append(p)
+            accuracies.append(p if row[a] > row[b] else 1 - p if row[a] < row[b] else 0.5)
+            groups.append(number)
+    return {"bayes_ceiling": bayes_ceiling(ceilings), "expected_panel_accuracy": mean_ci(accuracies, groups=groups)}
+
+
+def fresh_answers(cfg: EvaluateConfig, folder: Path, prompts: list[Prompt], ref_policy: Any, judges: Judges, count: int) -> dict[str, Any]:
+    """`count` fresh answers per prompt of one model: texts, and scores, KL and gold as (P, count) arrays."""
+    told = answer(cfg, ModelEntry(path=str(folder)), folder, [p for p in prompts for _ in range(count)], ref_policy, judges)
+    shape = (len(prompts), count)
     return {
-        "texts": [told.texts[2 * i : 2 * i + 2] for i in range(len(prompts))],
+        "texts": [told.texts[count * i : count * (i + 1)] for i in range(len(prompts))],
         "scores": np.reshape(told.scores, shape),
         "kl": np.reshape(told.kl, shape),
         "gold": np.reshape(told.gold, shape) if told.gold else None,
@@ -292,15 +309,10 @@ def reward_summary(
         **({"labels": trained["labels"]} if "labels" in trained else {}),
     }
     if judges.gold is not None:
-        fresh = two_answers(cfg, sft_folder, prompts, ref_policy, judges)
+        fresh = fresh_answers(cfg, sft_folder, prompts, ref_policy, judges, 4)
         out |= against_gold(fresh["scores"], fresh["gold"])
         if judges.preference is not None:
-            probabilities = [judges.preference(last_user_text(p), a, b) for p, (a, b) in zip(prompts, fresh["texts"], strict=True)]
-            agreed = [
-                max(q, 1 - q) if (s[0] > s[1]) == (q > 0.5) else min(q, 1 - q) for q, s in zip(probabilities, fresh["scores"], strict=True)
-            ]
-            out["bayes_ceiling"] = bayes_ceiling(probabilities)
-            out["expected_panel_accuracy"] = mean_ci(agreed)
+            out |= against_panel(fresh["scores"], fresh["texts"], prompts, judges.preference)
     return out
 
 
@@ -309,7 +321,7 @@ def frontier(cfg: EvaluateConfig, prompts: list[Prompt], ref_policy: Any, judges
     points = []
     few = prompts[: cfg.frontier.max_prompts]
     for checkpoint in sorted((Path(str(cfg.frontier.run)) / "ckpt").glob("step-*")):
-        fresh = two_answers(cfg, checkpoint / "model", few, ref_policy, judges)
+        fresh = fresh_answers(cfg, checkpoint / "model", few, ref_policy, judges, 2)
         point: dict[str, Any] = {
             "step": int(checkpoint.name.split("-")[1]),
             "kl": float(fresh["kl"].mean()),
