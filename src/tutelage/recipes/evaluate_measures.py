@@ -167,7 +167,7 @@ def answer(cfg: EvaluateConfig, entry: ModelEntry, folder: Path, prompts: list[P
         kl = [bon_kl(n)] * len(prompts)
     else:
         kl = (sum_logprobs(policy, own_tokens, spoken, cfg) - sum_logprobs(ref_policy, chat_tokens, spoken, cfg)).tolist()
-    out = Answers([texts[i] for i in kept], kl, [float(s.max()) for s in scores], [len(s) for s in spoken])
+    out = Answers([texts[i] for i in kept], kl, scores.flatten()[kept].tolist(), [len(s) for s in spoken])
     if judges.gold is not None:
         out.gold = [judges.gold(last_user_text(p), t) for p, t in zip(prompts, out.texts, strict=True)]
     return out
