@@ -33,7 +33,7 @@ def test_the_notebook_goes_through_python_and_its_imports_exist():
 
 
 SMALLER = {"800_000": "20_000", "num_demonstrations=2000": "num_demonstrations=80",
-           '"max_steps": 140': '"max_steps": 2',
+           '"max_steps": 120': '"max_steps": 2',
            '"limit": 600': '"limit": 60',
            '"num_iterations": 12': '"num_iterations": 2', "max_prompts=100": "max_prompts=8", '"max_tokens": 48': '"max_tokens": 8'}
 
