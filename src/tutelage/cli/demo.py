@@ -56,7 +56,8 @@ def run_demo(quick: bool, folder: Path, seed: int, overrides: list[str]) -> dict
               "evaluate": Verb(verbs["evaluate"].config, partial(evaluate, gold=gold.score, preference=Panel(seed).preference_probability))}
     with resources.as_file(resources.files("tutelage.demo") / ("quick.yaml" if quick else "circle.yaml")) as file:
         cfg, _ = load_config(PipelineConfig, file, [*overrides, f"run_dir={folder}", f"seed={seed}"], env={})
-    report: dict[str, Any] = {"title": "From raw text to an assistant people prefer", "stages": list(cfg.stages), "seconds": {}, "curves": {}}
+    report: dict[str, Any] = {"title": "From raw text to an assistant people prefer", "stages": list(cfg.stages)}
+    report |= {"seconds": {}, "curves": {}}
 
     def on_stage(name: str, result: dict[str, Any]) -> None:
         """After each stage the report is written anew, so an interrupted demo leaves a readable one."""
@@ -64,7 +65,8 @@ def run_demo(quick: bool, folder: Path, seed: int, overrides: list[str]) -> dict
         if (folder / name / "metrics.jsonl").exists():
             report["curves"][name] = read_metrics(folder / name)
         if name == "evaluate":
-            report.update(json.loads((folder / "evaluate" / "report" / "report.json").read_text(encoding="utf-8")) | {"seconds": report["seconds"]})
+            measured = json.loads((folder / "evaluate" / "report" / "report.json").read_text(encoding="utf-8"))
+            report.update(measured | {"seconds": report["seconds"]})
         write_report(folder / "report", report)
 
     result = run_pipeline(cfg, verbs, on_stage=on_stage)
