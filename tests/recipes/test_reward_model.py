@@ -141,6 +141,15 @@ def test_each_kind_of_judgement_has_the_loss_of_its_formula_and_they_add_up(smal
     assert together == pytest.approx(sum(expected for _, expected in cases) / len(cases), abs=1e-5)
 
 
+def test_accuracy_counts_every_decided_pair_of_a_ranking(small, tmp_path):
+    parts, cfg = parts_of(small, tmp_path)
+    texts = ["in the barn with cat", "in the barn", "the pond", "a cat"]
+    scores = recipe.all_scores(parts, [item(parts, texts)], cfg)[0]
+    _, counts = recipe.loss_of(parts, [item(parts, texts, ranks=(0, 1, 1, 2), kind="ranking")], 1, cfg)  # five decided pairs and a tie
+    decided = [(0, 1), (0, 2), (0, 3), (1, 3), (2, 3)]
+    assert counts == {"right": sum(scores[i] > scores[j] for i, j in decided), "pairs": 5}
+
+
 @pytest.mark.parametrize("size", [1, 2, 5])
 def test_gradients_do_not_depend_on_the_micro_batch(taught, small, tmp_path, size):
     _, _, file = taught

@@ -229,12 +229,15 @@ def loss_of(parts: Parts, items: list[Item], num_items: int, cfg: RewardConfig) 
         loss = loss + bradley_terry_loss(
             chosen, rejected, target=target, margin=torch.tensor(margin, device=device), weight=weight[at], num_examples=num_items
         )
-        right, pairs = int(((chosen > rejected) & (target > 0.5)).sum()), int((target > 0.5).sum())
+        right, pairs = right + int(((chosen > rejected) & (target > 0.5)).sum()), pairs + int((target > 0.5).sum())
     if at := rows("ranking"):
         ranks = torch.full(scores[at].shape, -1, dtype=torch.long, device=device)
         for row, i in enumerate(at):
             ranks[row, : len(items[i].answers)] = torch.tensor(items[i].judgement.ranks)
         loss = loss + ranking_loss(scores[at], ranks, weight=weight[at], ties=cfg.algo.ties, num_examples=num_items)
+        decided = (ranks[:, :, None] >= 0) & (ranks[:, :, None] < ranks[:, None, :])                     # (P, K, K): i ranked above j
+        right += int((decided & (scores[at][:, :, None] > scores[at][:, None, :])).sum())
+        pairs += int(decided.sum())
     if at := rows("label"):
         labels = torch.tensor([float(bool(items[i].judgement.label)) for i in at], device=device)
         loss = loss + binary_reward_loss(scores[at, 0], labels, weight=weight[at], num_examples=num_items)
