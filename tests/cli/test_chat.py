@@ -213,6 +213,12 @@ def test_lines_of_a_pipe_are_questions(model):
     assert b"> " not in done.stdout and done.stdout.count(b"\n") >= 2
 
 
+def on_terminal(terminal: int) -> None:
+    """Make a typed Ctrl-C a signal, and one that is heard: a test run started in the background of a shell ignores it, its children too."""
+    fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_a_session_on_a_terminal(model, tmp_path):
     # Greedy decoding of a random model runs on until the context is full: with a long one there is an answer to stop.
     shutil.copytree(model, tmp_path / "model")
@@ -221,7 +227,7 @@ def test_a_session_on_a_terminal(model, tmp_path):
     controller, terminal = pty.openpty()
     process = subprocess.Popen(command(str(tmp_path / "model"), "--temperature", "0", "--max-tokens", "19000"), stdin=terminal,
                                stdout=terminal, stderr=terminal, env=os.environ | {"TERM": "dumb"}, start_new_session=True,
-                               preexec_fn=lambda: fcntl.ioctl(terminal, termios.TIOCSCTTY, 0))      # a typed Ctrl-C becomes a signal
+                               preexec_fn=lambda: on_terminal(terminal))
     os.close(terminal)
     seen, at = "", 0
 
