@@ -24,10 +24,11 @@ from tutelage.text.tokenizer import open_tokenizer
 from tutelage.train import audits
 from tutelage.train.batches import rows_of_step
 from tutelage.train.checkpoint import TrainState
-from tutelage.train.optim import build_optimizer, clip_and_step, lr_factor, set_lr
+from tutelage.train.optim import build_optimizer, lr_factor, set_lr
 from tutelage.train.preview import Preview, probe
 from tutelage.train.run import Run
 from tutelage.train.sections import Budget, DataSection, OptimSection, SaveSection
+from tutelage.train.step import language_model_step
 
 log = get_logger()
 
@@ -171,22 +172,8 @@ def loss_of(policy: Any, batch: TokenBatch, num_tokens: Tensor | int) -> Tensor:
 
 
 def train_step(policy: Any, optimizer: torch.optim.Optimizer, batch: TokenBatch, cfg: SFTConfig, run: Run | None) -> dict[str, float]:
-    """One optimizer step over the whole batch, in micro-batches that add up to it exactly."""
-    num_tokens = batch.response_mask.sum()
-    total = 0.0
-    for piece in batch.micro(cfg.optim.microbatch_size):
-        loss = loss_of(policy, piece, num_tokens)
-        if not audits.check_finite(loss):
-            raise (run.save_bad_batch(vars(piece), "loss is not finite") if run else ValueError("loss is not finite"))
-        loss.backward()
-        total += loss.item()
-    (grad_norm,) = clip_and_step(optimizer, [policy], cfg.optim.max_grad_norm)
-    return {
-        "train/loss": total,
-        "train/grad_norm": grad_norm,
-        "train/learning_rate": optimizer.param_groups[0]["lr"],
-        "train/tokens": int(num_tokens),
-    }
+    """One optimizer step over the whole batch. Returns its metrics."""
+    return language_model_step(policy, optimizer, batch, batch.response_mask.sum(), loss_of, cfg.optim, run)
 
 
 @torch.no_grad()
