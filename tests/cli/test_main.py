@@ -154,3 +154,12 @@ def test_a_reader_that_stops_early_is_no_error():
     assert process.stdout is not None
     process.stdout.close()
     assert process.communicate(timeout=20)[1] == b""
+
+
+def test_torch_threads_spin_briefly_unless_the_user_says_otherwise():
+    code = "from tutelage.cli.main import main\ntry: main(['--version'])\nexcept SystemExit: import torch"
+    for said, expected in (({}, "1000"), ({"GOMP_SPINCOUNT": "77"}, "77")):
+        told = python(code, OMP_DISPLAY_ENV="verbose", **said).stderr
+        if "GOMP" not in told:
+            pytest.skip("this torch does not thread with libgomp")
+        assert f"GOMP_SPINCOUNT = '{expected}'" in told
