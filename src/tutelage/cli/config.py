@@ -7,8 +7,9 @@ import json
 
 import click
 
-from tutelage.base.config import Section, config_schema, load_config
+from tutelage.base.config import Section, config_schema, leaves, load_config
 from tutelage.base.errors import ConfigError, did_you_mean
+from tutelage.base.outline import outline
 
 from .group import Group
 from .output import print_result
@@ -26,12 +27,21 @@ def config() -> None:
 @click.argument("arguments", nargs=-1, metavar="[CONFIG] [section.key=value …]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout: {config, origins}.")
 def show(verb: str, arguments: tuple[str, ...], as_json: bool) -> None:
-    """The resolved settings of VERB, and where each that is not a default was set."""
-    cfg, origins = load_config(_config_class(verb), *split_arguments(arguments))
-    if as_json:
-        print_result({"config": cfg.model_dump(mode="json"), "origins": origins}, as_json)
+    """The settings of VERB, and where each was set.
+
+    Without CONFIG and overrides: every setting with its default, and which of them must be given.
+    """
+    cls = _config_class(verb)
+    values, required = outline(cls)
+    if required and not arguments:
+        origins = {key: "required" if key in required else "default" for key, _ in leaves(values)}
     else:
-        print_config(cfg, origins)
+        cfg, origins = load_config(cls, *split_arguments(arguments))
+        values = cfg.model_dump(mode="json")
+    if as_json:
+        print_result({"config": values, "origins": origins}, as_json)
+    else:
+        print_config(values, origins)
 
 
 @config.command()

@@ -20,7 +20,6 @@ from tutelage.base.errors import TutelageError, did_you_mean
 from .group import Group
 from .verbs import COMMANDS, RECIPES
 
-
 _SPINS = "1000"
 """How long an OpenMP thread of torch spins for its peers before it sleeps. GOMP's own 300,000 turns suit an idle machine only: with a
 neighbour on one of two cores a training step took 80 times as long, with 1,000 turns 9 times, and an idle machine saw no difference."""

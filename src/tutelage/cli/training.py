@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from tutelage.base.config import Origins, Section, leaves, load_config
+from tutelage.base.config import Origins, leaves, load_config
 from tutelage.base.errors import ConfigError
 from tutelage.base.files import disk_errors
 from tutelage.base.log import setup_logging
@@ -36,7 +36,7 @@ def recipe_command(verb: str, recipe: Recipe) -> click.Command:
                 with disk_errors(cfg.run_dir or Path.cwd()):
                     result = getattr(module, recipe.function)(cfg)
         if dry_run and not as_json:
-            print_preview(cfg, origins, plain(result))
+            print_preview(cfg.model_dump(mode="json"), origins, plain(result))
         else:
             print_result(result, as_json)
 
@@ -55,10 +55,10 @@ def split_arguments(arguments: Sequence[str]) -> tuple[Path | None, list[str]]:
     return (Path(files[0]) if files else None), overrides
 
 
-def print_preview(cfg: Section, origins: Origins, preview: dict[str, Any]) -> None:
+def print_preview(values: dict[str, Any], origins: Origins, preview: dict[str, Any]) -> None:
     """The resolved config with the origin of each key, then what the run would do."""
     print("config")
-    print_config(cfg, origins)
+    print_config(values, origins)
     for name, part in preview.items():
         if name not in ("config", "origins"):
             print(f"\n{name}")
@@ -66,9 +66,9 @@ def print_preview(cfg: Section, origins: Origins, preview: dict[str, Any]) -> No
                 print(line)
 
 
-def print_config(cfg: Section, origins: Origins) -> None:
+def print_config(values: dict[str, Any], origins: Origins) -> None:
     """One `key: value  # origin` line per key."""
-    rows = [(f"  {key}: {text(value)}", origins[key]) for key, value in leaves(cfg.model_dump(mode="json"))]
+    rows = [(f"  {key}: {text(value)}", origins[key]) for key, value in leaves(values)]
     width = max(len(row) for row, _ in rows)
     for row, origin in rows:
         print(row if origin == "default" else f"{row:<{min(width, 60)}}  # {origin}")
@@ -90,7 +90,7 @@ def _lines(value: Any, indent: str) -> list[str]:
     if isinstance(value, list):
         items = [_lines(item, indent + "  ") or [""] for item in value]
         return [line for first, *others in items for line in [f"{indent}- {first.strip()}", *others]]
-    return [indent + line for line in text(value).splitlines() or [""]]
+    return [indent + line for line in text(value).strip("\n").splitlines() or [""]]
 
 
 def _parameters() -> list[click.Parameter]:
