@@ -11,8 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from tutelage.base.config import leaves
-from tutelage.cli.output import plain, text
+from tutelage.cli.output import lines, plain
 from tutelage.train.run import read_metrics
 
 DOCS = Path(__file__).parent
@@ -45,8 +44,7 @@ def output_of(name: str, run: Path, machine: str) -> str:
         result["pairs"] = {key: result["pairs"][key] for key in REPORTED if key in result["pairs"]}
     if name == "evaluate":
         return f"{took(result, machine)}\n\n{models_table(run / name)}"
-    lines = [f"{key}: {text(value)}" for key, value in leaves(plain(result))]
-    parts = [f"{took(result, machine)} Its result:", fenced("\n".join(lines))]
+    parts = [f"{took(result, machine)} Its result:", fenced("\n".join(lines(plain(result))))]
     if name in SHOWN:
         parts += ["A few of its rows:", metrics_table(read_metrics(run / name), SHOWN[name])]
     return "\n\n".join(parts)
@@ -58,6 +56,7 @@ def took(result: dict[str, Any], machine: str) -> str:
 
 def metrics_table(rows: list[dict[str, Any]], names: tuple[str, ...], *, count: int = 6) -> str:
     """Rows spread evenly, first and last among them; of the rows that measured everything where they are enough."""
+    names = tuple(name for name in names if any(row.get(name) is not None for row in rows))
     full = [row for row in rows if all(name in row for name in names)]
     rows = full if len(full) >= 3 else rows
     places = sorted({round(i * (len(rows) - 1) / (count - 1)) for i in range(count)})

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tutelage.cli.main import main
+from tutelage.cli.output import as_called, print_result
 from tutelage.cli.verbs import RECIPES, Recipe
 
 TOY = Recipe("A toy.", "tests.cli.toy", "ToyConfig", "train_toy")
@@ -163,3 +164,30 @@ def test_torch_threads_spin_briefly_unless_the_user_says_otherwise():
         if "GOMP" not in told:
             pytest.skip("this torch does not thread with libgomp")
         assert f"GOMP_SPINCOUNT = '{expected}'" in told
+
+
+def test_config_show_without_arguments_lists_every_setting_and_names_those_that_must_be_given(run):
+    code, out, _ = run("config", "show", "ppo")
+    assert code == 0
+    lines = {line.split(":")[0].strip(): line for line in out.splitlines()}
+    assert lines["model.policy"].endswith("# required") and lines["model.reward"].endswith("# required")
+    assert lines["algo.gae_lambda"].split() == ["algo.gae_lambda:", "0.95"]
+    shown = json.loads(run("config", "show", "ppo", "--json")[1])
+    assert shown["config"]["model"]["policy"] is None and shown["origins"]["model.policy"] == "required"
+    assert shown["origins"]["optim.eps"] == "default"
+
+
+def test_a_command_to_type_next_carries_the_path_it_was_called_by_when_it_is_not_on_the_path(monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(sys, "argv", [".venv/bin/tutelage", "demo"])
+    assert as_called("tutelage chat runs/tutelage") == ".venv/bin/tutelage chat runs/tutelage"
+    monkeypatch.setattr(sys, "argv", ["-m", "demo"])
+    assert as_called("tutelage chat runs/demo") == "tutelage chat runs/demo"
+
+
+def test_a_result_gives_an_estimate_one_line_and_leaves_lists_of_rows_to_json(capsys):
+    result = {"pairs": {"accuracy": {"mean": 0.7349, "low": 0.717, "high": 0.75381, "n": 245}, "bins": [{"low": 0.1}], "ties": 0},
+              "gap": {"mean": 1.0, "low": None, "high": 2.5}, "notes": ["a", "b"], "empty": {}}
+    print_result(result, as_json=False)
+    assert capsys.readouterr().out.splitlines() == ["pairs.accuracy: 0.7349 (0.717 to 0.7538, n 245)", "pairs.ties: 0",
+                                                    "gap: 1 (null to 2.5)", 'notes: ["a", "b"]', "empty: {}"]

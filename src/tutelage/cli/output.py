@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
-
-from tutelage.base.config import leaves
 
 
 @contextlib.contextmanager
@@ -26,10 +26,29 @@ def print_result(result: Mapping[str, Any], as_json: bool) -> None:
         print(json.dumps(shown, allow_nan=False), flush=True)
         return
     next_command = shown.pop("next", None)
-    for key, value in leaves(shown):
-        print(f"{key}: {text(value)}")
+    for line in lines(shown):
+        print(line)
     if next_command:
-        print(f"next: {next_command}")
+        print(f"next: {as_called(next_command)}")
+
+
+def lines(result: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """`key: value` of everything in a result; an estimate takes one line, and a list of rows is left to --json."""
+    for name, value in result.items():
+        if isinstance(value, Mapping) and {"mean", "low", "high"} <= value.keys():
+            rows = f", n {value['n']}" if "n" in value else ""
+            yield f"{prefix}{name}: {text(value['mean'])} ({text(value['low'])} to {text(value['high'])}{rows})"
+        elif isinstance(value, Mapping) and value:
+            yield from lines(value, f"{prefix}{name}.")
+        elif not (isinstance(value, list) and value and isinstance(value[0], Mapping)):
+            yield f"{prefix}{name}: {text(value)}"
+
+
+def as_called(command: str) -> str:
+    """A command of ours as it can be typed here: with the path this process was started by, where `tutelage` is not on the PATH."""
+    here = Path(sys.argv[0])
+    found = here.name == "tutelage" and shutil.which("tutelage") is None
+    return command.replace("tutelage", str(here), 1) if found else command
 
 
 def plain(value: Any) -> Any:
