@@ -7,7 +7,7 @@ import pytest
 from tests.small import config
 from tutelage.base.config import RunConfig
 from tutelage.base.errors import ConfigError
-from tutelage.recipes.pipeline import PipelineConfig, Verb, fill, run_pipeline, standard_verbs
+from tutelage.recipes.pipeline import PipelineConfig, Verb, announce, fill, preview, run_pipeline, standard_verbs
 from tutelage.train.checkpoint import TrainState
 from tutelage.train.run import Interrupted, Run
 
@@ -106,3 +106,18 @@ def test_an_interrupted_pipeline_says_that_the_whole_is_run_again(kitchen, tmp_p
 def test_every_standard_verb_takes_a_config_and_runs_a_function():
     for name, verb in standard_verbs().items():
         assert issubclass(verb.config, RunConfig) and callable(verb.run), name
+
+
+def test_the_list_at_the_start_gives_only_times_that_the_file_gives(caplog):
+    told = {"one": stage() | {"expect_seconds": 50}, "two": stage() | {"expect_seconds": 19.6}, "three": stage()}
+    with caplog.at_level("INFO"):
+        announce(PipelineConfig(stages=told))
+    assert [line.split() for line in caplog.messages] == [
+        "one cook about 50 s, done at about 0:50".split(), "two cook about 20 s, done at about 1:09".split(), ["three", "cook"]]
+
+
+@pytest.mark.parametrize(("seconds", "forecast"), [((5, 7), 12), ((5, None), None)])
+def test_the_forecast_of_a_pipeline_is_none_rather_than_made_up(tmp_path, seconds, forecast):
+    stages = {f"s{i}": {"verb": "sft", "config": {"model": {"policy": "m"}, "data": {"files": "f"}}, "expect_seconds": s}
+              for i, s in enumerate(seconds)}
+    assert preview(PipelineConfig(run_dir=tmp_path, stages=stages))["forecast"]["seconds"] == forecast

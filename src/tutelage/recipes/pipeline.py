@@ -28,8 +28,8 @@ class StageSection(Section):
     """Its config. ${run} is the pipeline's folder, ${data} the data root, ${seed} the seed; other stages are ${run}/<name>."""
     like: str | None = None
     """Another stage whose config this one's is laid over."""
-    expect_seconds: float = Field(30.0, gt=0)
-    """Rough time on two cores, for the list shown at the start; measured times replace it as stages end."""
+    expect_seconds: float | None = Field(None, gt=0)
+    """Rough time on two cores, for the list shown at the start; None says nothing of it."""
 
 
 class PipelineSection(Section):
@@ -148,12 +148,15 @@ def _written(cfg: PipelineConfig, name: str, above: tuple[str, ...] = ()) -> dic
 def preview(cfg: PipelineConfig) -> dict[str, Any]:
     """What --dry-run shows: every stage's resolved config; nothing is read, since later stages need what earlier ones make."""
     plans = plan(cfg, standard_verbs(), Path(cfg.run_dir or "runs/pipeline"))
+    told = [stage.expect_seconds for stage in cfg.stages.values() if stage.expect_seconds is not None]
+    forecast = {"seconds": sum(told)} if len(told) == len(cfg.stages) else {
+        "seconds": None, "note": "later stages need what earlier ones make; --dry-run of one verb measures it"}
     return {
         "data": {
             "stages": {name: {"verb": cfg.stages[name].verb, "config": stage.model_dump(mode="json")} for name, (_, stage) in plans.items()}
         },
         "devices": {"device": cfg.device},
-        "forecast": {"seconds": sum(s.expect_seconds for s in cfg.stages.values())},
+        "forecast": forecast,
     }
 
 
@@ -174,8 +177,13 @@ def fill(value: Any, names: Mapping[str, Any]) -> Any:
 
 
 def announce(cfg: PipelineConfig) -> None:
-    """The list of stages with the time each is expected to take."""
-    total = 0.0
+    """The list of stages, with the time each is expected to take where the file says it."""
+    total: float | None = 0.0
     for name, stage in cfg.stages.items():
-        total += stage.expect_seconds
-        log.info("  %-14s %-9s about %3.0f s, done at about %d:%02d", name, stage.verb, stage.expect_seconds, total // 60, total % 60)
+        line = f"  {name:<14} {stage.verb:<9}"
+        total = None if total is None or stage.expect_seconds is None else total + stage.expect_seconds
+        if stage.expect_seconds is not None:
+            line += f" about {stage.expect_seconds:3.0f} s"
+        if total is not None:
+            line += f", done at about {int(total) // 60}:{int(total) % 60:02}"
+        log.info(line.rstrip())
