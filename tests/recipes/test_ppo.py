@@ -586,3 +586,10 @@ def test_impossible_sizes_are_refused_by_the_config(small, tmp_path, over, says)
 def test_the_reward_sees_the_policys_own_tokens_when_the_vocabularies_agree(start):
     players, _, _ = start()
     assert isinstance(players.reward, ModelReward) and players.reward._same_tokens
+
+
+def test_a_dry_run_logs_nothing_of_the_iterations_it_measures_with(small, tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        shown = recipe.preview(ppo_config(small, tmp_path / "run"))
+    assert not [line for line in caplog.messages if "iteration" in line] and shown["forecast"]["seconds_per_step"] > 0
+    assert not (tmp_path / "run").exists()

@@ -211,3 +211,10 @@ def test_a_head_that_is_not_saved_is_seen(small, tmp_path, monkeypatch):        
     monkeypatch.setattr(ScoredModel, "save", forgetful)
     with pytest.raises(AuditError, match="gives outputs that differ"):
         train_reward_model(reward_config(small, tmp_path / "run", {"save": {"every_steps": None}}))
+
+
+def test_a_sample_of_a_dry_run_says_which_answer_was_preferred(small, tmp_path):
+    parts, _ = parts_of(small, tmp_path)
+    first, second = recipe.shown(parts, item(parts, ["the pond", "a cat"], ranks=(1, 0), kind="pair")).split("[rank 0] ")
+    assert first.startswith("[rank 1] ") and "the pond" in first and "a cat" in second
+    assert recipe.shown(parts, item(parts, ["a cat"], label=False, kind="label")).startswith("[bad] ")

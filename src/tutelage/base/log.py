@@ -43,6 +43,18 @@ def log_to(file: Path) -> Iterator[None]:
         handler.close()
 
 
+@contextmanager
+def only_warnings() -> Iterator[None]:
+    """Nothing below a warning is logged while inside: for work whose steps are nobody's results, such as a forecast's."""
+    logger = logging.getLogger(ROOT)
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
 class _ScreenHandler(logging.Handler):
     """Writes to whatever sys.stderr is now, above a progress bar when one is drawn."""
 

@@ -21,7 +21,7 @@ from tutelage.algos.kl import adaptive_kl_coef, k1
 from tutelage.algos.losses import ppo_policy_loss, value_loss
 from tutelage.algos.masked import token_mean
 from tutelage.algos.shaping import RunningMoments, missing_eos_penalty, normalize_scores
-from tutelage.base.log import get_logger
+from tutelage.base.log import get_logger, only_warnings
 from tutelage.base.records import Prompt, prompt_text
 from tutelage.models.actor_critic import ActorCritic
 from tutelage.models.policy import open_policy, packed_logprobs, token_logprobs
@@ -115,7 +115,7 @@ def ppo(players: Players, cfg: PPOConfig, run: Run) -> dict[str, Any]:
         if algo.kl_target is not None:
             at.kl_coef = adaptive_kl_coef(at.kl_coef, kl, target=algo.kl_target, horizon=algo.kl_horizon, num_episodes=algo.batch_size)
         if cfg.eval.every_iterations and iteration % cfg.eval.every_iterations == 0:
-            log.info("iteration %d: score %.2f, KL %.1f nats | %s -> %s", iteration, stats["objective/score"], kl,
+            log.info("iteration %d: score %.2f, KL %.1f nats | %s -> %s", iteration, stats["objective/score"], round(kl, 1) + 0.0,
                      prompt_text(prompts[0])[:60], " ".join(rollout.texts(players.tokenizer)[0].split())[:140])
 
     saved = run.save(algo.num_iterations, write_models, state) / "model"
@@ -256,8 +256,9 @@ def preview(cfg: PPOConfig) -> Preview:
         short = cfg.model_copy(update={"run_dir": Path(scratch) / "run", "resume": False, "algo": two})
         with Run.open(short, "ppo") as run:
             players = build(short, run)
-            ppo(players, short, run)
+            with only_warnings():
+                ppo(players, short, run)
             seconds = run.metrics()[-1]["time/iteration_seconds"]
-    data = {"layout": players.layout, "prompts": len(players.prompts), "left_out_prompts": players.left_out}
+    data = {"layout": players.layout, "train_prompts": len(players.prompts), "left_out_prompts": players.left_out}
     samples = [players.tokenizer.decode(t) for t in players.prompt_tokens[:3]]
     return forecast(cfg, data=data, samples=samples, total_steps=cfg.algo.num_iterations, seconds_per_step=seconds)

@@ -354,6 +354,13 @@ def held_out_report(parts: Parts, cfg: RewardConfig, bt_scale: float) -> dict[st
     return report
 
 
+def shown(parts: Parts, item: Item) -> str:
+    """A judgement's answers as the model reads them, each under what was said of it."""
+    said = item.judgement
+    marks = [f"rank {rank}" for rank in said.ranks] if said.ranks is not None else ["good" if said.label else "bad"]
+    return "\n".join(f"[{mark}] {marked_text(parts.tokenizer, answer).strip()}" for mark, answer in zip(marks, item.answers, strict=True))
+
+
 def preview(cfg: RewardConfig) -> Preview:
     """What --dry-run shows."""
     parts = build(cfg, None)
@@ -366,7 +373,7 @@ def preview(cfg: RewardConfig) -> Preview:
             "held_out_rows": len(parts.held_out),
             "left_out_rows": parts.left_out,
         },
-        samples=[marked_text(parts.tokenizer, a) for item in parts.train[:3] for a in item.answers],
+        samples=[shown(parts, item) for item in parts.train[:3]],
         total_steps=cfg.train.steps(len(parts.train), cfg.train.batch_size),
         step=lambda i: train_step(
             parts, optimizer, [parts.train[j] for j in rows_of_step(i, len(parts.train), cfg.train.batch_size, cfg.seed)], cfg, None
