@@ -27,3 +27,8 @@ def test_every_source_keeps_its_own_options():
     assert (second, others["columns"], others["mask_where"]) == (["c"], None, {"kind": "call"})
     assert data.all_files() == ["a", "b", "c"]
     assert DataSection(files=["a"]).each() == [(["a"], DataSection(files=["a"]).read_options())]
+
+
+def test_one_file_may_stand_without_brackets():
+    assert DataSection(files="a.jsonl") == DataSection(files=["a.jsonl"])
+    assert DataSection(sources=[{"files": "a"}, {"files": ["b", "c"]}]).all_files() == ["a", "b", "c"]

@@ -27,7 +27,7 @@ from tutelage.text.split import split_of
 from tutelage.text.tokenizer import open_tokenizer
 from tutelage.train.batches import rows_of_step
 from tutelage.train.run import Run
-from tutelage.train.sections import DataSection, OptimSection, SaveSection
+from tutelage.train.sections import DataSection, Names, OptimSection, SaveSection
 
 log = get_logger()
 
@@ -119,7 +119,7 @@ class AlgoSection(Section):
 class PtxSection(Section):
     """PPO-ptx: pretraining text mixed into the updates, against forgetting (Ouyang et al. 2022, eq. 2)."""
 
-    files: list[str] = []
+    files: Names = []
     """Pretraining text; empty turns the mix off."""
     coef: float = Field(0.0, ge=0)
     """Weight of its loss; InstructGPT's 27.8 stands beside a loss summed differently, so begin near 1 here."""

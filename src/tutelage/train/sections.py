@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from tutelage.base.config import Section
 from tutelage.base.errors import ConfigError
+
+Names = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
+"""A list of names; one alone may stand without brackets."""
 
 
 class OptimSection(Section):
@@ -40,8 +43,8 @@ class OptimSection(Section):
 class SourceSection(Section):
     """Files of one layout."""
 
-    files: list[str] = []
-    """Paths or globs; .gz is unpacked as it is read."""
+    files: Names = []
+    """Paths or globs, one or a list; .gz is unpacked as it is read."""
     layout: str = "auto"
     """A layout's name (docs/data.md); auto detects it from the first rows and says so."""
     columns: dict[str, str] = {}
