@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from tutelage.base.records import Message
 from tutelage.models.heads import ScoredModel
 from tutelage.models.policy import open_policy
 from tutelage.recipes.evaluate import EvaluateConfig, evaluate
-from tutelage.recipes.evaluate_measures import Judges, ModelEntry, answer
+from tutelage.recipes.evaluate_measures import Judges, ModelEntry, answer, trained_stages
 from tutelage.recipes.ppo import train_ppo
 from tutelage.recipes.sample import sample_answers
 from tutelage.text.chat import encode_prompt
@@ -149,6 +150,17 @@ def test_a_long_prompt_takes_room_from_its_own_answer_only(small, tmp_path):
     told = answer(cfg, ModelEntry(path="base"), small.base, prompts, open_policy(small.base), judges)
     room = [48 - len(encode_prompt(tokenizer, p)) for p in prompts]
     assert told.tokens[0] == room[0] > 30 and told.tokens[1] <= room[1] <= 20       # the first of them never stops by itself
+
+
+def test_without_named_curves_the_report_draws_those_of_every_model_that_is_a_run_once(tmp_path):
+    for name in ("sft", "ppo", "rm"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.jsonl").write_text("")
+    at = {name: str(tmp_path / name) for name in ("sft", "ppo", "rm")}
+    models = {"base": {"path": "elsewhere"}, "ppo": {"path": at["ppo"]}, "best_of_n": {"path": at["sft"]}, "sft": {"path": at["sft"]}}
+    cfg = EvaluateConfig(models=models, reward=at["rm"], data={"files": "prompts.jsonl"})
+    assert list(trained_stages(cfg, "sft").items()) == [("sft", tmp_path / "sft"), ("reward", tmp_path / "rm"), ("ppo", tmp_path / "ppo")]
+    assert trained_stages(cfg.model_copy(update={"curves": {"x": "y"}}), "sft") == {"x": Path("y")}
 
 
 def test_no_held_out_prompt_is_named(small, tmp_path):

@@ -21,7 +21,7 @@ CATALOG: dict[str, tuple[str, str, str]] = {
     "objective/kl": ("KL to the reference", "nats per answer", "The price of the score. Steady growth is fine; an explosion is collapse."),
     "policy/entropy": ("Entropy", "nats per token", "Falls as the policy commits itself; at zero it no longer explores."),
     "value/explained_variance": ("Value explained variance", "share", "How much of the returns the critic foresees: 0 nothing, 1 all."),
-    "policy/clipfrac": ("Clip fraction", "share of tokens", "Tokens whose update was cut. About 0.05 to 0.3 is lively, more is too fast."),
+    "policy/clipfrac": ("Clip fraction", "share of tokens", "Tokens whose update was cut. Above 0.3 is too fast; 0 late is normal."),
     "policy/approx_kl": ("Update size", "nats per token", "KL between before and after an iteration; spikes are steps too long."),
     "response/tokens": ("Answer length", "tokens", "Creeping growth is often the first sign of a gamed reward."),
     "response/finished_frac": ("Answers that end", "share", "Should be near 1: the rest ran into the limit."),

@@ -228,7 +228,7 @@ def tiles(report: Mapping[str, Any]) -> list[Tile]:
     elif known(area["mean"]):
         shown.append(Tile(number(area["mean"]), "reward AUC on ratings", _bounds(area)))
     if stages := len(report["seconds"]):
-        shown.append(Tile(duration(sum(report["seconds"].values())), "from start to end", f"{stages} stage{'s' * (stages > 1)}"))
+        shown.append(Tile(duration(sum(report["seconds"].values())), "spent in all", f"{stages} stage{'s' * (stages > 1)}"))
     return shown
 
 

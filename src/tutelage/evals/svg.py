@@ -218,7 +218,7 @@ def polygon(points: Sequence[tuple[float, float]], *, color: str, opacity: float
 def text_width(content: str, size: float = 14.5) -> float:
     """An upper estimate of a text's width in user units, in bold and in the widest of the fonts asked for; wide scripts count double."""
     def em(c: str) -> float:
-        return 1.05 if ord(c) > 0x2E80 else 0.33 if c in "ilj.,:;'|! ()" else 0.68 if c.isupper() or c in "mw%" else 0.56
+        return 1.05 if ord(c) > 0x2E80 else 0.4 if c in "ilj.,:;'|! ()" else 0.8 if c.isupper() or c in "mw%" else 0.65
 
     return size * sum(map(em, content))
 

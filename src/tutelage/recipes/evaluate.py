@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from tutelage.base.log import get_logger
@@ -27,6 +26,7 @@ from tutelage.recipes.evaluate_measures import (
     samples,
     stage_seconds,
     summary,
+    trained_stages,
 )
 from tutelage.text.readers import expand_files
 from tutelage.text.tokenizer import open_tokenizer
@@ -52,6 +52,7 @@ def evaluate(cfg: EvaluateConfig, *, gold: Gold | None = None, preference: Prefe
         judges = Judges(ScoredModel.open(reward_folder, device=cfg.device, tokenizer=reward_tokenizer), reward_tokenizer, gold, preference)
         prompts = held_out_prompts(cfg)
         reference = "sft" if "sft" in cfg.models else next(iter(cfg.models))
+        stages = trained_stages(cfg, reference)
         ref_policy = open_policy(entries[reference], device=cfg.device)
         answers: dict[str, Answers] = {}
         bits: dict[str, float | None] = {}
@@ -68,8 +69,8 @@ def evaluate(cfg: EvaluateConfig, *, gold: Gold | None = None, preference: Prefe
                        for name, a in answers.items()},
             "reward_model": reward_summary(cfg, reward_folder, answers[reference], prompts, judges, entries[reference], ref_policy),
             "frontier": frontier(cfg, prompts, ref_policy, judges) if cfg.frontier.run else [],
-            "curves": {stage: read_metrics(Path(folder)) for stage, folder in cfg.curves.items()},
-            "seconds": {stage: seconds for stage, folder in cfg.curves.items() if (seconds := stage_seconds(Path(folder))) is not None},
+            "curves": {stage: read_metrics(folder) for stage, folder in stages.items()},
+            "seconds": {stage: seconds for stage, folder in stages.items() if (seconds := stage_seconds(folder)) is not None},
             "samples": samples(cfg, prompts, answers),
             "distributions": {"gold": {name: a.gold for name, a in answers.items() if a.gold}},
             "provenance": {"ancestors": ancestors(run.folder), "seed": cfg.seed, "code": code_revision()},

@@ -36,7 +36,7 @@ from tutelage.text.readers import expand_files, read_demonstrations, read_prompt
 from tutelage.text.split import split_of
 from tutelage.text.tokenizer import open_tokenizer
 from tutelage.train.audits import check_packing
-from tutelage.train.sections import DataSection
+from tutelage.train.sections import DataSection, Names
 
 Gold = Callable[[str, str], float]
 Preference = Callable[[str, str, str], float]
@@ -88,18 +88,18 @@ class EvaluateConfig(RunConfig):
     """Use every prompt of the files (they hold held-out prompts only) instead of the held-out side of the split."""
     max_prompts: int = Field(200, ge=1)
     """Held-out prompts to answer."""
-    text_files: list[str] = []
+    text_files: Names = []
     """Text whose held-out side gives bits per byte (the alignment tax)."""
     dialogues: DataSection | None = None
     """Conversations whose held-out side gives the perplexity of the assistant's turns; mask_where leaves turns out."""
     max_dialogues: int = Field(300, ge=1)
     """Held-out conversations for that, at most."""
-    demonstrations: list[str] = []
+    demonstrations: Names = []
     """Files the examples of a prompted model come from."""
     rollout: RolloutSection = RolloutSection()
     frontier: FrontierSection = FrontierSection()
     curves: dict[str, str] = {}
-    """Stage -> run directory whose metrics the report draws."""
+    """Stage -> run directory whose metrics the report draws; empty draws those of the models and the reward model that are runs."""
     title: str = "Report"
     """Heading of the report."""
 
@@ -363,6 +363,17 @@ def prompt_kinds(cfg: EvaluateConfig) -> dict[str, str]:
             if not isinstance(row, Rejected) and isinstance(row.get("kind"), str) and isinstance(row.get("prompt"), list):
                 kinds[last_user_text(messages_from_json(row["prompt"]))] = row["kind"]
     return kinds
+
+
+def trained_stages(cfg: EvaluateConfig, reference: str) -> dict[str, Path]:
+    """Stage -> run whose curves the report draws: the config's, or whatever of its models is a run, each once, in the usual order."""
+    if cfg.curves:
+        return {stage: Path(folder) for stage, folder in cfg.curves.items()}
+    named = {reference: cfg.models[reference].path, "reward": cfg.reward} | {name: entry.path for name, entry in cfg.models.items()}
+    once: dict[Path, str] = {}
+    for name, path in named.items():
+        once.setdefault(Path(path), name)
+    return {name: path for path, name in once.items() if (path / "metrics.jsonl").is_file()}
 
 
 def stage_seconds(folder: Path) -> float | None:
