@@ -82,7 +82,8 @@ def test_nothing_stays_on_disk(two_iterations, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(("arguments", "words"), [
-    (["prove", "pppo"], "did you mean ppo?"), (["prove", "ppo", "--beta", "0"], "--beta 0"), (["prove", "ppo", "--seed", "-1"], "--seed")])
+    (["prove", "pppo"], "did you mean ppo?"), (["prove", "ppo", "--beta", "0"], "--beta 0"), (["prove", "ppo", "--seed", "-1"], "--seed"),
+    (["prove", "ppo", "--beta", "inf"], "--beta inf"), (["prove", "ppo", "--seed", "9223372036854775808"], "--seed")])
 def test_a_wrong_argument_is_one_line_and_exit_code_2(run, arguments, words):
     code, out, err = run(*arguments)
     assert code == 2 and out == ""

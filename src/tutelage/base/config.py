@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .errors import ConfigError, did_you_mean
 
 ENV_PREFIX = "TUTELAGE_"
+
+MAX_SEED = 2**63 - 1
+"""The largest seed that every random generator in use takes."""
 
 _SCALARS = {  # YAML 1.2 core schema, https://yaml.org/spec/1.2.2/#103-core-schema
     "null": (r"null|Null|NULL|~|", "nN~\0"),
@@ -39,7 +42,7 @@ class RunConfig(Section):
 
     run_dir: Path | None = None
     """Folder of the run; by default one is named after the verb."""
-    seed: int = 0
+    seed: int = Field(0, ge=0, le=MAX_SEED)
     """Seeds everything random in the run."""
     resume: bool = False
     """Continue an interrupted run from its last checkpoint."""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
+from tutelage.base.config import MAX_SEED
 from tutelage.base.errors import ArtifactError, ConfigError, DataError, did_you_mean
 from tutelage.base.log import get_logger, setup_logging
 from tutelage.base.records import Message
@@ -40,7 +41,8 @@ POLICY_VERBS = ("ppo", "sft", "pretrain")
 @click.option("--temperature", type=click.FloatRange(0), default=0.7, show_default=True,
               help="Divides the logits; 0 takes the likeliest token, 1 is how PPO trained.")
 @click.option("--max-tokens", type=click.IntRange(1), default=256, show_default=True, help="Longest answer.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The same seed and questions give the same answers.")
+@click.option("--seed", type=click.IntRange(0, MAX_SEED), default=0, show_default=True,
+              help="The same seed and questions give the same answers.")
 @click.option("--prompt", metavar="TEXT", help="Answer this once and leave.")
 @click.option("--device", default="cpu", show_default=True, metavar="NAME", help="Where tensors live, as torch names it.")
 @click.option("--json", "as_json", is_flag=True, help="With --prompt: one JSON object on stdout and nothing else.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from tutelage.base.config import MAX_SEED
 from tutelage.base.errors import ConfigError, did_you_mean
 from tutelage.base.log import setup_logging
 from tutelage.proofs.methods import METHODS
@@ -14,7 +15,8 @@ from .output import only_json_on_stdout, print_result
 @click.command(epilog="\b\n" + "\n".join(f"{name}: {method.summary}" for name, method in METHODS.items()))
 @click.argument("method", metavar=f"[{'|'.join(METHODS)}]")
 @click.option("--beta", type=float, default=0.5, show_default=True, help="Reward units per nat of KL to the reference.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Draws the rewards, the reference and every sample.")
+@click.option("--seed", type=click.IntRange(0, MAX_SEED), default=0, show_default=True,
+              help="Draws the rewards, the reference and every sample.")
 @click.option("--unscaled", is_flag=True, help="Leave the rewards N(0, 1) even where the optimum is then more than 1 nat away.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout and nothing else.")
 @click.option("-q", "--quiet", is_flag=True, help="Warnings only.")
@@ -26,8 +28,8 @@ def prove(method: str, beta: float, seed: int, unscaled: bool, as_json: bool, qu
     if method not in METHODS:
         raise ConfigError(f"no proof of a method {method!r}{did_you_mean(method, METHODS)}",
                           hint=f"these can be proven: {', '.join(METHODS)}")
-    if not beta > 0:
-        raise ConfigError(f"--beta {beta:g} has no optimum to compare with", hint="give a number above 0")
+    if not 0 < beta < float("inf"):
+        raise ConfigError(f"--beta {beta:g} has no optimum to compare with", hint="give a finite number above 0")
     setup_logging(-1 if quiet else 0)
     with only_json_on_stdout(as_json):
         from tutelage.proofs import check

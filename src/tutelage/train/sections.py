@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from tutelage.base.config import Section
+from tutelage.base.config import MAX_SEED, Section
 from tutelage.base.errors import ConfigError
 
 Names = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
@@ -73,7 +73,7 @@ class DataSection(SourceSection):
     """Share of prompts held out, chosen by a hash of the prompt, so one prompt lies on one side in every file."""
     split_by: Literal["prompt", "first_turn"] = "prompt"
     """What is hashed: the whole prompt, or the conversation's first user turn (all contexts of one dialogue stay together)."""
-    split_seed: int = 0
+    split_seed: int = Field(0, ge=0, le=MAX_SEED)
     """Seed of that hash; stages of one pipeline must share it."""
 
     @model_validator(mode="before")
