@@ -64,6 +64,23 @@ def test_flags_and_overrides_reach_the_recipe(run, tmp_path):
                                 "resume: true", "seed: 7", "rate: 0.004", "next: tutelage chat runs/toy"]
 
 
+def test_a_seed_of_zero_wins_over_the_file_like_any_other(run, tmp_path):
+    config = tmp_path / "c.yaml"
+    config.write_text("seed: 3\n")
+    assert "seed: 0" in run("toy", str(config), "--seed", "0")[1].splitlines()
+
+
+@pytest.mark.parametrize("name", ["r\u00fcns \U0001f600", "a\nb", "it's \"q\"", "# a: b", "007", "null", "{a", "del\x7f"])
+def test_a_folder_may_have_any_name_that_is_text(run, name):
+    assert f"path: {name}\n" in run("toy", "--run-dir", name)[1]
+
+
+def test_a_folder_whose_name_is_not_text_is_named(run):
+    for arguments in (["--run-dir", os.fsdecode(b"bad\xff")], ["name=" + os.fsdecode(b"bad\xff")]):
+        code, out, err = run("toy", *arguments)
+        assert code == 2 and "'bad\\udcff' is not UTF-8 text" in err and "hint:  rename" in err
+
+
 def test_json_is_one_object_and_nothing_else_on_stdout(run):
     code, out, err = run("toy", "--json")
     assert code == 0
@@ -78,7 +95,7 @@ def test_json_is_one_object_and_nothing_else_on_stdout(run):
     (["name=bug"], 1, "unexpected ValueError: index out of range (bug; rerun with -v for the traceback)", None),
     (["nam=x"], 2, "command line: nam: unknown key (did you mean name?)", None),
     (["seed=x"], 2, "command line: seed: should be a valid integer, got 'x'", None),
-    (["--seed", "-1"], 2, "command line: seed: should be greater than or equal to 0, got '-1'", None),
+    (["--seed", "-1"], 2, "command line: seed: should be greater than or equal to 0, got -1", None),
     (["seed=9223372036854775808"], 2,
      "command line: seed: should be less than or equal to 9223372036854775807, got 9223372036854775808", None),
     (["nowhere.yaml"], 2, "nowhere.yaml: no such file", "give the path of a YAML or TOML file, or leave it out to use the defaults"),

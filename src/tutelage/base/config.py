@@ -5,6 +5,7 @@ YAML (1.2 scalars: `1e-4` is a number, `no` is text) or TOML; a file may name on
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tomllib
@@ -111,6 +112,10 @@ class _Layer:
             self.origins.update({inner: origin for inner in self.origins if inner.startswith(f"{key}.")})
         else:
             value, self.texts[key] = parse_scalar(text), text
+        self.put(key, value, origin)
+
+    def put(self, key: str, value: Any, origin: str) -> None:
+        """One setting whose value is known."""
         self.origins[key] = origin
         *sections, name = key.split(".")
         here = self.values
@@ -137,17 +142,19 @@ class _Layer:
             here[loc[-1]] = self.texts[key]  # type: ignore[index]
 
 
-def load_config(cls: type[C], path: Path | None = None, overrides: Sequence[str] = (),
-                env: Mapping[str, str] | None = None) -> tuple[C, Origins]:
+def load_config(cls: type[C], path: Path | None = None, overrides: Sequence[str] = (), env: Mapping[str, str] | None = None,
+                *, flags: Mapping[str, Any] | None = None) -> tuple[C, Origins]:
     """Resolve a config from its defaults, a file, the environment and the command line.
 
     Args: overrides: `section.key=value` each. env: variables to read, os.environ when None.
+        flags: key -> value of the command line's flags, taken as they are and over the overrides.
     Returns: the config, and for each dotted key its origin: "file:line", "environment", "command line" or "default".
     Raises: ConfigError with one line per fault.
     """
     layer = _Layer() if path is None else _read_file(Path(path), ())
     layer = _from_environment(cls, os.environ if env is None else env).over(layer)
-    layer = _from_overrides(overrides).over(layer)
+    layer = _from_overrides(overrides, flags or {}).over(layer)
+    _check_unicode(layer)
     try:
         cfg = cls.model_validate(layer.values)
     except ValidationError as first:
@@ -314,14 +321,26 @@ def _from_environment(cls: type[Section], env: Mapping[str, str]) -> _Layer:
     return layer
 
 
-def _from_overrides(overrides: Sequence[str]) -> _Layer:
+def _from_overrides(overrides: Sequence[str], flags: Mapping[str, Any]) -> _Layer:
     layer = _Layer()
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+)*", key):
             raise ConfigError(f"command line: {override!r} is not of the form section.key=value")
         layer.set(key, text, "command line")
+    for key, value in flags.items():
+        layer.put(key, value, "command line")
     return layer
+
+
+def _check_unicode(layer: _Layer) -> None:
+    """Raises: ConfigError for a text that no file can hold: Python reads bytes of the command line that are not UTF-8 as half surrogates."""
+    for key, value in leaves(layer.values):
+        try:
+            json.dumps(value, ensure_ascii=False, default=str).encode("utf-8")
+        except UnicodeEncodeError:
+            raise ConfigError(f"{_origin_of(layer.origins, key)}: {key}: {_shorten(value)} is not UTF-8 text",
+                              hint="rename the file or folder") from None
 
 
 # ---- errors ----------------------------------------------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,10 +25,10 @@ def recipe_command(verb: str, recipe: Recipe) -> click.Command:
     def call(arguments: tuple[str, ...], dry_run: bool, as_json: bool, quiet: bool, verbose: bool, **flags: Any) -> None:
         setup_logging(1 if verbose else -1 if quiet else 0)
         path, overrides = split_arguments(arguments)
-        overrides += [f"{key}={json.dumps(str(value))}" for key, value in flags.items() if value not in (None, False)]
+        given = {key: value for key, value in flags.items() if value is not None and value is not False}
         with only_json_on_stdout(as_json):
             module = importlib.import_module(recipe.module)
-            cfg, origins = load_config(getattr(module, recipe.config), path, overrides)
+            cfg, origins = load_config(getattr(module, recipe.config), path, overrides, flags=given)
             if dry_run:
                 result = {"config": cfg.model_dump(mode="json"), "origins": origins} | _without_config(module.preview(cfg))
             else:
