@@ -122,6 +122,11 @@ def test_a_full_disk_is_told_as_such(run):
     assert code == 1 and err.startswith("error: no room on the disk for ") and "hint:  free some space" in err
 
 
+def test_what_the_machine_refuses_is_named_with_its_path(run):
+    code, _, err = run("toy", "name=denied")
+    assert (code, err) == (1, "error: /etc/shadow: Permission denied\nhint:  check this path, its permissions and the disk\n")
+
+
 def test_the_traceback_comes_with_v(run):
     assert "Traceback" not in run("toy", "name=bug")[2]
     assert "Traceback" in run("toy", "name=bug", "-v")[2]

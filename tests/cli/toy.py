@@ -34,6 +34,8 @@ def train_toy(cfg: ToyConfig) -> dict[str, Any]:
         raise ValueError("index out of range\nsecond line")
     if cfg.name == "full":
         raise OSError(28, "No space left on device")
+    if cfg.name == "denied":
+        raise PermissionError(13, "Permission denied", "/etc/shadow")
     if cfg.name == "stop":
         raise KeyboardInterrupt
     if cfg.name == "wait":

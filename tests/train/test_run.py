@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from tutelage.base.config import RunConfig
-from tutelage.base.errors import AuditError, ConfigError
+from tutelage.base.errors import ArtifactError, AuditError, ConfigError, TutelageError
 from tutelage.base.files import folder_digest
 from tutelage.train.checkpoint import TrainState
 from tutelage.train.run import Interrupted, Run
@@ -150,6 +150,47 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, capl
     resumed = Training(tmp_path, resume=True, every_steps=2)
     assert resumed.go()["sum"] == 15 and resumed.done == [2, 3, 4, 5]
     assert [r.message for r in caplog.records if str(file) in r.getMessage()] != []
+
+
+@pytest.mark.parametrize(("name", "content", "says"), [
+    ("config.yaml", b"", "config.yaml is damaged"), ("config.yaml", b"\xff\xfe", "config.yaml is damaged"),
+    ("config.yaml", b"a: [b", "config.yaml is damaged"), ("config.yaml", b"- a", "config.yaml is damaged"),
+    ("result.json", b"", "result.json cannot be read"), ("result.json", b"\xff", "result.json cannot be read"),
+    ("result.json", b"[]", "result.json holds a JSON list")])
+def test_a_damaged_record_of_the_run_is_named_and_left_as_it_is(tmp_path, name, content, says):
+    Training(tmp_path).go()
+    (tmp_path / name).write_bytes(content)
+    before = folder_digest(tmp_path)
+    with pytest.raises(TutelageError, match=says) as error:
+        Training(tmp_path, resume=True).go()
+    assert error.value.hint and folder_digest(tmp_path) == before
+
+
+@pytest.mark.parametrize("damage", [b"\xff\xfe\x00\n", b"[]\n", b"{}\n", b"3\n", b'{"step": "2", "seconds": 1}\n'])
+def test_metrics_that_are_no_rows_are_dropped_on_resume(tmp_path, damage):
+    start_and_fail(tmp_path, step=3)
+    with (tmp_path / "metrics.jsonl").open("ab") as file:
+        file.write(damage)
+    Training(tmp_path, resume=True, every_steps=2).go()
+    assert rows(tmp_path) == CUMULATIVE
+
+
+def test_what_is_no_checkpoint_is_passed_over(tmp_path):
+    start_and_fail(tmp_path, step=5)
+    (tmp_path / "ckpt/step-best").mkdir()
+    (tmp_path / "ckpt/step-000099").write_text("a file")
+    resumed = Training(tmp_path, resume=True, every_steps=2)
+    assert resumed.go()["sum"] == 15 and resumed.done == [4, 5] and (tmp_path / "ckpt/step-000099").read_text() == "a file"
+
+
+@pytest.mark.parametrize(("name", "content"), [("state.json", b"{}"), ("state.json", b"[]"), ("state.json", b'{"step": 3, "values": 3}'),
+                                               ("state.json", b"\xff"), ("state.safetensors", b""), ("state.safetensors", b"\xff" * 9)])
+def test_a_training_state_that_is_foreign_is_named(tmp_path, name, content):
+    TrainState().save(tmp_path, 3)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ArtifactError, match="cannot be read|holds a JSON list") as error:
+        TrainState().load(tmp_path)
+    assert str(tmp_path) in str(error.value) and "older checkpoint" in error.value.hint
 
 
 def test_when_every_checkpoint_is_damaged_the_run_says_that_it_starts_over(tmp_path, caplog):

@@ -334,7 +334,7 @@ def _from_overrides(overrides: Sequence[str], flags: Mapping[str, Any]) -> _Laye
 
 
 def _check_unicode(layer: _Layer) -> None:
-    """Raises: ConfigError for a text that no file can hold: Python reads bytes of the command line that are not UTF-8 as half surrogates."""
+    """Raises: ConfigError for a text that no file can hold: bytes of the command line that are not UTF-8 arrive as half surrogates."""
     for key, value in leaves(layer.values):
         try:
             json.dumps(value, ensure_ascii=False, default=str).encode("utf-8")

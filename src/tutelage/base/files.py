@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from .errors import ArtifactError, TutelageError
 
@@ -123,6 +124,17 @@ def verify_manifest(folder: Path) -> None:
             raise ArtifactError(f"{file}: damaged, {file.stat().st_size} bytes where {MANIFEST} says {size}", hint=hint)
         if sha256_file(file) != digest:
             raise ArtifactError(f"{file}: damaged, its sha256 is not the one in {MANIFEST}", hint=hint)
+
+
+def read_json_object(path: Path, *, hint: str) -> dict[str, Any]:
+    """The object in a JSON file that a run or a model was left with. Raises: ArtifactError naming the file when it holds anything else."""
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ArtifactError(f"{path} cannot be read: {str(error) or type(error).__name__}", hint=hint) from error
+    if not isinstance(found, dict):
+        raise ArtifactError(f"{path} holds a JSON {type(found).__name__}, not an object", hint=hint)
+    return found
 
 
 def sha256_file(path: Path) -> str:

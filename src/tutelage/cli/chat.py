@@ -211,13 +211,13 @@ class _Interrupt:
 
 def open_conversation(folder: Path, *, temperature: float, max_tokens: int, seed: int, device: str) -> Conversation:
     """A conversation with the model in a folder. Raises: ArtifactError when it cannot talk, ConfigError on impossible sampling."""
+    from tutelage.models.heads import is_scored
     from tutelage.models.policy import open_policy
     from tutelage.rollout import Sampling
     from tutelage.text.chat import stop_tokens
     from tutelage.text.tokenizer import open_tokenizer
 
-    kinds = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures") or [""]
-    if kinds[0].endswith("ForSequenceClassification"):
+    if is_scored(folder):
         raise ArtifactError(f"{folder} is a reward model: it scores answers, it does not write any",
                             hint="chat with the policy of an sft or ppo run")
     tokenizer = open_tokenizer(folder)

@@ -95,6 +95,8 @@ def _explain(error: Exception) -> tuple[str, str | None, int]:
         return error.format_message(), None, error.exit_code
     if isinstance(error, TutelageError):
         return str(error), error.hint, error.exit_code
+    if isinstance(error, OSError) and error.filename is not None:  # the machine said no, wherever it was asked
+        return f"{os.fspath(error.filename)}: {error.strerror}", "check this path, its permissions and the disk", 1
     first = (str(error).splitlines() or [""])[0]
     return f"unexpected {type(error).__name__}: {first} (bug; rerun with -v for the traceback)", None, 1
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from tutelage.base.files import folder_digest, sha256_file
+from tutelage.base.files import folder_digest, read_json_object, sha256_file
 
 
 def describe_run(verb: str, config_text: str, inputs: Mapping[str, Path | str | list[Path]], *, seed: int) -> dict[str, Any]:
@@ -51,9 +50,9 @@ def ancestors(run: Path) -> list[dict[str, Any]]:
         if folder.resolve() in seen or not file.exists():
             continue
         seen.add(folder.resolve())
-        record = json.loads(file.read_text(encoding="utf-8"))
-        found.append({"run": str(folder), "verb": record["verb"], "parents": record["parents"]})
-        for parent in record["parents"].values():
+        record = read_json_object(file, hint="restore that file, or make the run again")
+        found.append({"run": str(folder), "verb": record.get("verb"), "parents": record.get("parents", {})})
+        for parent in found[-1]["parents"].values():
             for entry in parent if isinstance(parent, list) else [parent]:
                 if "run" in entry:
                     queue.append(Path(entry["run"]))

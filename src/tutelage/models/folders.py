@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as hf_logging
 
 from tutelage.base.errors import ArtifactError
+from tutelage.base.files import read_json_object
 from tutelage.base.log import get_logger
 
 log = get_logger()
@@ -33,7 +34,7 @@ def resolve_model(path: str | Path) -> Path:
         return path / "model"
     latest = path / "latest"
     if latest.is_file():
-        name = latest.read_text(encoding="utf-8").strip()
+        name = latest.read_text(encoding="utf-8", errors="replace").strip()
         for checkpoint in (path / name, path / "ckpt" / name):
             if name and checkpoint.is_dir():
                 return resolve_model(checkpoint)
@@ -42,6 +43,13 @@ def resolve_model(path: str | Path) -> Path:
         raise ArtifactError(f"no model at {path}", hint="give a model folder, a checkpoint or a run; download models of a hub first")
     found = ", ".join(sorted(p.name for p in path.iterdir())[:6]) if path.is_dir() else "a file"
     raise ArtifactError(f"no model in {path} (found {found or 'nothing'})", hint="a model folder holds config.json and *.safetensors")
+
+
+def architectures(folder: Path) -> list[str]:
+    """The classes a model's config.json names; none where it names none. Raises: ArtifactError when the file is damaged."""
+    config = read_json_object(folder / "config.json", hint="copy the model again: its config.json should be a JSON object")
+    named = config.get("architectures")
+    return [str(name) for name in named] if isinstance(named, list) else []
 
 
 def load_pretrained(auto_class: Any, folder: Path, *, dtype: torch.dtype, **kwargs: Any) -> tuple[PreTrainedModel, set[str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
 from tutelage.base.errors import ArtifactError
-from tutelage.models.folders import fit_vocabulary, load_pretrained, quiet, require_complete, resolve_model
+from tutelage.models.folders import architectures, fit_vocabulary, load_pretrained, quiet, require_complete, resolve_model
 from tutelage.models.policy import check_right_padded, set_special_tokens
 
 
@@ -120,8 +119,7 @@ class ScoredModel(nn.Module):
 
 def is_scored(path: str | Path) -> bool:
     """Whether the model folder or run holds a reward model (or critic) and not a policy, by the architecture its config names."""
-    config = json.loads((resolve_model(path) / "config.json").read_text(encoding="utf-8"))
-    return any(name.endswith("ForSequenceClassification") for name in config.get("architectures") or [])
+    return any(name.endswith("ForSequenceClassification") for name in architectures(resolve_model(path)))
 
 
 def find_head(model: PreTrainedModel) -> tuple[str, nn.Linear]:

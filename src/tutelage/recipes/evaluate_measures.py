@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from pydantic import Field
 
 from tutelage.base.config import RunConfig, Section
 from tutelage.base.errors import DataError
+from tutelage.base.files import read_json_object
 from tutelage.base.records import Prompt, messages_from_json, prompt_text
 from tutelage.evals.frontier import bon_kl
 from tutelage.evals.likelihood import likelihood
@@ -36,8 +36,10 @@ from tutelage.text.readers import expand_files, read_demonstrations, read_prompt
 from tutelage.text.split import split_of
 from tutelage.text.tokenizer import open_tokenizer
 from tutelage.train.audits import check_packing
+from tutelage.train.run import checkpoints_of
 from tutelage.train.sections import DataSection, Names
 
+REMAKE = "restore that file, or make the run again"
 Gold = Callable[[str, str], float]
 Preference = Callable[[str, str, str], float]
 
@@ -302,7 +304,7 @@ def reward_summary(
 ) -> dict[str, Any]:
     """The reward model's own held-out report, and against gold and the Bayes ceiling on fresh samples of the SFT model."""
     result_file = next((p / "result.json" for p in folder.parents if (p / "result.json").exists()), None)
-    trained = json.loads(result_file.read_text(encoding="utf-8")) if result_file else {}
+    trained = read_json_object(result_file, hint=REMAKE) if result_file else {}
     out: dict[str, Any] = {
         "path": str(folder),
         **trained.get("pairs", {}),
@@ -320,7 +322,7 @@ def frontier(cfg: EvaluateConfig, prompts: list[Prompt], ref_policy: Any, judges
     """Each checkpoint of the PPO run: KL, proxy, gold, and whether the reward model still orders fresh answers as gold does."""
     points = []
     few = prompts[: cfg.frontier.max_prompts]
-    for checkpoint in sorted((Path(str(cfg.frontier.run)) / "ckpt").glob("step-*")):
+    for checkpoint in checkpoints_of(Path(str(cfg.frontier.run))):
         fresh = fresh_answers(cfg, checkpoint / "model", few, ref_policy, judges, 2)
         point: dict[str, Any] = {
             "step": int(checkpoint.name.split("-")[1]),
@@ -379,4 +381,4 @@ def trained_stages(cfg: EvaluateConfig, reference: str) -> dict[str, Path]:
 def stage_seconds(folder: Path) -> float | None:
     """Wall time of a finished stage."""
     file = folder / "result.json"
-    return json.loads(file.read_text(encoding="utf-8"))["seconds"] if file.exists() else None
+    return read_json_object(file, hint=REMAKE).get("seconds") if file.exists() else None

@@ -63,7 +63,7 @@ def ppo(players: Players, cfg: PPOConfig, run: Run) -> dict[str, Any]:
     state = TrainState({"ppo": optimizer}, values={"kl_coef": algo.kl_coef, "moments": asdict(RunningMoments()), "optimizer_steps": 0})
     run.restore(state)
     at = Progress(state.values["kl_coef"], RunningMoments(**state.values["moments"]), state.values["optimizer_steps"])
-    stats: dict[str, Any] = run.metrics()[-1] if run.start_step else {}
+    stats: dict[str, Any] = (run.metrics() or [{}])[-1]              # of the last iteration before an interruption
 
     def write_models(folder: Path) -> None:
         state.values.update(kl_coef=at.kl_coef, moments=asdict(at.moments), optimizer_steps=at.optimizer_steps)

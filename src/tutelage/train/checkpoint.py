@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from tutelage.base.errors import ArtifactError
+from tutelage.base.files import read_json_object
 
 
 @dataclass
@@ -40,7 +41,8 @@ class TrainState:
     def load(self, folder: Path) -> int:
         """Fill optimizers, values and tensors from a folder `save` wrote. Returns the step it was saved at."""
         try:
-            saved = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+            saved = read_json_object(folder / "state.json", hint="resume from an older checkpoint")
+            step, values = int(saved["step"]), dict(saved["values"])
             found: dict[str, dict[int, dict[str, Tensor]]] = {name: {} for name in self.optimizers}
             with safe_open(folder / "state.safetensors", framework="pt") as file:
                 for key in file.keys():  # noqa: SIM118 (a safetensors handle is no dict)
@@ -50,9 +52,9 @@ class TrainState:
                     else:
                         name, index, entry = rest.split("/")
                         found[name].setdefault(int(index), {})[entry] = file.get_tensor(key)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise ArtifactError(f"training state in {folder} cannot be read: {error}", hint="resume from an older checkpoint") from error
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict({"state": found[name], "param_groups": optimizer.state_dict()["param_groups"]})
-        self.values.update(saved["values"])
-        return int(saved["step"])
+        self.values.update(values)
+        return step

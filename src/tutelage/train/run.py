@@ -17,7 +17,7 @@ import torch
 
 from tutelage.base.config import RunConfig, dump_config
 from tutelage.base.errors import ArtifactError, AuditError, ConfigError, TutelageError
-from tutelage.base.files import artifact_dir, atomic_write_text, verify_manifest
+from tutelage.base.files import artifact_dir, atomic_write_text, read_json_object, verify_manifest
 from tutelage.base.log import get_logger
 from tutelage.base.progress import progress
 from tutelage.lineage.ledger import describe_run
@@ -87,7 +87,7 @@ class Run:
         if not self.cfg.resume:
             raise ConfigError(f"{folder} already holds a run ({_listed(found)})",
                               hint=f"go on with it: --run-dir {folder} --resume; or choose another --run-dir")
-        changed = _changed_keys((folder / "config.yaml").read_text(encoding="utf-8"), config_text)
+        changed = _changed_keys(folder / "config.yaml", config_text)
         if changed:
             raise ConfigError(f"{folder} was started with another config: {', '.join(changed)} differ",
                               hint="resume with the same config, or use a new --run-dir")
@@ -95,8 +95,8 @@ class Run:
 
     def _find_checkpoint(self) -> None:
         """Where to go on: the newest checkpoint whose manifest holds, and metrics up to it."""
-        checkpoints = sorted((self.folder / "ckpt").glob("step-*"), key=_step_of, reverse=True)
-        for folder in checkpoints:
+        checkpoints = checkpoints_of(self.folder)
+        for folder in reversed(checkpoints):
             try:
                 verify_manifest(folder)
                 self._checkpoint, self.start_step = folder, _step_of(folder)
@@ -164,7 +164,7 @@ class Run:
         atomic_write_text(self.folder / "latest", target.name + "\n")
         save = getattr(self.cfg, "save", None)
         if save and save.keep_last:
-            for stale in sorted((self.folder / "ckpt").glob("step-*"), key=_step_of)[: -save.keep_last]:
+            for stale in checkpoints_of(self.folder)[: -save.keep_last]:
                 if _step_of(stale) != self.best_step:
                     shutil.rmtree(stale)
         return target
@@ -195,7 +195,7 @@ class Run:
     def finished(self) -> dict[str, Any] | None:
         """The result when this run is done, else None."""
         file = self.folder / "result.json"
-        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+        return read_json_object(file, hint="delete it and run again with --resume: its last steps are made anew") if file.exists() else None
 
     def save_bad_batch(self, tensors: Mapping[str, Any], why: str) -> AuditError:
         """Save the batch that broke training; returns the error to raise."""
@@ -227,15 +227,23 @@ class Run:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """Rows of a run's metrics.jsonl; a torn last line (a killed process) is left out."""
+    """Rows of a run's metrics.jsonl up to the first that is no row: the torn last line of a killed process, or damage."""
     file = folder / "metrics.jsonl"
-    rows = []
-    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
+    rows: list[dict[str, Any]] = []
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if file.exists() else []:
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except ValueError:
             break
+        if not isinstance(row, dict) or not isinstance(row.get("step"), int) or not isinstance(row.get("seconds"), int | float):
+            break
+        rows.append(row)
     return rows
+
+
+def checkpoints_of(run: Path) -> list[Path]:
+    """The checkpoint folders of a run, oldest first; what else lies among them is passed over."""
+    return sorted((p for p in (run / "ckpt").glob("step-*") if p.name[5:].isdecimal() and p.is_dir()), key=_step_of)
 
 
 def _step_of(checkpoint: Path) -> int:
@@ -253,7 +261,8 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
 
 
-def _changed_keys(old: str, new: str) -> list[str]:
+def _changed_keys(file: Path, new: str) -> list[str]:
+    """Dotted keys in which a run's config.yaml and a config differ. Raises: ConfigError when the file is damaged."""
     import yaml
 
     def flat(value: Any, prefix: str = "") -> dict[str, Any]:
@@ -261,7 +270,14 @@ def _changed_keys(old: str, new: str) -> list[str]:
             return {prefix[:-1]: value}
         return {k: v for name, item in value.items() for k, v in flat(item, f"{prefix}{name}.").items()}
 
-    before, after = flat(yaml.safe_load(old)), flat(yaml.safe_load(new))
+    try:
+        old = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        old = None
+    if not isinstance(old, dict):
+        raise ConfigError(f"{file} is damaged, so it cannot be told how this run began",
+                          hint="restore that file from a copy, or choose another --run-dir")
+    before, after = flat(old), flat(yaml.safe_load(new))
     return sorted(k for k in before.keys() | after.keys() if before.get(k) != after.get(k) and k not in ("resume", "run_dir"))
 
 
