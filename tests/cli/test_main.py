@@ -182,6 +182,29 @@ def test_a_reader_that_stops_early_is_no_error():
     assert process.communicate(timeout=20)[1] == b""
 
 
+@pytest.mark.parametrize(("stdout", "words"), [("> /dev/full", "No space left on device"), (">&-", ""), ("2>&-", ""), ("2> /dev/full", "")])
+@pytest.mark.parametrize("arguments", ["--help", "config show nothing --json"])
+def test_output_that_cannot_be_written_is_no_bug(stdout, words, arguments):
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    done = subprocess.run(f"{sys.executable} -m tutelage.cli.main {arguments} {stdout}", shell=True, capture_output=True, text=True,
+                          env=os.environ | {"PYTHONPATH": "src"}, cwd=ROOT)
+    assert "unexpected" not in done.stderr and "Traceback" not in done.stderr and "ignored" not in done.stderr
+    if "nothing" in arguments:
+        assert done.returncode == 2
+    else:
+        assert done.returncode == (1 if words else 0) and words in done.stderr
+
+
+def test_a_terminal_without_unicode_still_shows_the_rest():
+    done = python("from tutelage.cli.main import main; print('x', flush=True); main(['demo', 'gold', 'a', 'b', '--\u27e6'])",
+                  PYTHONIOENCODING="ascii")
+    assert done.returncode == 2 and "no flag --\\u27e6" in done.stderr
+    code = ("from tests.cli.test_main import RECIPES, TOY, main\nRECIPES['toy'] = TOY\nmain(['toy', 'name=\u27e6a\u27e7'])")
+    done = python(code, PYTHONIOENCODING="ascii")
+    assert done.returncode == 0 and "name: ?a?" in done.stdout
+
+
 def test_torch_threads_spin_briefly_unless_the_user_says_otherwise():
     code = "from tutelage.cli.main import main\ntry: main(['--version'])\nexcept SystemExit: import torch"
     for said, expected in (({}, "1000"), ({"GOMP_SPINCOUNT": "77"}, "77")):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 import json
 import os
 import signal
@@ -65,11 +67,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     arguments = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)
     signal.signal(signal.SIGTERM, _on_sigterm)
+    _mend_streams()
     try:
         code = cli.main(arguments, prog_name="tutelage", standalone_mode=False)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     except Terminated:
         code = _report("terminated", None, 143, arguments)
@@ -77,6 +79,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = _report("interrupted", None, 130, arguments)
     except Exception as error:
         code = _report(*_explain(error), arguments)
+    try:
+        sys.stdout.flush()
+    except OSError:  # what could not be written is not tried again on the way out
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -95,8 +101,8 @@ def _explain(error: Exception) -> tuple[str, str | None, int]:
         return error.format_message(), None, error.exit_code
     if isinstance(error, TutelageError):
         return str(error), error.hint, error.exit_code
-    if isinstance(error, OSError) and error.filename is not None:  # the machine said no, wherever it was asked
-        return f"{os.fspath(error.filename)}: {error.strerror}", "check this path, its permissions and the disk", 1
+    if isinstance(error, OSError) and error.strerror:  # the machine said no, wherever it was asked
+        return f"{error.filename or 'a file or the output'}: {error.strerror}", "check this path, its permissions and the disk", 1
     first = (str(error).splitlines() or [""])[0]
     return f"unexpected {type(error).__name__}: {first} (bug; rerun with -v for the traceback)", None, 1
 
@@ -111,12 +117,24 @@ def _report(message: str, hint: str | None, code: int, arguments: Sequence[str])
         traceback.print_exc()
     if _given(arguments, "--json"):
         answer: dict[str, Any] = {"error": message, "hint": hint, "exit_code": code}
-        print(json.dumps(answer), flush=True)
-    for line in message.splitlines():
-        print(f"error: {line}", file=sys.stderr)
-    if hint:
-        print(f"hint:  {hint}", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):
+            print(json.dumps(answer), flush=True)
+    with contextlib.suppress(OSError):
+        for line in message.splitlines():
+            print(f"error: {line}", file=sys.stderr)
+        if hint:
+            print(f"hint:  {hint}", file=sys.stderr, flush=True)
     return code
+
+
+def _mend_streams() -> None:
+    """Streams the caller closed lead nowhere, and a character that a terminal cannot show becomes a question mark, not the end of a run."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - it stays open to the end
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace" if name == "stdout" else "backslashreplace")
 
 
 def _given(arguments: Sequence[str], *flags: str) -> bool:
