@@ -207,6 +207,38 @@ def no_eos(folder: Path) -> str:
     return "names no EOS token"
 
 
+def empty_eos(folder: Path) -> str:
+    edit_json(folder / "tokenizer_config.json", lambda c: c.update(eos_token=""))
+    return "names no EOS token"
+
+
+def text_for_a_length(folder: Path) -> str:
+    edit_json(folder / "tokenizer_config.json", lambda c: c.update(model_max_length="long"))
+    return "model_max_length is 'long'"
+
+
+def a_control_token_inside_words(folder: Path) -> str:
+    edit_json(folder / "tokenizer_config.json", lambda c: c.update(extra_special_tokens=["a"]))
+    return "control tokens cannot be kept apart from text"
+
+
+def a_pipe(folder: Path) -> str:
+    (folder / "model.safetensors").unlink()
+    os.mkfifo(folder / "model.safetensors")
+    return "is not a file"
+
+
+def broken_index(folder: Path) -> str:
+    (folder / "model.safetensors").rename(folder / "a.safetensors")
+    (folder / "model.safetensors.index.json").write_text('{"metadata": {}, "weight_map": {}}')
+    return "cannot open the model"
+
+
+def missing_package(folder: Path) -> str:
+    edit_json(folder / "config.json", lambda c: c.update(quantization_config={"quant_method": "bitsandbytes", "load_in_4bit": True}))
+    return "requires bitsandbytes"
+
+
 def larger_tokenizer(folder: Path) -> str:
     tokenizer = open_tokenizer(folder)
     tokenizer.add_tokens(["<extra>"])
@@ -214,7 +246,8 @@ def larger_tokenizer(folder: Path) -> str:
     return "its tokenizer has ids up to 330, its model only 330 embeddings"
 
 
-DAMAGE = [cut_weights, no_config, broken_config, no_weights, lacking_weights, no_tokenizer, no_eos, larger_tokenizer]
+DAMAGE = [cut_weights, no_config, broken_config, no_weights, lacking_weights, no_tokenizer, no_eos, empty_eos,
+          larger_tokenizer, broken_index, missing_package, text_for_a_length, a_control_token_inside_words]
 
 
 @pytest.mark.parametrize("verb", ["sft", "ppo", "sample"])
@@ -224,6 +257,21 @@ def test_a_damaged_model_is_named_and_left_as_it_is(small, tmp_path, cli, model,
     before = folder_digest(model)
     refused(cli(verb, MAKE[verb](small, tmp_path / "run", {"model": {"policy": str(model)}})), says)
     assert folder_digest(model) == before
+
+
+def test_a_pipe_in_the_place_of_weights_is_named_and_not_waited_for(small, tmp_path, cli, model):
+    says = a_pipe(model)
+    refused(cli("sample", sample_config(small, tmp_path / "run", {"model": {"policy": str(model)}})), says)
+
+
+def test_weights_that_the_config_has_no_place_for_are_told(model, caplog):
+    from tutelage.models.policy import open_policy
+
+    open_policy(model)
+    assert caplog.text == ""
+    edit_json(model / "config.json", lambda c: c.update(num_hidden_layers=1))
+    open_policy(model)
+    assert "has no place for (model.layers.1." in caplog.text
 
 
 def test_a_missing_model_is_named(small, tmp_path, cli):

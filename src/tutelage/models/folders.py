@@ -62,11 +62,15 @@ def load_pretrained(auto_class: Any, folder: Path, *, dtype: torch.dtype, **kwar
         with quiet():
             model, info = auto_class.from_pretrained(folder, dtype=dtype, use_safetensors=True, trust_remote_code=False,
                                                      local_files_only=True, output_loading_info=True, **kwargs)
-    except (OSError, ValueError, KeyError, RuntimeError, AttributeError, TypeError, SafetensorError) as error:
+    except Exception as error:                                       # the library raises many kinds; each means: not with this folder
         hint = "restore the folder from its source, or use another checkpoint"
         if "trust_remote_code" in str(error):
             hint = "code shipped with a model is never run; use an architecture that transformers knows"
         raise ArtifactError(f"cannot open the model in {folder}: {_first_line(error)}", hint=hint) from error
+    unused = [name for name in sorted(info["unexpected_keys"]) if name.startswith(f"{model.base_model_prefix}.")]   # the others are heads
+    if unused:
+        log.warning("%s holds %d weights that its config.json has no place for (%s%s): is it the config of another model?", folder,
+                    len(unused), ", ".join(unused[:2]), ", …" if len(unused) > 2 else "")
     turn_off_dropout(model)
     return model.eval(), set(info["missing_keys"])
 
@@ -138,6 +142,8 @@ def _check_weights(folder: Path) -> None:
                                 hint="pickles can run code when opened; convert them to safetensors")
         raise ArtifactError(f"{folder} has no *.safetensors", hint="the folder is incomplete; save or copy the model again")
     for shard in shards:
+        if not shard.is_file():
+            raise ArtifactError(f"{shard} is not a file, or a link that leads nowhere", hint="copy the model again, links resolved")
         try:
             with safe_open(shard, framework="pt"):
                 pass

@@ -52,7 +52,12 @@ class Codec:
         self._mangled = {name: _alias(name, block + _HALF, i) for i, name in enumerate(names)}
         self._restored = {mangled: name for name, mangled in self._mangled.items()}
         self._mangled_pattern = re.compile("|".join(self._restored) or r"(?!)")
-        self._backend = Tokenizer.from_str(json.dumps(_renamed(spec, self._alias)))
+        try:
+            self._backend = Tokenizer.from_str(json.dumps(_renamed(spec, self._alias)))
+        except Exception as error:                                  # tokenizers raises bare Exception
+            raise ArtifactError(f"the tokenizer's control tokens cannot be kept apart from text: {error}",
+                                hint="a control token must not be a part of other tokens; see the special tokens in tokenizer_config.json"
+                                ) from error
         if any(self._backend.token_to_id(self._alias[name]) != token_id for name, token_id in self.ids.items()):
             raise ArtifactError("the tokenizer's control tokens do not keep their ids when it is copied",
                                 hint="save it again with the tokenizers library and check tokenizer.json")

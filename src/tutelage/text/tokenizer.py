@@ -116,9 +116,12 @@ def open_tokenizer(path: Path | str) -> PreTrainedTokenizerFast:
     if getattr(tokenizer, "backend_tokenizer", None) is None:
         raise ArtifactError(f"the tokenizer in {path} has no tokenizer.json form ({type(tokenizer).__name__})",
                             hint="convert it to a fast tokenizer and save it again")
-    if tokenizer.eos_token is None:
+    if not tokenizer.eos_token:
         raise ArtifactError(f"the tokenizer in {path} names no EOS token, so a model could never learn to stop",
                             hint='set "eos_token" in tokenizer_config.json to the token that ends its texts')
+    if not isinstance(tokenizer.model_max_length, int | float):
+        raise ArtifactError(f"the tokenizer in {path} is damaged: model_max_length is {tokenizer.model_max_length!r}, not a number",
+                            hint="correct or remove it in tokenizer_config.json")
     tokenizer.padding_side = "right"
     _ensure_pad(tokenizer)
     if not tokenizer.chat_template:
