@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tutelage.base.errors import DataError
 from tutelage.base.records import Message
 from tutelage.text.chat import encode_document, encode_example, encode_prompt, encode_text, encode_texts, marked_text, stop_tokens
+from tutelage.text.tokenizer import open_tokenizer
 
 TEMPLATED = ("ours", "gpt2", "unigram", "llama2", "chatml", "qwen", "phi", "glm")
 """All but WordPiece, which loses case and spaces and so cannot be compared with its text."""
@@ -234,3 +235,14 @@ def test_a_document_is_the_template_s_text_whole_or_a_text_with_its_end(opened, 
 def test_texts_encoded_together_equal_texts_encoded_one_by_one(opened, name):
     texts = ["a plain line", "typed <|eos|> stays text", "", "ünïcode 🙂"]
     assert encode_texts(opened(name), texts) == [encode_text(opened(name), text) for text in texts]
+
+
+
+@pytest.mark.parametrize("template", [
+    "{{ 1 // 0 }}", "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "{% for i in range(10**9) %}{% endfor %}",
+    "{{ ''.__class__.__mro__[1].__subclasses__() }}", "{% include '/etc/passwd' %}"])
+def test_a_template_that_fails_in_any_way_is_named(saved, template):
+    tokenizer = open_tokenizer(saved("ours"))
+    tokenizer.chat_template = template
+    with pytest.raises(DataError, match="the chat template refuses this conversation"):
+        encode_prompt(tokenizer, conversation("?"))

@@ -341,3 +341,19 @@ def test_the_harmlessness_pairs_are_read_whole(data_root):
     assert (len(pairs.rows), len(pairs.rejected), pairs.layout) == (1986, 0, "preference")
     shorter = [len(c.chosen) < len(c.rejected) for j in pairs.rows for c in j.comparisons() if len(c.chosen) != len(c.rejected)]
     assert round(sum(shorter) / len(shorter), 2) == 0.56            # the data's own README
+
+
+@pytest.mark.parametrize("wrong", [
+    {"ranks": [0, 0.5]}, {"ranks": [0, True]}, {"ranks": "01"}, {"ranks": {"0": 1, "1": 0}}, {"ranks": [-1, 0]}, {"ranks": [0, 2**31]},
+    {"weight": -1}, {"weight": "1"}, {"target": 7}, {"target": "x"}, {"target": -0.1}, {"margin": "x"}, {"margin": [1]}])
+def test_a_judgement_that_would_teach_something_else_is_refused(tmp_path, wrong):
+    row = {"prompt": "p", "responses": ["a", "b"], "kind": "comparison", "ranks": [0, 1]}
+    file = jsonl(tmp_path / "j.jsonl", *[row] * 20, row | wrong)
+    found = read_judgements(file)
+    assert len(found.rows) == 20 and [r.line for r in found.rejected] == [21], found.rejected
+    assert next(iter(wrong)) in found.rejected[0].reason or "str" in found.rejected[0].reason
+
+
+def test_whole_ranks_written_as_floats_and_nulls_are_read(tmp_path):
+    row = {"prompt": "p", "responses": ["a", "b"], "kind": "comparison", "ranks": [1.0, 0.0], "margin": None, "target": None}
+    assert [(c.chosen, c.margin) for c in read_judgements(jsonl(tmp_path / "j.jsonl", row)).rows[0].comparisons()] == [("b", 0.0)]

@@ -102,6 +102,8 @@ class Judgement:
             raise ValueError(f"{len(self.ranks)} ranks for {len(self.responses)} responses")
         if not self.responses:
             raise ValueError("a judgement needs at least one response")
+        if self.weight < 0:
+            raise ValueError(f"weight is {self.weight!r}, below 0")
 
     def comparisons(self, *, ties: Literal["drop", "half"] = "drop") -> list[Comparison]:
         """Every pair this judgement implies; a tie is dropped or becomes a target of 0.5."""
@@ -135,10 +137,16 @@ class Judgement:
         if "prompt" not in row or not row.get("responses"):
             raise ValueError("a judgement row needs 'prompt' and a non-empty 'responses'")
         ranks = row.get("ranks")
+        extra = {k: v for k, v in row.items() if k not in cls.__dataclass_fields__ and v is not None}
+        for name in ("margin", "target"):
+            if name in extra and (isinstance(extra[name], bool) or not isinstance(extra[name], int | float)):
+                raise ValueError(f"{name} is {extra[name]!r}, not a number")
+        if not 0 <= extra.get("target", 0) <= 1:
+            raise ValueError(f"target is {extra['target']!r}, not a probability")
         return cls(prompt=prompt_from_json(row["prompt"]), responses=tuple(_response_from_json(r) for r in row["responses"]),
-                   ranks=None if ranks is None else tuple(int(r) for r in ranks),
+                   ranks=None if ranks is None else _ranks_from_json(ranks),
                    kind=row.get("kind") or ("ranking" if ranks is not None and len(ranks) > 2 else "comparison"),
-                   extra={k: v for k, v in row.items() if k not in cls.__dataclass_fields__},
+                   extra=extra,
                    **{k: row[k] for k in known if k in row and k != "kind"})
 
 
@@ -186,6 +194,17 @@ def _response_to_json(response: Response) -> dict[str, Any]:
     if response.logprobs is not None:
         row["logprobs"] = list(response.logprobs)
     return row
+
+
+def _ranks_from_json(value: Any) -> tuple[int, ...]:
+    """Whole numbers from 0, also where a table wrote them as 1.0; rounding anything else would make ties nobody gave."""
+    if not isinstance(value, list | tuple) or not all(_is_rank(rank) for rank in value):
+        raise ValueError(f"ranks are {value!r}, not a list of whole numbers from 0 (best)")
+    return tuple(int(rank) for rank in value)
+
+
+def _is_rank(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 2**31 and value == int(value)
 
 
 def _response_from_json(row: Any) -> Response:

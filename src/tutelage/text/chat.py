@@ -207,11 +207,9 @@ def _terminators(tokenizer: PreTrainedTokenizerFast, codec: Codec) -> frozenset[
 
 def _render(tokenizer: PreTrainedTokenizerFast, codec: Codec, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> str:
     """The template's text over mangled contents."""
-    from jinja2 import TemplateError
-
     try:
         text = tokenizer.apply_chat_template(_rows(codec, messages), tokenize=False, add_generation_prompt=add_generation_prompt)
-    except (TemplateError, TypeError, ValueError, KeyError, IndexError) as error:
+    except Exception as error:                                      # a template is a program: it may fail in any way a program can
         roles = ", ".join(m.role for m in messages) or "no messages"
         raise DataError(f"the chat template refuses this conversation ({roles}): {error}",
                         hint="reshape the conversation to what the template accepts, or give the tokenizer another template") from error
