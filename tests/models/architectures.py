@@ -106,7 +106,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "mistral": Architecture("mistral", _LLAMA | {"sliding_window": 6}, _mistral, "sliding window; a template with [INST]"),
     "mixtral": Architecture("mixtral", _LLAMA | _EXPERTS, _mistral, "mixture of experts"),
     "qwen2": Architecture("qwen2", _LLAMA | {"tie_word_embeddings": True}, _qwen,
-                          "byte-level BPE; ChatML whose <|im_end|> is EOS; tied embeddings"),
+                          "byte-level BPE; ChatML, whose end of turn is EOS; tied embeddings"),
     "qwen3": Architecture("qwen3", _LLAMA | {"head_dim": 8}, lambda: family("Qwen2Tokenizer"), "normed queries and keys; pad equal to EOS"),
     "gemma2": Architecture("gemma2", _LLAMA | {"head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 6}, _gemma,
                            "soft-capped logits, norm offsets, every other layer a sliding window; turns end with another token than EOS"),

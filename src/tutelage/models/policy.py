@@ -39,8 +39,9 @@ def require_causal(model: PreTrainedModel, folder: Path) -> None:
     """
     tokens = torch.tensor([[3, 4, 0], [3, 4, 1]], device=model.device) % model.get_input_embeddings().weight.shape[0]
     try:
-        one, other = token_logits(model, tokens)[:, :2].float()
-        causal = torch.allclose(one, other, rtol=1e-3, atol=1e-3)
+        one, other = token_logits(model, tokens).float()
+        gaps = (one - other).abs().amax(1)                          # what the third token changes at each place: nothing at the first two
+        causal = float(gaps[:2].max()) <= (1e-4 if model.dtype == torch.float32 else 0.05) * float(gaps[2])
     except (TypeError, ValueError, IndexError, RuntimeError):
         causal = False
     if not causal:
