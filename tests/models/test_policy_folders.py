@@ -150,6 +150,22 @@ def test_code_shipped_with_a_model_does_not_run(folder, tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
+_ENCODER = {"vocab_size": VOCAB, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+            "max_position_embeddings": 48, "pad_token_id": PAD, "bos_token_id": 1, "eos_token_id": EOS}
+
+
+@pytest.mark.parametrize("config", [hf.BertConfig(**_ENCODER), hf.RobertaConfig(**_ENCODER)], ids=lambda c: c.model_type)
+def test_what_sees_to_the_right_is_no_policy(config, tmp_path):
+    # transformers opens them as causal models, with a warning that nobody reads.
+    hf.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    assert "decoder" in damaged(tmp_path, "does not read from left to right").hint
+
+
+def test_what_transformers_cannot_open_as_a_language_model_is_no_policy(tmp_path):
+    hf.ViTModel(hf.ViTConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)).save_pretrained(tmp_path)
+    damaged(tmp_path, r"AutoModelForCausalLM of transformers does not know the architecture of .* \(vit\)")
+
+
 def test_a_tokenizer_larger_than_the_models_vocabulary_is_refused(folder):
     word_tokenizer(VOCAB + 4).save_pretrained(folder)
     with pytest.raises(ArtifactError, match=f"ids up to {VOCAB + 3}, its model only {VOCAB} embeddings"):

@@ -127,6 +127,25 @@ def test_a_classifier_of_two_labels_is_refused(tmp_path):
         ScoredModel.open(tmp_path)
 
 
+@pytest.mark.parametrize("config", [hf.BertConfig, hf.ElectraConfig, hf.XLNetConfig], ids=lambda c: c.model_type)
+def test_a_classifier_that_does_not_score_at_the_last_token_is_refused(config, tmp_path):
+    # BERT's head is linear too, but reads a pooled first token: read at the last token it would give other scores than it was trained to.
+    sizes = {"hidden_size": 32, "d_model": 32, "n_layer": 2, "n_head": 4, "num_hidden_layers": 2, "num_attention_heads": 4,
+             "intermediate_size": 48, "d_inner": 48, "embedding_size": 32}
+    hf.AutoModelForSequenceClassification.from_config(config(vocab_size=VOCAB, num_labels=1, **sizes)).save_pretrained(tmp_path)
+    with pytest.raises(ArtifactError, match="does not score a text at its last token|linear heads of one output") as caught:
+        ScoredModel.open(tmp_path)
+    assert caught.value.hint
+
+
+def test_an_architecture_without_a_classification_class_is_named_with_the_way_round(tmp_path):
+    config = hf.MambaConfig(vocab_size=VOCAB, hidden_size=32, num_hidden_layers=2)
+    hf.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    with pytest.raises(ArtifactError, match="AutoModelForSequenceClassification of transformers does not know .*mamba") as caught:
+        ScoredModel.from_policy(tmp_path, seed=0)
+    assert "another architecture" in caught.value.hint and "critic.kind=shared" in caught.value.hint
+
+
 def test_a_foreign_reward_model_without_shift_opens(tmp_path):
     config = CONFIGS["gpt2"]()
     config.num_labels = 1

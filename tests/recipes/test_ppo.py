@@ -287,15 +287,15 @@ def other_tokenizer_reward(small, folder):
     return str(folder / "reward")
 
 
-def test_a_critic_never_starts_from_a_model_with_another_tokenizer(small, tmp_path):              # peer bug 23
+def test_a_critic_never_starts_from_a_model_with_another_tokenizer(small, tmp_path, caplog):      # peer bug 23
     reward = other_tokenizer_reward(small, tmp_path)
-    cfg = ppo_config(small, tmp_path / "run", {"model": {"reward": reward}})
+    cfg = ppo_config(small, tmp_path / "run", {"model": {"reward": reward}, "critic": {"init": "reward"}})
     with pytest.raises(ConfigError, match="its tokenizer is not the policy's") as error:
         train_ppo(cfg)
     assert "critic.init=policy" in error.value.hint
-    result = train_ppo(ppo_config(small, tmp_path / "run", {"model": {"reward": reward}, "critic": {"init": "policy"},
-                                                            "algo": {"num_iterations": 1}}))
-    assert isinstance(result["score"], float)
+    with caplog.at_level("INFO", logger="tutelage"):
+        result = train_ppo(ppo_config(small, tmp_path / "run", {"model": {"reward": reward}, "algo": {"num_iterations": 1}}))
+    assert "the critic starts from the policy" in caplog.text and isinstance(result["score"], float)
 
 
 @pytest.mark.parametrize("kind", ["separate", "shared"])

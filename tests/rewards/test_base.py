@@ -1,31 +1,13 @@
 import pytest
 import torch
 
+from tests.rewards.conftest import PROMPTS
 from tutelage.base.errors import AuditError, DataError
-from tutelage.base.records import Completion, Message
+from tutelage.base.records import Message
 from tutelage.models.heads import ScoredModel
-from tutelage.rewards.base import FunctionReward, ModelReward, check_scores, last_user_text
-from tutelage.rollout.batch import Rollout
-from tutelage.text.chat import encode_example, encode_prompt
+from tutelage.rewards.base import ModelReward, check_scores, last_user_text
+from tutelage.text.chat import encode_example
 from tutelage.text.tokenizer import open_tokenizer, train_tokenizer
-
-PROMPTS = [(Message("user", "where is cat?"),), (Message("user", "where is owl 3?"),), (Message("user", "where is dog?"),)]
-
-
-@pytest.fixture(scope="module")
-def tokenizer(small):
-    return open_tokenizer(small.sft)
-
-
-@pytest.fixture(scope="module")
-def rollout(tokenizer) -> Rollout:
-    """Two answers that ended and one that was cut off."""
-    prompts = [encode_prompt(tokenizer, p) for p in PROMPTS]
-    answers = [encode_example(tokenizer, p, t).tokens[len(tokens) :] for p, t, tokens in
-               zip(PROMPTS, ("in the barn", "in the pond with cat", "in the"), prompts, strict=True)]
-    answers[2] = answers[2][:-1]
-    completions = [Completion(tuple(a), (-1.0,) * len(a), "stop" if i < 2 else "length", 0) for i, a in enumerate(answers)]
-    return Rollout.collate(prompts, completions, tokenizer.pad_token_id)
 
 
 def test_a_reward_model_reads_the_policys_own_tokens(small, tokenizer, rollout):
@@ -48,34 +30,47 @@ def test_answers_given_as_text_score_as_their_tokens_do(small, tokenizer, rollou
     torch.testing.assert_close(as_text, reward(PROMPTS, rollout)[:2], rtol=0, atol=1e-5)
 
 
-def test_a_reward_model_with_another_tokenizer_reads_the_text_again(small, tokenizer, rollout, tmp_path):
-    other = open_tokenizer(train_tokenizer(["where is cat", "in the barn pond"], vocab_size=300, out_dir=tmp_path))
+@pytest.fixture(scope="module")
+def other(tmp_path_factory):
+    """A tokenizer of other merges, so the same text has other ids."""
+    return open_tokenizer(train_tokenizer(["where is cat", "in the barn pond"], vocab_size=300, out_dir=tmp_path_factory.mktemp("other")))
+
+
+def plain_score(model, tokens) -> float:
+    """By the plain transformers model, alone and unpadded."""
+    with torch.no_grad():
+        return (model.model(input_ids=torch.tensor([tokens])).logits[0, 0] + model.score_shift).item()
+
+
+def test_a_reward_model_with_another_tokenizer_reads_the_text_again_and_gives_no_end_to_an_answer_cut_off(small, tokenizer, rollout, other):
     model = ScoredModel.open(small.reward)
     scores = ModelReward(model, other, tokenizer)(PROMPTS, rollout)
     for row, (prompt, text) in enumerate(zip(PROMPTS, ("in the barn", "in the pond with cat", "in the"), strict=True)):
-        tokens = torch.tensor([encode_example(other, prompt, text).tokens])
-        with torch.no_grad():
-            assert scores[row].item() == pytest.approx(model.score(tokens, torch.ones_like(tokens)).item(), abs=1e-5)
+        tokens = encode_example(other, prompt, text).tokens
+        assert tokens[-1] == other.eos_token_id and tokens != list(rollout.prompt_tokens[row] + rollout.completions[row].tokens)
+        assert scores[row].item() == pytest.approx(plain_score(model, tokens if row < 2 else tokens[:-1]), abs=1e-5)
+
+
+def test_one_vocabulary_with_another_chat_template_is_read_again(small, tokenizer, rollout):
+    model, same_words = ScoredModel.open(small.reward), open_tokenizer(small.reward)
+    assert ModelReward(model, same_words, tokenizer).reads_policy_tokens
+    same_words.chat_template = "{% for m in messages %}{{ m.content + eos_token }}{% endfor %}"
+    reward = ModelReward(model, same_words, tokenizer)
+    expected = same_words("where is cat?<|eos|>in the barn<|eos|>", add_special_tokens=False)["input_ids"]
+    assert not reward.reads_policy_tokens and reward(PROMPTS, rollout)[0].item() == pytest.approx(plain_score(model, expected), abs=1e-5)
+
+
+def test_a_rollout_longer_than_the_reward_models_context_is_judged_by_its_beginning(small, tokenizer, rollout, other):
+    model = ScoredModel.open(small.reward)
+    reward = ModelReward(model, other, tokenizer)
+    reward.limit = 9
+    tokens = encode_example(other, PROMPTS[1], "in the pond with cat").tokens
+    assert len(tokens) > 9 and reward(PROMPTS, rollout)[1].item() == pytest.approx(plain_score(model, tokens[:9]), abs=1e-5)
 
 
 def test_a_text_too_long_for_the_reward_model_is_named(small, tokenizer):
     with pytest.raises(DataError, match="prompt . answer has .* tokens, the reward model reads 48: 'user: where is cat"):
         ModelReward(ScoredModel.open(small.reward), tokenizer, tokenizer).score_texts(PROMPTS[:1], ["cat " * 60])
-
-
-def test_a_function_sees_the_last_question_and_the_answer_as_a_person_does(tokenizer, rollout):
-    seen = []
-    reward = FunctionReward(lambda prompts, texts: seen.append((prompts, texts)) or [1, 2.5, 0], tokenizer)
-    assert reward(PROMPTS, rollout).tolist() == [1.0, 2.5, 0.0]
-    assert seen == [(["where is cat?", "where is owl 3?", "where is dog?"], ["in the barn", "in the pond with cat", "in the"])]
-
-
-@pytest.mark.parametrize(("scores", "says"), [
-    ([1.0, float("nan"), 2.0], "reward is nan for 1 of 3 answers, first 'in the pond with cat' to 'user: where is owl"),
-    ([float("-inf")] * 3, "reward is -inf for 3 of 3 answers"), ([1.0], "1 scores for 3 answers")])
-def test_a_function_that_returns_no_number_per_answer_is_refused(tokenizer, rollout, scores, says):
-    with pytest.raises(AuditError, match=says):
-        FunctionReward(lambda prompts, texts: scores, tokenizer)(PROMPTS, rollout)
 
 
 def test_scores_of_another_shape_are_refused(tokenizer, rollout):

@@ -105,10 +105,19 @@ def test_our_tokenizer_without_its_template_file_gets_it_back(tmp_path, corpus, 
     assert open_tokenizer(tmp_path).chat_template == opened("ours").chat_template
 
 
-def test_a_tokenizer_without_eos_is_refused_naming_what_to_set(saved):
-    with pytest.raises(ArtifactError, match="no EOS token") as caught:
-        open_tokenizer(saved("no_eos"))
-    assert '"eos_token" in tokenizer_config.json' in str(caught.value.hint)
+def test_a_tokenizer_without_eos_gets_one_that_ends_its_examples(saved, caplog):
+    with caplog.at_level("INFO", logger="tutelage"):
+        tokenizer = open_tokenizer(saved("no_eos"))
+    assert tokenizer.eos_token == "<|eos|>" and "names no EOS token" in caplog.text and tokenizer.pad_token_id != tokenizer.eos_token_id
+    assert encode_text(tokenizer, "fox")[-1] == tokenizer.eos_token_id == tokenizer.get_vocab()["<|eos|>"]
+
+
+def test_a_missing_eos_is_the_control_token_the_model_stops_at(tmp_path, make_byte_bpe):
+    make_byte_bpe(["<|end|>", "<|start|>"]).save_pretrained(str(tmp_path))
+    ids = open_tokenizer(tmp_path).get_vocab()
+    for settings_, eos in (({"eos_token_id": ids["a"]}, "<|eos|>"), ({"eos_token_id": [ids["<|end|>"], 5]}, "<|end|>"), ({}, "<|eos|>")):
+        (tmp_path / "generation_config.json").write_text(json.dumps(settings_))
+        assert open_tokenizer(tmp_path).eos_token == eos
 
 
 def test_a_missing_empty_or_damaged_folder_is_one_line(tmp_path, saved):

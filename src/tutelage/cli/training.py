@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from tutelage.base.config import Origins, leaves, load_config
 from tutelage.base.errors import ConfigError
 from tutelage.base.files import disk_errors
 from tutelage.base.log import setup_logging
+from tutelage.base.permission import allow_code
 
 from .output import only_json_on_stdout, plain, print_result, text
 from .verbs import Recipe
@@ -22,11 +24,12 @@ from .verbs import Recipe
 def recipe_command(verb: str, recipe: Recipe) -> click.Command:
     """The click command of one recipe."""
 
-    def call(arguments: tuple[str, ...], dry_run: bool, as_json: bool, quiet: bool, verbose: bool, **flags: Any) -> None:
+    def call(arguments: tuple[str, ...], dry_run: bool, as_json: bool, quiet: bool, verbose: bool, with_code: bool = False, **flags: Any
+             ) -> None:
         setup_logging(1 if verbose else -1 if quiet else 0)
         path, overrides = split_arguments(arguments)
         given = {key: value for key, value in flags.items() if value is not None and value is not False}
-        with only_json_on_stdout(as_json):
+        with only_json_on_stdout(as_json), allow_code() if with_code else nullcontext():
             module = importlib.import_module(recipe.module)
             cfg, origins = load_config(getattr(module, recipe.config), path, overrides, flags=given)
             if dry_run:
@@ -39,7 +42,7 @@ def recipe_command(verb: str, recipe: Recipe) -> click.Command:
         else:
             print_result(result, as_json)
 
-    return click.Command(verb, callback=call, params=_parameters(), short_help=recipe.summary,
+    return click.Command(verb, callback=call, params=_parameters(recipe), short_help=recipe.summary,
                          help=f"{recipe.summary}\n\n`tutelage config show {verb}` lists its settings, `tutelage config schema {verb}` "
                               "describes them.")
 
@@ -92,7 +95,8 @@ def _lines(value: Any, indent: str) -> list[str]:
     return [indent + line for line in text(value).strip("\n").splitlines() or [""]]
 
 
-def _parameters() -> list[click.Parameter]:
+def _parameters(recipe: Recipe) -> list[click.Parameter]:
+    code = click.Option(["--allow-code", "with_code"], is_flag=True, help="Run the Python functions the config names.")
     return [
         click.Argument(["arguments"], nargs=-1, metavar="[CONFIG] [section.key=value …]"),
         click.Option(["--run-dir"], metavar="FOLDER", help="Folder of the run."),
@@ -100,6 +104,7 @@ def _parameters() -> list[click.Parameter]:
         click.Option(["--seed"], type=int, help="Seeds everything random in the run."),
         click.Option(["--device"], metavar="NAME", help="Where tensors live, as torch names it."),
         click.Option(["--dry-run"], is_flag=True, help="Print the resolved config, the data, the devices and a forecast; do nothing."),
+        *([code] if recipe.runs_code else []),
         click.Option(["--json", "as_json"], is_flag=True, help="One JSON object on stdout and nothing else."),
         click.Option(["-q", "--quiet"], is_flag=True, help="Warnings only."),
         click.Option(["-v", "--verbose"], is_flag=True, help="More log, and a traceback with errors."),

@@ -12,6 +12,8 @@ class Recipe(NamedTuple):
     module: str
     config: str
     function: str
+    runs_code: bool = False
+    """Whether its config may name Python code, which runs with --allow-code only."""
 
 
 class Command(NamedTuple):
@@ -22,13 +24,13 @@ class Command(NamedTuple):
 
 
 RECIPES = {
-    "run": Recipe("A whole pipeline from one config.", "tutelage.recipes.pipeline", "PipelineConfig", "run_pipeline"),
+    "run": Recipe("A whole pipeline from one config.", "tutelage.recipes.pipeline", "PipelineConfig", "run_pipeline", runs_code=True),
     "pretrain": Recipe("Raw text to a base model.", "tutelage.recipes.pretrain", "PretrainConfig", "pretrain"),
     "sft": Recipe("A base model and demonstrations to a policy.", "tutelage.recipes.sft", "SFTConfig", "train_sft"),
     "sample": Recipe("K answers per prompt, with log-probs.", "tutelage.recipes.sample", "SampleConfig", "sample_answers"),
     "contrast": Recipe("Conversations to pairs that need no labels.", "tutelage.recipes.contrast", "ContrastConfig", "make_contrasts"),
     "reward": Recipe("Judgements to a reward model.", "tutelage.recipes.reward_model", "RewardConfig", "train_reward_model"),
-    "ppo": Recipe("A policy and a reward model to a better policy.", "tutelage.recipes.ppo", "PPOConfig", "train_ppo"),
+    "ppo": Recipe("A policy and a reward model to a better policy.", "tutelage.recipes.ppo", "PPOConfig", "train_ppo", runs_code=True),
     "evaluate": Recipe("Models side by side on held-out prompts, and a report.", "tutelage.recipes.evaluate", "EvaluateConfig", "evaluate"),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,11 @@ from tutelage.base.files import read_json_object
 from tutelage.base.log import get_logger
 
 log = get_logger()
+
+_WITHOUT_CLASS = {
+    "AutoModelForCausalLM": "a policy is a causal language model",
+    "AutoModelForSequenceClassification": "take a reward model of another architecture, and critic.kind=shared in PPO",
+}
 
 
 def resolve_model(path: str | Path) -> Path:
@@ -63,6 +69,9 @@ def load_pretrained(auto_class: Any, folder: Path, *, dtype: torch.dtype, **kwar
             model, info = auto_class.from_pretrained(folder, dtype=dtype, use_safetensors=True, trust_remote_code=False,
                                                      local_files_only=True, output_loading_info=True, **kwargs)
     except Exception as error:                                       # the library raises many kinds; each means: not with this folder
+        if "Unrecognized configuration class" in str(error):
+            raise ArtifactError(f"{auto_class.__name__} of transformers does not know the architecture of {folder} ({_model_type(folder)})",
+                                hint=_WITHOUT_CLASS.get(auto_class.__name__, "use another architecture")) from error
         hint = "restore the folder from its source, or use another checkpoint"
         if "trust_remote_code" in str(error):
             hint = "code shipped with a model is never run; use an architecture that transformers knows"
@@ -150,6 +159,10 @@ def _check_weights(folder: Path) -> None:
         except (SafetensorError, OSError) as error:
             raise ArtifactError(f"{shard} is damaged: {_first_line(error)} ({shard.stat().st_size:,} bytes)",
                                 hint="copy the file again, or use an earlier checkpoint") from error
+
+
+def _model_type(folder: Path) -> str:
+    return str(json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type"))
 
 
 def _vocabulary_weights(model: PreTrainedModel) -> list[Tensor]:

@@ -46,7 +46,7 @@ class ScoredModel(nn.Module):
             head.weight.copy_(torch.randn(head.weight.shape, generator=generator) / (head.in_features + 1) ** 0.5)
             if head.bias is not None:
                 head.bias.zero_()
-        return cls(model).to(device)
+        return require_token_head(cls(model), folder).to(device)
 
     @classmethod
     def open(cls, path: str | Path, *, tokenizer: PreTrainedTokenizerBase | None = None, dtype: torch.dtype = torch.float32,
@@ -60,7 +60,7 @@ class ScoredModel(nn.Module):
         require_complete(folder, missing)
         if tokenizer is not None:
             fit_vocabulary(model, tokenizer, folder)
-        return cls(model, getattr(model.config, "score_shift", 0.0)).to(device)
+        return require_token_head(cls(model, getattr(model.config, "score_shift", 0.0)), folder).to(device)
 
     def save(self, folder: str | Path, tokenizer: PreTrainedTokenizerBase) -> None:
         """Write a plain Hugging Face folder, head included, tokenizer beside it."""
@@ -115,6 +115,27 @@ class ScoredModel(nn.Module):
             self.head.bias.mul_(gain)
         self.score_shift.mul_(gain).add_(shift)
         return self
+
+
+@torch.no_grad()
+def require_token_head(scored: ScoredModel, folder: Path) -> ScoredModel:
+    """The same model, if the plain one reads its score at the last token through the head alone, as a decoder's classifier does.
+
+    Raises: ArtifactError for others, such as BERT's, which pool: read at the last token they would give scores they were not trained to.
+    """
+    pad = scored.model.config.get_text_config().pad_token_id
+    row = torch.tensor([[t for t in range(4) if t != pad][:3]])
+    try:
+        prefix = scored.token_scores(row, torch.ones_like(row))[0, 1:] - scored.score_shift
+        plain = torch.stack([scored.model(input_ids=row[:, :n], use_cache=False).logits[0, 0] for n in (2, 3)]).float()
+        tolerance = 1e-3 if scored.model.dtype == torch.float32 else 0.05
+        alike = float((prefix - plain).abs().max()) <= tolerance * float(plain.abs().max()) + 1e-6
+    except (TypeError, ValueError, IndexError, RuntimeError):
+        alike = False
+    if not alike:
+        raise ArtifactError(f"{folder} ({type(scored.model).__name__}) does not score a text at its last token, reading from left to right",
+                            hint="a reward model is a decoder with a linear head, such as LlamaForSequenceClassification")
+    return scored
 
 
 def is_scored(path: str | Path) -> bool:

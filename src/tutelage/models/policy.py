@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from tutelage.algos.logprobs import entropy_from_logits, gather_logprobs
+from tutelage.base.errors import ArtifactError
 from tutelage.models.batches import PackedBatch
 from tutelage.models.folders import fit_vocabulary, load_pretrained, quiet, require_complete, resolve_model
 
@@ -19,14 +20,33 @@ def open_policy(path: str | Path, *, tokenizer: PreTrainedTokenizerBase | None =
 
     Args: tokenizer: the one it will be used with; the embeddings grow to fit it and its pad id is set.
         dtype: of the weights in memory; never taken from the file, as training a bf16 checkpoint in bf16 loses small updates.
-    Raises: ArtifactError when there is no such model or it is damaged.
+    Raises: ArtifactError when there is no such model, it is damaged, or it does not read from left to right.
     """
     folder = resolve_model(path)
     model, missing = load_pretrained(AutoModelForCausalLM, folder, dtype=dtype)
     require_complete(folder, missing)
+    require_causal(model, folder)
     if tokenizer is not None:
         fit_vocabulary(model, tokenizer, folder)
     return model.to(device)                                         # type: ignore[arg-type]  # the stub types a decorator wrongly
+
+
+@torch.no_grad()
+def require_causal(model: PreTrainedModel, folder: Path) -> None:
+    """AutoModelForCausalLM also opens encoders, which see what stands to the right, and decoders that wait for an encoder.
+
+    Raises: ArtifactError when the logits at a token depend on a later one, or cannot be computed.
+    """
+    tokens = torch.tensor([[3, 4, 0], [3, 4, 1]], device=model.device) % model.get_input_embeddings().weight.shape[0]
+    try:
+        one, other = token_logits(model, tokens).float()
+        gaps = (one - other).abs().amax(1)                          # what the third token changes at each place: nothing at the first two
+        causal = float(gaps[:2].max()) <= (1e-4 if model.dtype == torch.float32 else 0.05) * float(gaps[2])
+    except (TypeError, ValueError, IndexError, RuntimeError):
+        causal = False
+    if not causal:
+        raise ArtifactError(f"{folder} ({type(model).__name__}) does not read from left to right as a causal language model does",
+                            hint="encoders and encoder-decoders cannot be trained here; use a decoder such as Llama")
 
 
 def save_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> None:

@@ -53,6 +53,8 @@ class Verb:
 
     config: type[RunConfig]
     run: Callable[[Any], dict[str, Any]]
+    check: Callable[[Any], object] = lambda cfg: None
+    """Called before any stage starts; raises ConfigError for what the config class alone cannot see."""
 
 
 def standard_verbs() -> dict[str, Verb]:
@@ -60,6 +62,7 @@ def standard_verbs() -> dict[str, Verb]:
     from tutelage.recipes.contrast import ContrastConfig, make_contrasts
     from tutelage.recipes.evaluate import EvaluateConfig, evaluate
     from tutelage.recipes.ppo import PPOConfig, train_ppo
+    from tutelage.recipes.ppo_setup import find_functions
     from tutelage.recipes.pretrain import PretrainConfig, pretrain
     from tutelage.recipes.reward_model import RewardConfig, train_reward_model
     from tutelage.recipes.sample import SampleConfig, sample_answers
@@ -67,7 +70,7 @@ def standard_verbs() -> dict[str, Verb]:
 
     return {"pretrain": Verb(PretrainConfig, pretrain), "sft": Verb(SFTConfig, train_sft), "sample": Verb(SampleConfig, sample_answers),
             "contrast": Verb(ContrastConfig, make_contrasts), "reward": Verb(RewardConfig, train_reward_model),
-            "ppo": Verb(PPOConfig, train_ppo), "evaluate": Verb(EvaluateConfig, evaluate)}
+            "ppo": Verb(PPOConfig, train_ppo, find_functions), "evaluate": Verb(EvaluateConfig, evaluate)}
 
 
 def run_pipeline(
@@ -111,7 +114,9 @@ def plan(cfg: PipelineConfig, verbs: Mapping[str, Verb], folder: Path) -> dict[s
         values = fill(written, {"run": str(folder), "data": cfg.data.root, "seed": cfg.seed})
         values |= {"run_dir": str(folder / name), "device": cfg.device, "resume": True}
         values.setdefault("seed", cfg.seed)
-        plans[name] = (verb, load_values(verb.config, values, where=f"stages.{name}.config"))
+        stage_cfg = load_values(verb.config, values, where=f"stages.{name}.config")
+        verb.check(stage_cfg)
+        plans[name] = (verb, stage_cfg)
     return plans
 
 

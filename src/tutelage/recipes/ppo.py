@@ -25,8 +25,10 @@ from tutelage.base.log import get_logger, only_warnings
 from tutelage.base.records import Prompt, prompt_text
 from tutelage.models.actor_critic import ActorCritic
 from tutelage.models.policy import open_policy, packed_logprobs, token_logprobs
-from tutelage.recipes.ppo_setup import Experience, Players, PPOConfig, build, describe_inputs, pretraining_loss
+from tutelage.recipes.ppo_setup import Experience, Players, PPOConfig, build, describe_inputs, find_functions, pretraining_loss
 from tutelage.rewards.base import check_scores
+from tutelage.rewards.functions import Function
+from tutelage.rewards.mix import MixedReward
 from tutelage.rollout.batch import Rollout
 from tutelage.train import audits
 from tutelage.train.batches import rows_of_step
@@ -40,10 +42,14 @@ log = get_logger()
 __all__ = ["PPOConfig", "ppo", "preview", "train_ppo"]
 
 
-def train_ppo(cfg: PPOConfig) -> dict[str, Any]:
-    """PPO from an SFT policy against a reward. Returns the run's result: path, model, last score and KL."""
-    with Run.open(cfg, "ppo", inputs=describe_inputs(cfg)) as run:
-        return run.finished() or ppo(build(cfg, run), cfg, run)
+def train_ppo(cfg: PPOConfig, *, reward: Function | None = None) -> dict[str, Any]:
+    """PPO from an SFT policy against a reward. Returns the run's result: path, model, last score and KL.
+
+    reward(prompts, completions) -> one number each: added, with weight 1, to the rewards the config names, which may be none.
+    """
+    functions = find_functions(cfg, reward)
+    with Run.open(cfg, "ppo", inputs=describe_inputs(cfg, functions)) as run:
+        return run.finished() or ppo(build(cfg, run, functions), cfg, run)
 
 
 @dataclass
@@ -111,6 +117,8 @@ def ppo(players: Players, cfg: PPOConfig, run: Run) -> dict[str, Any]:
             "train/learning_rate": optimizer.param_groups[0]["lr"],
             "time/rollout_seconds": rolled_out - started, "time/iteration_seconds": time.perf_counter() - started,
         }
+        if isinstance(players.reward, MixedReward):
+            stats |= {f"objective/score/{name}": mean for name, mean in players.reward.means.items()}
         run.log(iteration, stats)
         if algo.kl_target is not None:
             at.kl_coef = adaptive_kl_coef(at.kl_coef, kl, target=algo.kl_target, horizon=algo.kl_horizon, num_episodes=algo.batch_size)
@@ -251,11 +259,12 @@ def preview(cfg: PPOConfig) -> Preview:
     """What --dry-run shows: prompts as read, and a forecast from two real iterations on throw-away weights."""
     import tempfile
 
+    functions = find_functions(cfg)
     with tempfile.TemporaryDirectory() as scratch:
         two = cfg.algo.model_copy(update={"num_iterations": 2})
         short = cfg.model_copy(update={"run_dir": Path(scratch) / "run", "resume": False, "algo": two})
         with Run.open(short, "ppo") as run:
-            players = build(short, run)
+            players = build(short, run, functions)
             with only_warnings():
                 ppo(players, short, run)
             seconds = run.metrics()[-1]["time/iteration_seconds"]

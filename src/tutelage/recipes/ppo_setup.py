@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -19,6 +21,8 @@ from tutelage.models.batches import Batch, PackedBatch
 from tutelage.models.heads import ScoredModel
 from tutelage.models.policy import context_length, open_policy, packed_logprobs, resolve_model
 from tutelage.rewards.base import ModelReward, Reward
+from tutelage.rewards.functions import Function, source_of
+from tutelage.rewards.mix import RewardSection, load_functions, model_rewards, open_reward
 from tutelage.rollout import Engine, InProcessEngine, Sampling
 from tutelage.text.chat import encode_prompt, encode_texts, stop_tokens
 from tutelage.text.packing import pack_texts
@@ -37,8 +41,8 @@ class ModelSection(Section):
 
     policy: str
     """SFT model: where the policy starts and what it is held near (the reference)."""
-    reward: str
-    """Reward model folder or run directory."""
+    reward: str | None = None
+    """Reward model folder or run directory; several, or functions, go into `rewards`."""
 
 
 class CriticSection(Section):
@@ -46,8 +50,9 @@ class CriticSection(Section):
 
     kind: Literal["separate", "shared"] = "separate"
     """separate: a network of its own; shared: a value head on the policy's trunk (half the time and memory; the two pull at each other)."""
-    init: Literal["reward", "policy"] = "reward"
-    """Whose weights a separate critic starts from; the head too, when from the reward model."""
+    init: Literal["auto", "reward", "policy"] = "auto"
+    """Whose weights a separate critic starts from; the head too, when from the reward model. auto: the reward model (of several
+    the heaviest) if it reads the policy's tokens, else the policy."""
     learning_rate: float = Field(3e-4, gt=0)
     """Peak learning rate of the critic (of the value head alone when shared)."""
     warmup_iterations: int = Field(0, ge=0)
@@ -148,6 +153,8 @@ class PPOConfig(RunConfig):
     """Proximal policy optimisation of an SFT policy against a reward."""
 
     model: ModelSection
+    rewards: dict[str, RewardSection] = {}
+    """Name -> reward, in place of model.reward; the score is the sum of weight times score."""
     data: DataSection
     rollout: RolloutSection = RolloutSection()
     algo: AlgoSection = AlgoSection()
@@ -156,6 +163,16 @@ class PPOConfig(RunConfig):
     optim: OptimSection = OptimSection(learning_rate=1e-4, schedule="linear", warmup_frac=0.0, beta2=0.999)
     eval: EvalSection = EvalSection()
     save: SaveSection = SaveSection()
+
+    @model_validator(mode="after")
+    def _one_place_for_rewards(self) -> Self:
+        if self.model.reward is not None and self.rewards:
+            raise ValueError("rewards: give either model.reward or rewards")
+        return self
+
+    def all_rewards(self) -> dict[str, RewardSection]:
+        """Every reward by name; `model.reward` is called reward."""
+        return self.rewards if self.model.reward is None else {"reward": RewardSection(model=self.model.reward)}
 
 
 @dataclass
@@ -193,70 +210,104 @@ class Players:
     left_out: int = 0
 
 
-def describe_inputs(cfg: PPOConfig) -> dict[str, Any]:
+def find_functions(cfg: PPOConfig, given: Function | None = None) -> dict[str, Function]:
+    """The reward functions by name: those of the config, and the caller's own as `given`.
+
+    Raises: ConfigError when one cannot be had (or the process may not run code), and when there is no reward at all.
+    """
+    functions = load_functions(cfg.all_rewards()) | ({} if given is None else {"given": given})
+    if not functions and not cfg.all_rewards():
+        raise ConfigError("nothing scores the answers", hint="give model.reward=FOLDER, rewards.NAME.model or rewards.NAME.function")
+    return functions
+
+
+def describe_inputs(cfg: PPOConfig, functions: Mapping[str, Function] = MappingProxyType({})) -> dict[str, Any]:
     """Parents for the lineage."""
-    models = {"policy": resolve_model(cfg.model.policy), "reward": resolve_model(cfg.model.reward)}
-    inputs = {**models, "data": expand_files(cfg.data.all_files())}
+    names = {name: "reward" if cfg.model.reward else f"reward {name}" for name in (*cfg.all_rewards(), *functions)}
+    inputs: dict[str, Any] = {"policy": resolve_model(cfg.model.policy)}
+    inputs |= {names[name]: resolve_model(part.model) for name, part in cfg.all_rewards().items() if part.model is not None}
+    inputs |= {names[name]: source_of(function) for name, function in functions.items()}
+    inputs["data"] = expand_files(cfg.data.all_files())
     return inputs | ({"ptx": expand_files(cfg.ptx.files)} if cfg.ptx.files else {})
 
 
-def build(cfg: PPOConfig, run: Run) -> Players:
+def build(cfg: PPOConfig, run: Run, functions: Mapping[str, Function] = MappingProxyType({})) -> Players:
     """Open the models (from the last checkpoint when resuming) and read the prompts of the training side."""
     source = resolve_model(cfg.model.policy)
     tokenizer = open_tokenizer(source)
     policy = open_policy(run.weights_dir("model", source), device=cfg.device, tokenizer=tokenizer)
     ref_policy = open_policy(source, device=cfg.device, tokenizer=tokenizer).requires_grad_(False)
-    reward_folder = resolve_model(cfg.model.reward)
-    reward_tokenizer = open_tokenizer(reward_folder)
-    reward_model = ScoredModel.open(reward_folder, device=cfg.device, tokenizer=reward_tokenizer).requires_grad_(False)
-    reward = ModelReward(reward_model, reward_tokenizer, tokenizer)
-    prompts, prompt_tokens, layout, left_out = read_training_prompts(cfg, tokenizer, context_length(policy))
+    reward = open_reward(cfg.all_rewards(), functions, tokenizer, cfg.device)
+    actor_critic = open_actor_critic(cfg, run, policy, source, tokenizer)
+    prompts, prompt_tokens, layout, left_out = read_training_prompts(cfg, tokenizer, actor_critic, model_rewards(reward))
     sampling = Sampling(
         temperature=cfg.rollout.temperature, max_tokens=cfg.rollout.max_tokens, stop_tokens=stop_tokens(tokenizer), seed=cfg.seed
     )
     return Players(
-        open_actor_critic(cfg, run, policy, source, reward_folder, tokenizer), ref_policy, reward,
+        actor_critic, ref_policy, reward,
         InProcessEngine(policy, tokenizer.pad_token_id, max_batch=cfg.rollout.batch_size), tokenizer, sampling, prompts, prompt_tokens,
         pack_pretraining(cfg, tokenizer) if cfg.ptx.files else None, layout, left_out)
 
 
-def open_actor_critic(cfg: PPOConfig, run: Run, policy: Any, source: Path, reward_folder: Path, tokenizer: Any) -> ActorCritic:
-    """The policy with the critic the config asks for, or with the one of the last checkpoint.
-
-    Raises: ConfigError when the critic would start from a reward model that reads other tokens than the policy writes.
-    """
+def open_actor_critic(cfg: PPOConfig, run: Run, policy: Any, source: Path, tokenizer: Any) -> ActorCritic:
+    """The policy with the critic the config asks for, or with the one of the last checkpoint."""
     saved = run.weights_dir("critic", "")
     if cfg.critic.kind == "shared":
         return SharedTrunk(policy, Path(saved) / "value_head.safetensors" if saved else None)
     if saved:
         return SeparateNetworks(policy, ScoredModel.open(saved, device=cfg.device))
+    if start := critic_start(cfg, tokenizer):
+        folder, weight = start
+        return SeparateNetworks(policy, ScoredModel.open(folder, device=cfg.device).rescale_(weight, 0.0))
+    return SeparateNetworks(policy, ScoredModel.from_policy(source, cfg.seed, tokenizer=tokenizer, device=cfg.device))
+
+
+def critic_start(cfg: PPOConfig, tokenizer: Any) -> tuple[Path, float] | None:
+    """The reward model a separate critic starts from and its weight in the score; None: the policy.
+
+    Raises: ConfigError when critic.init=reward and none reads the tokens the policy writes.
+    """
     if cfg.critic.init == "policy":
-        return SeparateNetworks(policy, ScoredModel.from_policy(source, cfg.seed, tokenizer=tokenizer, device=cfg.device))
-    if open_tokenizer(reward_folder).get_vocab() != tokenizer.get_vocab():
-        raise ConfigError(f"the critic cannot start from {reward_folder}: its tokenizer is not the policy's", hint="set critic.init=policy")
-    return SeparateNetworks(policy, ScoredModel.open(reward_folder, device=cfg.device))
+        return None
+    models = [(part.weight, resolve_model(part.model)) for part in cfg.all_rewards().values() if part.model is not None and part.weight > 0]
+    readers = [(weight, folder) for weight, folder in models if open_tokenizer(folder).get_vocab() == tokenizer.get_vocab()]
+    if readers:
+        weight, folder = max(readers, key=lambda reader: reader[0])
+        return folder, weight
+    why = f"from {models[0][1]}: its tokenizer is not the policy's" if models else "from a reward model: there is none"
+    if cfg.critic.init == "reward":
+        raise ConfigError(f"the critic cannot start {why}", hint="set critic.init=policy")
+    log.info("the critic starts from the policy; it cannot start %s", why)
+    return None
 
 
-def read_training_prompts(cfg: PPOConfig, tokenizer: Any, context: int | None) -> tuple[list[Prompt], list[list[int]], str, int]:
-    """(prompts, their token ids, layout, number left out because prompt and response do not fit the context)."""
-    data = cfg.data
+def read_training_prompts(cfg: PPOConfig, tokenizer: Any, actor_critic: ActorCritic, judges: Sequence[ModelReward]
+                          ) -> tuple[list[Prompt], list[list[int]], str, int]:
+    """(prompts, their token ids, layout, number left out because prompt and response do not fit everybody's context)."""
+    data, room = cfg.data, cfg.rollout.max_tokens
     found = read_sources(read_prompts, data.each())
+    limits = [context_length(actor_critic.policy), *(judge.limit for judge in judges if judge.reads_policy_tokens)]
+    if isinstance(actor_critic, SeparateNetworks):
+        limits.append(context_length(actor_critic.critic.model))
+    context = min((limit for limit in limits if limit is not None), default=None)
+    others = [judge for judge in judges if not judge.reads_policy_tokens and judge.limit is not None]
     prompts, prompt_tokens, left_out = [], [], 0
     for prompt in found.rows:
         if split_of(prompt, **data.split_options()) != "train":
             continue
         tokens = encode_prompt(tokenizer, prompt)
-        if context is not None and len(tokens) + cfg.rollout.max_tokens > context:
-            left_out += 1
-        else:
+        fits = context is None or len(tokens) + room <= context
+        if fits and all(len(encode_prompt(judge.tokenizer, prompt)) + room <= judge.limit for judge in others):
             prompts.append(prompt)
             prompt_tokens.append(tokens)
+        else:
+            left_out += 1
+    narrowest = min([limit for limit in [context, *(judge.limit for judge in others)] if limit is not None], default=None)
     if left_out:
         log.warning("%d of %d prompts are left out: with %d response tokens they pass the context of %s", left_out, left_out + len(prompts),
-                    cfg.rollout.max_tokens, context)
+                    room, narrowest)
     if not prompts:
-        raise DataError(f"no prompt of {', '.join(data.all_files())} leaves room for {cfg.rollout.max_tokens} response tokens "
-                        f"in a context of {context}",
+        raise DataError(f"no prompt of {', '.join(data.all_files())} leaves room for {room} response tokens in a context of {narrowest}",
                         hint="lower rollout.max_tokens, or shorten the prompts")
     return prompts, prompt_tokens, found.layout, left_out
 

@@ -95,11 +95,11 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int, out_dir: Path) -> 
 def open_tokenizer(path: Path | str) -> PreTrainedTokenizerFast:
     """Open a tokenizer folder and make it safe to train with: right padding, pad != EOS, a chat template.
 
-    A missing or shared pad token is replaced by an unused reserved token, else by a new `<|pad|>`: then len(tokenizer) may
-    exceed the model's embedding rows, which the caller resizes. A missing template becomes ours if its role tokens exist,
-    else a plain-text one that needs no new tokens.
+    A missing EOS is taken from the model's generation settings, else it is a new `<|eos|>`. A missing or shared pad token is replaced
+    by an unused reserved token, else by a new `<|pad|>`. With new tokens len(tokenizer) may exceed the model's embedding rows, which
+    the caller resizes. A missing template becomes ours if its role tokens exist, else a plain-text one that needs no new tokens.
 
-    Raises: ArtifactError when the folder is missing or holds no fast tokenizer, or the tokenizer has no EOS.
+    Raises: ArtifactError when the folder is missing or holds no fast tokenizer.
     """
     path = Path(path)
     if not path.is_dir():
@@ -116,13 +116,13 @@ def open_tokenizer(path: Path | str) -> PreTrainedTokenizerFast:
     if getattr(tokenizer, "backend_tokenizer", None) is None:
         raise ArtifactError(f"the tokenizer in {path} has no tokenizer.json form ({type(tokenizer).__name__})",
                             hint="convert it to a fast tokenizer and save it again")
-    if not tokenizer.eos_token:
-        raise ArtifactError(f"the tokenizer in {path} names no EOS token, so a model could never learn to stop",
-                            hint='set "eos_token" in tokenizer_config.json to the token that ends its texts')
     if not isinstance(tokenizer.model_max_length, int | float):
         raise ArtifactError(f"the tokenizer in {path} is damaged: model_max_length is {tokenizer.model_max_length!r}, not a number",
                             hint="correct or remove it in tokenizer_config.json")
     tokenizer.padding_side = "right"
+    if not tokenizer.eos_token:                                 # without one a model could never learn to stop
+        tokenizer.add_special_tokens({"eos_token": _stop_of_model(tokenizer, path) or "<|eos|>"})
+        log.info("the tokenizer in %s names no EOS token; using %s (id %d)", path, tokenizer.eos_token, tokenizer.eos_token_id)
     _ensure_pad(tokenizer)
     if not tokenizer.chat_template:
         ours = all(token in tokenizer.get_vocab() for token in SPECIAL_TOKENS)
@@ -131,11 +131,30 @@ def open_tokenizer(path: Path | str) -> PreTrainedTokenizerFast:
     return cast("PreTrainedTokenizerFast", tokenizer)
 
 
+def reads_alike(one: PreTrainedTokenizerFast, other: PreTrainedTokenizerFast) -> bool:
+    """Whether both turn a conversation into the same token ids: same vocabulary, same end of text, same chat template, same BOS habit."""
+    return (one.eos_token == other.eos_token and one.chat_template == other.chat_template and adds_bos(one) == adds_bos(other)
+            and one.get_vocab() == other.get_vocab())
+
+
 def adds_bos(tokenizer: PreTrainedTokenizerFast) -> bool:
     """Whether this tokenizer, by its own convention, starts raw text with BOS."""
     ids = tokenizer("a", add_special_tokens=True)["input_ids"]
     plain = tokenizer("a", add_special_tokens=False)["input_ids"]
     return tokenizer.bos_token_id is not None and ids[:1] == [tokenizer.bos_token_id] and plain[:1] != ids[:1]
+
+
+def _stop_of_model(tokenizer: PreTrainedTokenizerFast, path: Path) -> str | None:
+    """The control token at which the model beside it stops, by its own settings; an ordinary token there is a left-over default."""
+    for name in ("generation_config.json", "config.json"):
+        try:
+            stops = json.loads((path / name).read_text(encoding="utf-8")).get("eos_token_id")
+        except (OSError, ValueError, AttributeError):
+            continue
+        for token_id in stops if isinstance(stops, list) else [stops]:
+            if token_id in tokenizer.added_tokens_decoder:
+                return str(tokenizer.added_tokens_decoder[token_id].content)
+    return None
 
 
 def _ensure_pad(tokenizer: PreTrainedTokenizerFast) -> None:
