@@ -9,6 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -66,25 +67,27 @@ def convert(files: Files, to: str, out: Path, *, goal: Goal | None = None, skip:
     return result
 
 
-def contents(files: Files, goal: Goal | None, options: ReadOptions) -> Iterator[tuple[str, Path, int, Content | Rejected]]:
-    """(layout, file, line, what it says) of every row of the files. Plain text is its documents."""
+def contents(files: Files, goal: Goal | None, options: ReadOptions, *, fullest: bool = False
+             ) -> Iterator[tuple[str, Path, int, Content | Rejected]]:
+    """(layout, file, line, what it says) of every row of the files. Plain text is its documents.
+
+    goal: what to read them as; None takes all they say, or with `fullest` what training would first read them as.
+    """
     rules = rules_of(options)
-
-    def make(row: Mapping[str, Any], layout: str, rules: Rules) -> Content:
-        return to_content(row, layout, rules, goal)
-
     for path in expand_files(files):
         found = open_rows(path, goal, options, rules)
+        layout, rows = found or ("plain text", iter(()))
+        asked: Goal = goal or (LAYOUTS[layout].goals[0] if layout in LAYOUTS else "texts")
+        make = partial(_content, goal=asked if fullest else goal)
         if found is None:
-            yield from (("plain text", path, number, item) for number, item in plain_items(path, goal or "texts", make, rules, options))
-            continue
-        layout, rows = found
+            yield from ((layout, path, number, item) for number, item in plain_items(path, asked, make, rules, options))
         for number, row in rows:
-            if isinstance(row, Rejected):
-                yield layout, path, number, row
-                continue
-            asked = goal or LAYOUTS[layout].goals[0]
-            yield from ((layout, path, number, item) for item in made(path, number, row, layout, asked, make, rules))
+            items = [row] if isinstance(row, Rejected) else made(path, number, row, layout, asked, make, rules)
+            yield from ((layout, path, number, item) for item in items)
+
+
+def _content(row: Mapping[str, Any], layout: str, rules: Rules, *, goal: Goal | None) -> Content:
+    return to_content(row, layout, rules, goal)
 
 
 def _converted(files: Files, to: str, goal: Goal | None, skip: bool, options: ReadOptions, result: Converted) -> Iterator[dict[str, Any]]:
