@@ -96,10 +96,17 @@ def test_a_choice_is_read_by_letter_number_or_the_answer_s_own_column(tmp_path, 
     assert result.layout == "choice" and result.rows[0].ranks == ranks and [r.text for r in result.rows[0].responses] == ["yes", "no"]
 
 
+def test_votes_make_the_choice_a_matter_of_degree(tmp_path):
+    row = {"prompt": "hi", "a1": "yes", "a2": "no", "gold": "a1", "votes": [{"vote": "a1"}, {"vote": "equal"}, "a2", "a1"]}
+    columns = {"prompt": "prompt", "response_a": "a1", "response_b": "a2", "winner": "gold", "votes": "votes"}
+    [found] = read_judgements(jsonl(tmp_path / "a.jsonl", row), columns=columns).rows
+    assert (found.ranks, found.extra) == ((0, 1), {"target": 2.5 / 4})
+
+
 def test_a_zero_is_no_winner_since_half_the_world_counts_from_one(tmp_path):
     rows = [{"prompt": "hi", "response_a": "yes", "response_b": "no", "winner": w} for w in (1, 2, 0)]
     result = read_judgements(jsonl(tmp_path / "a.jsonl", *rows), max_rejected_frac=0.5)
-    assert len(result.rows) == 2 and result.rejected[0].reason.startswith("winner is 0, which names neither answer")
+    assert len(result.rows) == 2 and result.rejected[0].reason.startswith("0 names neither of two answers")
     assert read_demonstrations(tmp_path / "a.jsonl", max_rejected_frac=0.5).rows[1].response == "no"
 
 

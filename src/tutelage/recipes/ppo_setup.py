@@ -23,7 +23,7 @@ from tutelage.rollout import Engine, InProcessEngine, Sampling
 from tutelage.text.chat import encode_prompt, encode_texts, stop_tokens
 from tutelage.text.packing import pack_texts
 from tutelage.text.readers import expand_files, read_prompts, read_sources, read_texts
-from tutelage.text.split import split_of
+from tutelage.text.split import split_of, split_sides
 from tutelage.text.tokenizer import open_tokenizer
 from tutelage.train.batches import rows_of_step
 from tutelage.train.run import Run
@@ -242,8 +242,8 @@ def read_training_prompts(cfg: PPOConfig, tokenizer: Any, context: int | None) -
     data = cfg.data
     found = read_sources(read_prompts, data.each())
     prompts, prompt_tokens, left_out = [], [], 0
-    for prompt in found.rows:
-        if split_of(prompt, **data.split_options()) != "train":
+    for prompt, side in zip(found.rows, split_sides(found.rows, **data.side_options()), strict=True):
+        if side != "train":
             continue
         tokens = encode_prompt(tokenizer, prompt)
         if context is not None and len(tokens) + cfg.rollout.max_tokens > context:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from tutelage.base.records import Demonstration, Judgement, Message, Prompt, Response, messages_from_json, prompt_text
 from tutelage.text.tables import Cells
 from tutelage.text.values import Row, answer_of, at_path, message_rows, number_of, text_of, transcript_of, writable
+from tutelage.text.votes import credit_of_first, vote_share
 
 Goal = Literal["texts", "prompts", "demonstrations", "judgements"]
 DIALOGUE: tuple[Goal, ...] = ("demonstrations", "prompts", "texts")
@@ -57,11 +58,9 @@ ABOUT = ("labeler", "group", "strength", "weight", "p_select", "seconds", "at")
 """Optional columns of every judgement, as fields of Judgement."""
 PAIR_NUMBERS = ("margin", "target")
 """Optional columns of a pair: how much better in score units; P(chosen, or the first answer, is preferred), such as a share of votes."""
-COLUMNS = frozenset().union(*(layout.columns for layout in CORE.values())) | {*ABOUT, *PAIR_NUMBERS, "response"}
+COLUMNS = frozenset().union(*(layout.columns for layout in CORE.values())) | {*ABOUT, *PAIR_NUMBERS, "response", "votes"}
 _SAYS = {"comparison": "ranks", "ranking": "ranks", "label": "label", "rating": "rating", "critique": "critique", "edit": "edit"}
 """The field without which a judgement of a kind says nothing."""
-_FIRST, _SECOND = {"a", "model_a", "response_a", "left", "first", "1"}, {"b", "model_b", "response_b", "right", "second", "2"}
-_TIES = {"tie", "tie (bothbad)", "both", "neither", "none", "equal", "same"}
 _NUMBERS = {"strength", "weight", "p_select", "seconds", "rating"}
 
 
@@ -176,8 +175,7 @@ def to_judgement(row: Row, layout: str, rules: Rules) -> Judgement:
     if not 0 <= extra.get("target", 0) <= 1:
         raise ValueError(f"target is {extra['target']}, not between 0 and 1")
     if layout == "choice":
-        texts = tuple(Response(answer_of(row[side], side)) for side in ("response_a", "response_b"))
-        return Judgement(_prompt(row["prompt"], rules), texts, "comparison", ranks=_winner(row["winner"], rules), extra=extra, **about)
+        return _choice(row, rules, about, extra)
     prompt, chosen, rejected = _sides(row, layout, rules)
     if chosen == rejected:
         raise ValueError("chosen and rejected are the same text")
@@ -203,17 +201,18 @@ def _of_one_answer(row: Row, layout: str, rules: Rules, about: dict[str, Any]) -
     return Judgement(prompt, (response,), "label", label=bool(row["label"]), **about)
 
 
-def _winner(value: Any, rules: Rules) -> tuple[int, int]:
-    """Ranks of (a, b). A column's own name is a name for its answer; 0 is refused, since it means a tie to some and the first to others."""
-    paths, said = rules.columns or {}, str(value).strip().lower()
-    own = [str(paths.get(side, side)).split(".")[-1].lower() for side in ("response_a", "response_b")]
-    if said in _TIES:
-        return (0, 0)
-    if said == own[0] or (said in _FIRST and said != own[1]):
-        return (0, 1)
-    if said == own[1] or said in _SECOND:
-        return (1, 0)
-    raise ValueError(f"winner is {value!r}, which names neither answer nor a tie (a and b, 1 and 2, {own[0]} and {own[1]}, tie)")
+def _choice(row: Row, rules: Rules, about: dict[str, Any], extra: dict[str, Any]) -> Judgement:
+    """Both answers in the order they were shown; with votes, P(the first is preferred) is their share."""
+    first, second = answer_of(row["response_a"], "response_a"), answer_of(row["response_b"], "response_b")
+    if first == second:
+        raise ValueError("response_a and response_b are the same text")
+    paths = {"response_a": "response_a", "response_b": "response_b"} | dict(rules.columns or {})
+    names = (paths["response_a"].split(".")[-1], paths["response_b"].split(".")[-1])
+    credit = credit_of_first(row["winner"], names)
+    if row.get("votes") is not None:
+        extra = extra | {"target": vote_share(row["votes"], names)}
+    return Judgement(_prompt(row["prompt"], rules), (Response(first), Response(second)), "comparison",
+                     ranks=(int(credit < 0.5), int(credit > 0.5)), extra=extra, **about)
 
 
 def _sides(row: Row, layout: str, rules: Rules) -> tuple[Prompt, str, str]:
