@@ -180,6 +180,14 @@ def test_a_mixed_file_is_ambiguous(tmp_path):
         read_demonstrations(jsonl(tmp_path / "a.jsonl", LABEL, {"prompt": "a", "completion": "b"}))
 
 
+def test_a_null_is_an_absent_value_of_a_column_that_is_there(tmp_path):
+    path = jsonl(tmp_path / "a.jsonl", LABEL | {"rating": None}, LABEL | {"label": None}, LABEL)
+    result = read_judgements(path, max_rejected_frac=0.5)
+    assert (result.layout, len(result.rows), result.reasons()) == ("unpaired", 2, {"no field label": 1})
+    mapped = read_judgements(path, columns={name: name for name in LABEL}, max_rejected_frac=0.5)
+    assert mapped == result
+
+
 def test_rated_answers_are_not_silently_demonstrations(tmp_path):
     path = jsonl(tmp_path / "l.jsonl", LABEL)
     with pytest.raises(DataError, match="layout unpaired, which is not read as demonstrations"):

@@ -21,14 +21,15 @@ def layouts_of(row: Row) -> set[str]:
 
 
 def detect(rows: Sequence[Row], where: str) -> str:
-    """The one layout that the first rows of a file agree on.
+    """The one layout that the first rows of a file agree on. A column that is null in all of them is not there.
 
     Raises: DataError that names the candidates when there are several, or the columns found when there is none.
     """
-    found = set[str]().union(*(layouts_of(row) for row in rows))
+    present = dict.fromkeys(key for row in rows for key, value in row.items() if value is not None)
+    found = set[str]().union(*(layouts_of({key: value for key, value in row.items() if key in present}) for row in rows))
     if len(found) == 1:
         return found.pop()
-    columns = ", ".join(dict.fromkeys(key for row in rows for key in row)) or "none"
+    columns = ", ".join(present) or "none"
     if found:
         raise DataError(f"{where}: the layout is ambiguous: {' or '.join(sorted(found))} (columns: {columns})",
                         hint=f"say which: layout={sorted(found)[0]}")

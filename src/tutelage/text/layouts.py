@@ -76,12 +76,10 @@ class Rules:
 
 
 def mapped(row: Row, columns: Mapping[str, str] | None) -> Row:
-    """The row under our column names, without its nulls. Raises: ValueError when a path leads nowhere."""
+    """The row under our column names. Raises: ValueError when a path leads nowhere."""
     is_text = isinstance(row, Cells)
     if columns is not None:
         row = {"completion" if name == "response" else name: at_path(row, path) for name, path in columns.items()}
-    if None in row.values():
-        row = {name: value for name, value in row.items() if value is not None}
     return {name: _typed(name, value) for name, value in row.items()} if is_text else row
 
 

@@ -218,6 +218,8 @@ def open_rows(path: Path, goal: Goal | None, options: ReadOptions, rules: Rules)
 
 def made(path: Path, number: int, row: Mapping[str, Any], layout: str, goal: Goal, make: Make[Row], rules: Rules) -> list[Row | Rejected]:
     """The records that one row makes; several where a foreign row holds several judgements."""
+    if None in row.values():
+        row = {name: value for name, value in row.items() if value is not None}
     try:
         missing = LAYOUTS[layout].columns - row.keys() if layout != "oasst-messages" else ()
         if missing:

@@ -102,7 +102,7 @@ def _read_parquet(path: Path) -> Rows:
             for batch in file.iter_batches(batch_size=_BATCH_ROWS):
                 for row in batch.to_pylist():
                     number += 1
-                    yield number, _without_nulls(row)
+                    yield number, _row(row)
     except (arrow.ArrowException, OSError) as error:
         raise _damaged(path, number, error) from error
 
@@ -121,7 +121,7 @@ def _read_arrow(path: Path) -> Rows:
                 for start in range(0, batch.num_rows, _BATCH_ROWS):
                     for row in batch.slice(start, _BATCH_ROWS).to_pylist():
                         number += 1
-                        yield number, _without_nulls(row)
+                        yield number, _row(row)
     except (arrow.ArrowException, OSError) as error:
         raise _damaged(path, number, error) from error
 
@@ -135,7 +135,7 @@ def _read_hub(path: Path) -> Rows:
     name, config, split = found.groups()
     try:
         for number, row in enumerate(datasets.load_dataset(name, config, split=split or "train", streaming=True), start=1):
-            yield number, _without_nulls(row)
+            yield number, _row(row)
     except Exception as error:  # the library raises many kinds, network failures among them; every one means that it cannot be read
         raise DataError(f"cannot read {path}: {_first_line(error)}", hint="check the name, @config and :split, and the network") from error
 
@@ -151,10 +151,14 @@ def _refuse_bomb(path: Path, metadata: Any) -> None:
 
 
 def _without_nulls(value: Any) -> Any:
-    """Tables spell every absent field as null, at any depth."""
+    """Tables spell every absent field as null, at any depth; of the columns themselves the reader sees to it."""
     if isinstance(value, dict):
         return {key: _without_nulls(item) for key, item in value.items() if item is not None}
     return [_without_nulls(item) for item in value] if isinstance(value, list) else value
+
+
+def _row(cells: dict[str, Any]) -> dict[str, Any]:
+    return {name: _without_nulls(value) for name, value in cells.items()}
 
 
 def _damaged(path: Path, number: int, error: Exception) -> DataError:
