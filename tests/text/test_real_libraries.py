@@ -77,7 +77,8 @@ def test_other_people_s_layouts_become_what_trl_takes(tmp_path):
     convert(source, "messages", tmp_path / "b.jsonl")
     ours = [row["messages"] for row in loaded(tmp_path / "b.jsonl").to_list()]
     roles = {"human": "user", "gpt": "assistant"}                   # TRL renames the keys and leaves the roles
-    assert ours == [[{"role": roles[m["role"]], "content": m["content"]} for m in messages] for messages in theirs] == [[HI, HELLO], [HI, NO]]
+    theirs = [[{"role": roles[m["role"]], "content": m["content"]} for m in messages] for messages in theirs]
+    assert ours == theirs == [[HI, HELLO], [HI, NO]]
 
 
 def test_a_column_of_tools_is_passed_over_and_calls_come_as_text(tmp_path):
