@@ -180,6 +180,14 @@ def test_a_mixed_file_is_ambiguous(tmp_path):
         read_demonstrations(jsonl(tmp_path / "a.jsonl", LABEL, {"prompt": "a", "completion": "b"}))
 
 
+def test_a_null_is_an_absent_value_of_a_column_that_is_there(tmp_path):
+    path = jsonl(tmp_path / "a.jsonl", LABEL | {"rating": None}, LABEL | {"label": None}, LABEL)
+    result = read_judgements(path, max_rejected_frac=0.5)
+    assert (result.layout, len(result.rows), result.reasons()) == ("unpaired", 2, {"no field label": 1})
+    mapped = read_judgements(path, columns={name: name for name in LABEL}, max_rejected_frac=0.5)
+    assert mapped == result
+
+
 def test_rated_answers_are_not_silently_demonstrations(tmp_path):
     path = jsonl(tmp_path / "l.jsonl", LABEL)
     with pytest.raises(DataError, match="layout unpaired, which is not read as demonstrations"):
@@ -188,7 +196,7 @@ def test_rated_answers_are_not_silently_demonstrations(tmp_path):
 
 
 @pytest.mark.parametrize("content, message", [
-    (None, "cannot read .*No such file"), (b"", "is empty"), (b"\n\n", "no judgements in"), (b"[{}]\n", ":1: a JSON array"),
+    (None, "cannot read .*No such file"), (b"", "is empty"), (b"\n\n", "no judgements in"), (b"[{}]\n", "no known layout has the columns"),
     (b'{"prompt": "caf\xe9"}\n', r":1: not UTF-8 \(byte 0xe9 at column 16\)"), ("{}".encode("utf-16"), "UTF-16, not UTF-8"),
     (b"PAR1....", "Parquet, not UTF-8"), (b"hello\n", ":1: not JSON: .*so for each of the first 1 rows"),
     (b'{"what": 1}\n', "no known layout has the columns what")])
@@ -229,7 +237,7 @@ def test_truncated_damaged_and_false_gzip_files_name_the_line(tmp_path):
     ('{"prompt": "a", "completion": "b", "label": 2}', "label is 2, not true, false, 0 or 1"),
     ('{"prompt": "a", "completion": "b", "label": "1"}', "label is '1', not true, false, 0 or 1"),
     ('{"prompt": "a", "completion": " ", "label": 1}', "completion is empty"),
-    ('{"prompt": "a", "completion": null, "label": 1}', "NoneType where text or a list of messages should be"),
+    ('{"prompt": "a", "completion": null, "label": 1}', "no field completion"),
     ('{"prompt": [{"role": "boss", "content": "x"}], "completion": "b", "label": 1}',
      "role is 'boss', not one of system, user, assistant, tool"),
     ('{"prompt": [{"role": "user", "content": null}], "completion": "b", "label": 1}', "content of a user message is NoneType, not text"),
@@ -269,8 +277,8 @@ def test_wrong_options_name_the_nearest_right_one(tmp_path):
     path = jsonl(tmp_path / "a.jsonl", LABEL)
     with pytest.raises(ConfigError, match=r"columns\.respons: .*did you mean response\?"):
         read_judgements(path, columns={"respons": "x"})
-    with pytest.raises(ConfigError, match="layout=alpaca: no such layout"):
-        read_judgements(path, layout="alpaca")
+    with pytest.raises(ConfigError, match=r"layout=alpacca: no such layout \(did you mean alpaca\?\)"):
+        read_judgements(path, layout="alpacca")
     with pytest.raises(ConfigError, match="no data files"):
         read_judgements([])
     with pytest.raises(DataError, match=r"no field reply\.text \(fields: prompt, completion, label\); so for each"):

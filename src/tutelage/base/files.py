@@ -22,15 +22,23 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 def atomic_write_bytes(path: Path, data: bytes) -> None:
     """Replace `path` by `data`, or leave it as it was. Raises TutelageError naming the path when it cannot be written."""
+    with atomic_path(path) as aside:
+        aside.write_bytes(data)
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A path beside `path` to write to, which takes its place, fsynced, when the block succeeds and is removed when it fails.
+
+    Raises: TutelageError naming `path` when it cannot be written.
+    """
     path = Path(path)
     aside = path.with_name(f".{path.name}.tmp-{uuid.uuid4().hex[:12]}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with open(aside, "xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            yield aside
+            _fsync(aside)
             os.replace(aside, path)
         except BaseException:
             aside.unlink(missing_ok=True)

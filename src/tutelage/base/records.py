@@ -161,7 +161,8 @@ def messages_from_json(rows: Sequence[Mapping[str, Any]]) -> tuple[Message, ...]
             raise ValueError(f"role is {role!r}, not one of system, user, assistant, tool")
         if not isinstance(content, str):
             raise ValueError(f"content of a {role} message is {type(content).__name__}, not text")
-        messages.append(Message(role, content, bool(row.get("trained", True))))
+        trained = row.get("trained")                                # null where a table's other messages have the field
+        messages.append(Message(role, content, trained is None or bool(trained)))
     return tuple(messages)
 
 

@@ -38,6 +38,7 @@ COMMANDS = {
     "demo": Command("The embedded world: the whole circle on this machine.", "tutelage.cli.demo:demo"),
     "chat": Command("Talk with a model in the terminal.", "tutelage.cli.chat:chat"),
     "prove": Command("The shipped algorithm against the exact optimum of a small task.", "tutelage.cli.prove:prove"),
+    "data": Command("Look into a data file, or write it in another layout.", "tutelage.cli.data:data"),
     "config": Command("Show or describe the settings of a verb.", "tutelage.cli.config:config"),
     "doctor": Command("Check this machine: versions, memory, disk, speed.", "tutelage.cli.doctor:doctor"),
 }

@@ -30,10 +30,11 @@ from tutelage.rewards.base import ModelReward, last_user_text
 from tutelage.rollout import InProcessEngine, Sampling
 from tutelage.rollout.batch import Rollout
 from tutelage.text.chat import encode_example, encode_prompt, encode_texts, stop_tokens
-from tutelage.text.lines import Rejected, is_jsonl, read_json_rows
+from tutelage.text.lines import Rejected
 from tutelage.text.packing import pack_texts
 from tutelage.text.readers import expand_files, read_demonstrations, read_prompts, read_sources, read_texts
 from tutelage.text.split import split_of
+from tutelage.text.tables import kind_of, read_rows
 from tutelage.text.tokenizer import open_tokenizer
 from tutelage.train.audits import check_packing
 from tutelage.train.run import checkpoints_of
@@ -359,9 +360,9 @@ def prompt_kinds(cfg: EvaluateConfig) -> dict[str, str]:
     """Last user text -> the row's `kind`, for prompt files whose rows name one."""
     kinds = {}
     for path in expand_files(cfg.data.all_files()):
-        if not is_jsonl(path):
+        if (form := kind_of(path)) == "plain":
             continue
-        for _, row in read_json_rows(path):
+        for _, row in read_rows(path, form):
             if not isinstance(row, Rejected) and isinstance(row.get("kind"), str) and isinstance(row.get("prompt"), list):
                 kinds[last_user_text(messages_from_json(row["prompt"]))] = row["kind"]
     return kinds

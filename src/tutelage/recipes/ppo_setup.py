@@ -27,7 +27,7 @@ from tutelage.rollout import Engine, InProcessEngine, Sampling
 from tutelage.text.chat import encode_prompt, encode_texts, stop_tokens
 from tutelage.text.packing import pack_texts
 from tutelage.text.readers import expand_files, read_prompts, read_sources, read_texts
-from tutelage.text.split import split_of
+from tutelage.text.split import split_of, split_sides
 from tutelage.text.tokenizer import open_tokenizer
 from tutelage.train.batches import rows_of_step
 from tutelage.train.run import Run
@@ -292,8 +292,8 @@ def read_training_prompts(cfg: PPOConfig, tokenizer: Any, actor_critic: ActorCri
     context = min((limit for limit in limits if limit is not None), default=None)
     others = [judge for judge in judges if not judge.reads_policy_tokens and judge.limit is not None]
     prompts, prompt_tokens, left_out = [], [], 0
-    for prompt in found.rows:
-        if split_of(prompt, **data.split_options()) != "train":
+    for prompt, side in zip(found.rows, split_sides(found.rows, **data.side_options()), strict=True):
+        if side != "train":
             continue
         tokens = encode_prompt(tokenizer, prompt)
         fits = context is None or len(tokens) + room <= context

@@ -22,7 +22,7 @@ from tutelage.models.heads import ScoredModel, is_scored
 from tutelage.models.policy import context_length, resolve_model
 from tutelage.text.chat import Encoded, encode_example, marked_text
 from tutelage.text.readers import expand_files, read_judgements, read_sources
-from tutelage.text.split import split_key, split_of
+from tutelage.text.split import split_key, split_sides
 from tutelage.text.tokenizer import open_tokenizer
 from tutelage.train import audits
 from tutelage.train.batches import rows_of_step
@@ -164,7 +164,9 @@ def build(cfg: RewardConfig, run: Run | None) -> Parts:
     limit = cfg.model.context_tokens or context_length(reward_model.model) or 10**9
     sides: dict[str, list[Item]] = {"train": [], "eval": []}
     left_out = 0
-    for judgement in found.rows:
+    for judgement, side in zip(found.rows, split_sides([row.prompt for row in found.rows], **data.side_options()), strict=True):
+        if side is None:
+            continue
         answers = [encode_example(tokenizer, judgement.prompt, r.text) for r in judgement.responses]
         usable = judgement.label is not None or (
             judgement.ranks is not None and (len(set(judgement.ranks)) > 1 or cfg.algo.ties != "drop" or "target" in judgement.extra)
@@ -172,7 +174,7 @@ def build(cfg: RewardConfig, run: Run | None) -> Parts:
         if not usable or max(len(a.tokens) for a in answers) > limit:
             left_out += 1
             continue
-        sides[split_of(judgement.prompt, **data.split_options())].append(Item(answers, judgement))
+        sides[side].append(Item(answers, judgement))
     if cfg.algo.balance_labels:
         sides["train"] = balanced(sides["train"])
     if left_out:

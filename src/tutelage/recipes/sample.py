@@ -16,7 +16,7 @@ from tutelage.models.policy import open_policy, resolve_model
 from tutelage.rollout import InProcessEngine, Sampling
 from tutelage.text.chat import encode_prompt, stop_tokens
 from tutelage.text.readers import expand_files, read_prompts, read_sources
-from tutelage.text.split import split_of
+from tutelage.text.split import split_sides
 from tutelage.text.tokenizer import open_tokenizer
 from tutelage.train.run import Run
 from tutelage.train.sections import DataSection
@@ -106,7 +106,7 @@ def read_side(cfg: SampleConfig) -> list[Any]:
     """The prompts of the chosen side. Raises: DataError when there are none."""
     data = cfg.data
     found = read_sources(read_prompts, data.each()).rows
-    kept = [p for p in found if cfg.side == "all" or split_of(p, **data.split_options()) == cfg.side]
+    kept = [p for p, side in zip(found, split_sides(found, **data.side_options()), strict=True) if cfg.side in ("all", side)]
     if not kept:
         raise DataError(f"none of the {len(found)} prompts of {', '.join(data.all_files())} is on the {cfg.side} side of the split",
                         hint="choose another side, or another data.eval_frac")

@@ -19,7 +19,7 @@ from tutelage.models.batches import TokenBatch, pad_tokens
 from tutelage.models.policy import context_length, open_policy, resolve_model, save_policy, token_logprobs
 from tutelage.text.chat import Encoded, encode_example, marked_text
 from tutelage.text.readers import expand_files, read_demonstrations, read_sources
-from tutelage.text.split import split_of
+from tutelage.text.split import split_sides
 from tutelage.text.tokenizer import open_tokenizer
 from tutelage.train import audits
 from tutelage.train.batches import rows_of_step
@@ -144,13 +144,15 @@ def build(cfg: SFTConfig, run: Run | None) -> Parts:
     limit = cfg.model.context_tokens or context_length(policy) or 10**9
     sides: dict[str, list[Encoded]] = {"train": [], "eval": []}
     too_long = 0
-    for row in found.rows:
+    for row, side in zip(found.rows, split_sides([row.prompt for row in found.rows], **data.side_options()), strict=True):
         assert isinstance(row, Demonstration)
+        if side is None:
+            continue
         encoded = encode_example(tokenizer, row.prompt, row.response, train_on=cfg.train.train_on)
         if len(encoded.tokens) > limit:
             too_long += 1
         else:
-            sides[split_of(row.prompt, **data.split_options())].append(encoded)
+            sides[side].append(encoded)
     if too_long:
         log.warning("%d of %d demonstrations are longer than %d tokens and were left out", too_long, len(found.rows), limit)
     if not sides["train"]:

@@ -11,40 +11,26 @@ from pathlib import Path
 from typing import Any, Generic, Literal, TypedDict, TypeVar, Unpack
 
 from tutelage.base.errors import ConfigError, DataError
+from tutelage.base.log import get_logger
 from tutelage.base.records import Demonstration, Judgement, Prompt
-from tutelage.text.layouts import (
-    LAYOUTS,
-    Rules,
-    check_columns,
-    detect,
-    mapped,
-    to_demonstration,
-    to_document,
-    to_judgement,
-    to_prompt,
-    to_text,
-)
-from tutelage.text.lines import Rejected, is_jsonl, read_json_rows, read_lines, unwritable
+from tutelage.text.detect import LAYOUTS, check_columns, check_layout, detect, readable_as
+from tutelage.text.layouts import Goal, Rules, mapped, to_demonstration, to_document, to_judgement, to_prompt, to_text
+from tutelage.text.lines import Rejected, read_lines, unwritable
+from tutelage.text.platforms import gather_trees
+from tutelage.text.tables import HUB, kind_of, read_rows
 
+log = get_logger()
 Row = TypeVar("Row")
 Files = Path | str | Sequence[Path | str]
 _PREVIEW_ROWS = 20
 """The layout is detected from this many rows."""
-
-_PAIRS = ("preference", "preference-implicit", "hh-rlhf")
-_READS = {
-    "texts": ("text", "messages", "prompt-completion"),
-    "prompts": tuple(name for name in LAYOUTS if name != "text"),
-    "demonstrations": ("messages", "prompt-completion", *_PAIRS),
-    "judgements": ("judgement", "unpaired", "rating", *_PAIRS),
-}
 
 
 class ReadOptions(TypedDict, total=False):
     """Options of every reader."""
 
     layout: str
-    """A name of LAYOUTS, or "auto" (default): told from the first rows, refused when ambiguous."""
+    """A name of tutelage.text.detect.LAYOUTS, or "auto" (default): told from the first rows, refused when ambiguous."""
     columns: Mapping[str, str] | None
     """Our column name -> dotted path in the file: {"prompt": "context", "response": "reply.content", "label": "reward"}."""
     prompt_style: Literal["chat", "raw"]
@@ -120,8 +106,17 @@ def iter_judgements(files: Files, **options: Unpack[ReadOptions]) -> Iterator[Ju
 
 
 def read_sources(read: Callable[..., ReadResult[Row]], sources: Sequence[tuple[Files, ReadOptions]]) -> ReadResult[Row]:
-    """One reader over several groups of files, each with its own layout and columns; rows in the order of the sources."""
+    """One reader over several groups of files, each with its own layout and columns; rows in the order of the sources.
+
+    Says in the log what each was read as, and what was left out of it.
+    """
     found = [read(files, **options) for files, options in sources]
+    for (files, _), one in zip(sources, found, strict=True):
+        names = str(files) if isinstance(files, Path | str) else ", ".join(map(str, files))
+        log.info("read %d rows of %s as %s", len(one.rows), names, one.layout)
+        for reason, count in one.reasons().items():
+            first = next(r for r in one.rejected if r.reason == reason)
+            log.warning("%d rows left out: %s (first: %s:%d)", count, reason, first.file, first.line)
     return ReadResult([row for one in found for row in one.rows], ", ".join(dict.fromkeys(one.layout for one in found)),
                       [rejected for one in found for rejected in one.rejected])
 
@@ -129,8 +124,7 @@ def read_sources(read: Callable[..., ReadResult[Row]], sources: Sequence[tuple[F
 Make = Callable[[Mapping[str, Any], str, Rules], Row]
 
 
-def _collected(files: Files, goal: str, make: Make[Row], options: ReadOptions) -> ReadResult[Row]:
-    limit = options.get("max_rejected_frac", 0.1)
+def _collected(files: Files, goal: Goal, make: Make[Row], options: ReadOptions) -> ReadResult[Row]:
     rows: list[Row] = []
     rejected: list[Rejected] = []
     layouts: dict[str, None] = {}
@@ -144,53 +138,99 @@ def _collected(files: Files, goal: str, make: Make[Row], options: ReadOptions) -
                 break
     if options.get("cut", "none") != "none":
         rows = list(dict.fromkeys(rows))
-    result = ReadResult(rows, ", ".join(layouts), rejected)
-    if rejected and (not rows or len(rejected) > limit * (len(rows) + len(rejected))):
-        reason, count = next(iter(result.reasons().items()))
-        first = next(r for r in rejected if r.reason == reason)
-        raise DataError(f"{first.file}:{first.line}: {reason} ({count} such rows; {len(rejected)} of {len(rows) + len(rejected)} rejected)",
-                        hint=f"mend them, map the columns, or allow more with max_rejected_frac (now {limit})")
+    check_rejected(len(rows), rejected, options)
     if not rows:
         raise DataError(f"no {goal} in {', '.join(str(p) for p in expand_files(files))}", hint="the files hold blank lines only")
-    return result
+    return ReadResult(rows, ", ".join(layouts), rejected)
 
 
-def _items(files: Files, goal: str, make: Make[Row], options: ReadOptions) -> Iterator[tuple[str, Row | Rejected]]:
-    wanted, columns = options.get("layout", "auto"), options.get("columns")
-    if wanted != "auto" and wanted not in LAYOUTS:
-        raise ConfigError(f"layout={wanted}: no such layout", hint=f"one of: auto, {', '.join(LAYOUTS)}")
-    if columns is not None:
-        check_columns(columns)
-    rules = Rules(columns, options.get("prompt_style", "chat"), options.get("mask_where"), options.get("cut", "none"))
+def check_rejected(num_good: int, rejected: Sequence[Rejected], options: ReadOptions) -> None:
+    """Raises: DataError naming the most frequent reason when more than `max_rejected_frac` of the rows are unusable."""
+    limit, total = options.get("max_rejected_frac", 0.1), num_good + len(rejected)
+    if rejected and (not num_good or len(rejected) > limit * total):
+        reason, count = Counter(r.reason for r in rejected).most_common(1)[0]
+        first = next(r for r in rejected if r.reason == reason)
+        raise DataError(f"{first.file}:{first.line}: {reason} ({count} such rows; {len(rejected)} of {total} rejected)",
+                        hint=f"mend them, map the columns, or allow more with max_rejected_frac (now {limit})")
+
+
+def _items(files: Files, goal: Goal, make: Make[Row], options: ReadOptions) -> Iterator[tuple[str, Row | Rejected]]:
+    rules = rules_of(options)
     for path in expand_files(files):
-        if is_jsonl(path):
-            yield from _json_items(path, goal, make, wanted, rules)
+        found = open_rows(path, goal, options, rules)
+        if found is not None:
+            layout, rows = found
+            for number, row in rows:
+                if isinstance(row, Rejected):
+                    yield layout, row
+                else:
+                    yield from ((layout, item) for item in made(path, number, row, layout, goal, make, rules))
         elif goal not in ("texts", "prompts"):
             raise DataError(f"{path} is plain text, which holds no {goal}", hint="give JSON lines, one object per row")
         else:
-            unit = "line" if goal == "prompts" else options.get("text_unit", "paragraph")
-            for number, text in _documents(path, unit):
-                why = unwritable(text)
-                yield "plain text", (Rejected(path, number, why) if why else _from_plain(text, goal, make, rules))
+            yield from (("plain text", item) for _, item in plain_items(path, goal, make, rules, options))
 
 
-def _json_items(path: Path, goal: str, make: Make[Row], wanted: str, rules: Rules) -> Iterator[tuple[str, Row | Rejected]]:
-    stream = ((number, _mapped(path, number, row, rules)) for number, row in read_json_rows(path))
+def plain_items(path: Path, goal: Goal, make: Make[Row], rules: Rules, options: ReadOptions) -> Iterator[tuple[int, Row | Rejected]]:
+    """(first line, record) of each document of a plain text file, or of each line that is a prompt."""
+    unit = "line" if goal == "prompts" else options.get("text_unit", "paragraph")
+    name = "prompt" if goal == "prompts" else "text"
+    for number, text in _documents(path, unit):
+        why = unwritable(text)
+        yield number, Rejected(path, number, why) if why else make({name: text}, name, rules)
+
+
+def rules_of(options: ReadOptions) -> Rules:
+    """The options that every row is read by. Raises: ConfigError on an unknown layout or column."""
+    check_layout(options.get("layout", "auto"))
+    if (columns := options.get("columns")) is not None:
+        check_columns(columns)
+    return Rules(columns, options.get("prompt_style", "chat"), options.get("mask_where"), options.get("cut", "none"))
+
+
+Found = tuple[str, Iterator[tuple[int, Mapping[str, Any] | Rejected]]]
+
+
+def open_rows(path: Path, goal: Goal | None, options: ReadOptions, rules: Rules) -> Found | None:
+    """(layout, numbered rows under our column names) of a file, None if it is plain text; goal None accepts every layout.
+
+    Raises: DataError when the file cannot be read, its layout cannot be told, or holds nothing of the goal.
+    """
+    kind = kind_of(path)
+    if kind == "plain":
+        return None
+    stream = ((number, _mapped(path, number, row, rules)) for number, row in read_rows(path, kind))
     preview = list(islice(stream, _PREVIEW_ROWS))
     usable = [row for _, row in preview if not isinstance(row, Rejected)]
     if preview and not usable:
         number, row = preview[0]
         raise DataError(f"{path}:{number}: {row.reason if isinstance(row, Rejected) else ''}; so for each of the first {len(preview)} rows",
                         hint="check that the file is JSON lines and that the columns are named right")
-    if not preview:
-        return
-    layout = detect(usable, str(path)) if wanted == "auto" else wanted
-    if layout not in _READS[goal]:
+    wanted = options.get("layout", "auto")
+    layout = wanted if wanted != "auto" else detect(usable, str(path)) if usable else "none"
+    if usable and goal is not None and goal not in LAYOUTS[layout].goals:
         raise DataError(f"{path} has the layout {layout}, which is not read as {goal}",
-                        hint=f"{goal} come from: {', '.join(_READS[goal])}; name the columns to use, for example columns={{prompt: prompt, "
-                             "response: completion}")
-    for number, row in chain(preview, stream):
-        yield layout, row if isinstance(row, Rejected) else _made(path, number, row, layout, make, rules)
+                        hint=f"{goal} come from: {', '.join(readable_as(goal))}; name the columns to use, for example "
+                             "columns={prompt: prompt, response: completion}")
+    rows = chain(preview, stream)
+    return layout, gather_trees(rows) if layout == "oasst-messages" else rows
+
+
+def made(path: Path, number: int, row: Mapping[str, Any], layout: str, goal: Goal, make: Make[Row], rules: Rules) -> list[Row | Rejected]:
+    """The records that one row makes; several where a foreign row holds several judgements."""
+    if None in row.values():
+        row = {name: value for name, value in row.items() if value is not None}
+    try:
+        missing = LAYOUTS[layout].columns - row.keys() if layout != "oasst-messages" else ()
+        if missing:
+            return [Rejected(path, number, f"no field {', '.join(sorted(missing))}")]
+        foreign = LAYOUTS[layout].rows
+        if foreign is None:
+            return [make(row, layout, rules)]
+        records: list[Row | Rejected] = [make(core, name, rules) for name, core in foreign(row, goal)]
+        return records or [Rejected(path, number, f"nothing to read as {goal}")]
+    except (ValueError, TypeError, RecursionError) as error:
+        return [Rejected(path, number, str(error))]
 
 
 def _mapped(path: Path, number: int, row: Mapping[str, Any] | Rejected, rules: Rules) -> Mapping[str, Any] | Rejected:
@@ -198,20 +238,6 @@ def _mapped(path: Path, number: int, row: Mapping[str, Any] | Rejected, rules: R
         return row if isinstance(row, Rejected) else mapped(row, rules.columns)
     except ValueError as error:
         return Rejected(path, number, str(error))
-
-
-def _made(path: Path, number: int, row: Mapping[str, Any], layout: str, make: Make[Row], rules: Rules) -> Row | Rejected:
-    missing = LAYOUTS[layout] - row.keys()
-    if missing:
-        return Rejected(path, number, f"no field {', '.join(sorted(missing))}")
-    try:
-        return make(row, layout, rules)
-    except (ValueError, TypeError) as error:
-        return Rejected(path, number, str(error))
-
-
-def _from_plain(text: str, goal: str, make: Make[Row], rules: Rules) -> Row:
-    return make({"text": text}, "text", rules) if goal == "texts" else make({"prompt": text}, "prompt", rules)
 
 
 def _documents(path: Path, unit: str) -> Iterator[tuple[int, str]]:
@@ -230,10 +256,14 @@ def _documents(path: Path, unit: str) -> Iterator[tuple[int, str]]:
 
 
 def expand_files(files: Files) -> list[Path]:
-    """Paths of the files named, patterns such as `data/*.jsonl.gz` spelt out in order. Raises: ConfigError, DataError when none matches."""
+    """Paths of the files named, patterns such as `data/*.jsonl.gz` spelt out in order; names of hub data sets stay as they are.
+
+    Raises: ConfigError, DataError when none matches.
+    """
     paths = []
     for name in [str(files)] if isinstance(files, Path | str) else map(str, files):
-        matches = sorted(glob(name, recursive=True)) if any(c in name for c in "*?[") and not Path(name).exists() else [name]
+        is_pattern = any(c in name for c in "*?[") and not name.startswith(HUB) and not Path(name).exists()
+        matches = sorted(glob(name, recursive=True)) if is_pattern else [name]
         if not matches:
             raise DataError(f"no file matches {name}", hint="check the folder and the pattern")
         paths += [Path(match) for match in matches]

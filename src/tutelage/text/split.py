@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 from typing import Any, Literal, TypeVar
 
+from tutelage.base.log import get_logger
 from tutelage.base.records import Prompt
 
+log = get_logger()
 Side = Literal["train", "eval"]
 SplitBy = Literal["prompt", "first_turn"]
 T = TypeVar("T")
@@ -20,6 +22,29 @@ def split_of(prompt: Prompt, *, eval_frac: float, seed: int, by: SplitBy = "prom
     The eval side of a smaller `eval_frac` is contained in that of a larger one. Raises: ValueError if eval_frac is outside [0, 1].
     """
     return side_of(split_key(prompt, by=by), eval_frac=eval_frac, seed=seed)
+
+
+def split_sides(prompts: Sequence[Prompt], *, eval_frac: float, seed: int, by: SplitBy = "prompt", keep_near: bool = False
+                ) -> list[Side | None]:
+    """The side of each prompt; None for one that would be trained on although it nearly repeats a held-out one (tutelage.text.near).
+
+    Sides stay those of `split_of`, so every stage of a pipeline holds out the same; only training gets smaller, and says so in the log.
+    `keep_near` leaves it as it is.
+    """
+    keys = [split_key(prompt, by=by) for prompt in prompts]
+    sides: list[Side | None] = [side_of(key, eval_frac=eval_frac, seed=seed) for key in keys]
+    distinct = dict(zip(keys, sides, strict=True))
+    held_out, trained = ([key for key, side in distinct.items() if side == name] for name in ("eval", "train"))
+    if keep_near or not held_out or not trained:
+        return sides
+    from tutelage.text.near import near_any
+
+    near = {key for key, repeats in zip(trained, near_any(trained, held_out), strict=True) if repeats}
+    sides = [None if key in near else side for key, side in zip(keys, sides, strict=True)]
+    if near:
+        log.warning("%d of %d training rows left out: their prompts nearly repeat held-out ones (data.near_duplicates=keep leaves them in)",
+                    sides.count(None), len(sides) - sides.count("eval"))
+    return sides
 
 
 def split_rows(rows: Iterable[T], *, eval_frac: float, seed: int, by: SplitBy = "prompt",

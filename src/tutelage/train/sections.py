@@ -75,6 +75,8 @@ class DataSection(SourceSection):
     """What is hashed: the whole prompt, or the conversation's first user turn (all contexts of one dialogue stay together)."""
     split_seed: int = Field(0, ge=0, le=MAX_SEED)
     """Seed of that hash; stages of one pipeline must share it."""
+    near_duplicates: Literal["leave_out", "keep"] = "leave_out"
+    """Training rows whose prompt nearly repeats a held-out one: leave them out, or keep them and measure on half-known prompts."""
 
     @model_validator(mode="before")
     @classmethod
@@ -96,6 +98,10 @@ class DataSection(SourceSection):
     def split_options(self) -> dict[str, Any]:
         """Keyword arguments of tutelage.text.split.split_of."""
         return {"eval_frac": self.eval_frac, "seed": self.split_seed, "by": self.split_by}
+
+    def side_options(self) -> dict[str, Any]:
+        """Keyword arguments of tutelage.text.split.split_sides."""
+        return self.split_options() | {"keep_near": self.near_duplicates == "keep"}
 
     def each(self) -> list[tuple[list[str], dict[str, Any]]]:
         """(files, read options) of every source, for tutelage.text.readers.read_sources."""

@@ -1,0 +1,125 @@
+"""`tutelage data check FILE` and `tutelage data convert FILE --to LAYOUT --out FILE`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tutelage.base.errors import ConfigError
+from tutelage.base.log import setup_logging
+
+from .group import Group
+from .output import only_json_on_stdout, print_result
+
+GOALS = ("texts", "prompts", "demonstrations", "judgements")
+_SHOWN_CHARS = 600
+"""Of a sample on the terminal; --json gives it whole."""
+
+
+@click.group(cls=Group)
+def data() -> None:
+    """Look into a data file, or write it in another layout (docs/data.md lists them)."""
+
+
+def _reading(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say how files are read."""
+    options = [
+        click.argument("files", nargs=-1, required=True, metavar="FILE…"),
+        click.option("--layout", default="auto", metavar="NAME", help="The files' layout; by default it is told from the first rows."),
+        click.option("--column", "columns", multiple=True, metavar="OURS=THEIRS", help="Where a column of ours stands: prompt=context."),
+        click.option("--as", "goal", type=click.Choice(GOALS), help="Read as these only; by default all that the rows say."),
+        click.option("--prompt-style", type=click.Choice(["chat", "raw"]), default="chat", show_default=True,
+                     help="A prompt that is a string: one user message, or text to be continued."),
+        click.option("--limit", type=click.IntRange(min=1), help="Rows to read at most."),
+        click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout and nothing else."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _options(layout: str, columns: tuple[str, ...], prompt_style: str, limit: int | None) -> Any:
+    """tutelage.text.readers.ReadOptions. Raises: ConfigError for a column that is not OURS=THEIRS."""
+    for column in columns:
+        if "=" not in column:
+            raise ConfigError(f"--column {column} is not of the form OURS=THEIRS", hint="for example --column prompt=context")
+    mapped = dict(column.split("=", 1) for column in columns)
+    return {"layout": layout, "columns": mapped or None, "prompt_style": prompt_style, "limit": limit}
+
+
+@data.command()
+@_reading
+@click.option("--model", type=click.Path(path_type=Path), metavar="FOLDER", help="Whose tokenizer and template render the samples.")
+def check(files: tuple[str, ...], layout: str, columns: tuple[str, ...], goal: Any, prompt_style: str, limit: int | None, as_json: bool,
+          model: Path | None) -> int:
+    """Say what is in the files: layout, counts, lengths, duplicates, and three samples with the trained tokens between ⟦ and ⟧.
+
+    Exit code 1 when more than a tenth of the rows cannot be used.
+    """
+    setup_logging(-1)
+    with only_json_on_stdout(as_json):
+        from tutelage.text.check import check as look
+        from tutelage.text.check import rendered
+
+        found = look(files, goal, _options(layout, columns, prompt_style, limit))
+        report = found.report() | {"samples": list(rendered(found, model))}
+    if as_json:
+        print_result(report, as_json)
+    else:
+        _print_report(report)
+    return int(not report["rows"] or report["rejected"] > 0.1 * (report["rows"] + report["rejected"]))
+
+
+@data.command()
+@_reading
+@click.option("--to", required=True, metavar="LAYOUT", help="The layout to write.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), metavar="FILE",
+              help="Ends in .jsonl, .jsonl.gz, .json, .csv or .parquet, which says in what form.")
+@click.option("--skip", is_flag=True, help="Leave out rows that the layout cannot hold, and count them.")
+def convert(files: tuple[str, ...], layout: str, columns: tuple[str, ...], goal: Any, prompt_style: str, limit: int | None, as_json: bool,
+            to: str, out: Path, skip: bool) -> None:
+    """Write the files' rows in another layout. Every row is read back first; one that would not say the same is refused."""
+    setup_logging(0)
+    with only_json_on_stdout(as_json):
+        from tutelage.text.convert import convert as write
+
+        done = write(files, to, out, goal=goal, skip=skip, options=_options(layout, columns, prompt_style, limit))
+    reasons: dict[str, int] = {}
+    for rejected in done.rejected:
+        reasons[rejected.reason] = reasons.get(rejected.reason, 0) + 1
+    result = {"file": str(out), "from": done.layout, "to": to, "rows_read": done.rows_read, "rows_written": done.rows_written,
+              "rejected": reasons, "skipped": dict(done.skipped), "left_behind": sorted(done.left_behind)}
+    print_result(result if as_json else {key: value for key, value in result.items() if value}, as_json)
+
+
+def _print_report(report: dict[str, Any]) -> None:
+    kinds = ", ".join(f"{count:,} {kind}{'s' if count != 1 else ''}" for kind, count in report["kinds"].items())
+    print(f"layout      {report['layout']}")
+    print(f"rows        {report['rows']:,} ({kinds})" if report["rows"] else "rows        none")
+    print(f"rejected    {report['rejected']:,}")
+    for reason, about in report["reasons"].items():
+        print(f"              {about['rows']:,} x {reason} (first: {about['first']})")
+    if "turns" in report:
+        print("turns       " + ", ".join(f"{count:,} {role}" for role, count in report["turns"].items()))
+    for part, numbers in report["characters"].items():
+        print(f"{part:<12}" + ", ".join(f"{name} {value:,}" for name, value in numbers.items()) + " characters")
+    if "chosen_is_longer_frac" in report:
+        print(f"longer      the preferred answer, in {report['chosen_is_longer_frac']:.0%} of the pairs whose answers differ in length")
+    if "labels_true_frac" in report:
+        print(f"labels      {report['labels_true_frac']:.0%} true")
+    print("duplicates  " + ", ".join(f"{count:,} {what}" for what, count in report["duplicates"].items()))
+    for sample in report["samples"]:
+        print(f"\n{sample['at']}")
+        for text in sample["texts"]:
+            print("  " + _shortened(text).replace("\n", "\n  "))
+        if sample["verdict"]:
+            print(f"  -> {sample['verdict']}")
+
+
+def _shortened(text: str) -> str:
+    """Beginning and end: the end is what is trained."""
+    left_out = len(text) - _SHOWN_CHARS
+    return text if left_out <= 0 else f"{text[:_SHOWN_CHARS // 2]} […{left_out:,} characters…] {text[-_SHOWN_CHARS // 2:]}"

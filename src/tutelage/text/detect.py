@@ -1,0 +1,57 @@
+"""Which layout a file has: told from its first rows, said aloud, never guessed between two."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+
+from tutelage.base.errors import ConfigError, DataError, did_you_mean
+from tutelage.text.layouts import COLUMNS, CORE, Goal, Layout, Row
+from tutelage.text.platforms import PLATFORMS
+from tutelage.text.trainers import TRAINERS
+
+LAYOUTS: dict[str, Layout] = CORE | TRAINERS | PLATFORMS
+"""Every layout that can be read, by name."""
+
+
+def layouts_of(row: Row) -> set[str]:
+    """The layouts a row may have, most specific only: {prompt, completion, label} is not also {prompt}."""
+    found = {name for name, layout in LAYOUTS.items() if layout.columns <= row.keys() and layout.fits(row)}
+    return {name for name in found if not any(LAYOUTS[name].columns < LAYOUTS[other].columns for other in found)}
+
+
+def detect(rows: Sequence[Row], where: str) -> str:
+    """The one layout that the first rows of a file agree on. A column that is null in all of them is not there.
+
+    Raises: DataError that names the candidates when there are several, or the columns found when there is none.
+    """
+    present = dict.fromkeys(key for row in rows for key, value in row.items() if value is not None)
+    found = set[str]().union(*(layouts_of({key: value for key, value in row.items() if key in present}) for row in rows))
+    if len(found) == 1:
+        return found.pop()
+    columns = ", ".join(present) or "none"
+    if found:
+        raise DataError(f"{where}: the layout is ambiguous: {' or '.join(sorted(found))} (columns: {columns})",
+                        hint=f"say which: layout={sorted(found)[0]}")
+    raise DataError(f"{where}: no known layout has the columns {columns}",
+                    hint="map them, for example: columns={prompt: context, response: reply.content}")
+
+
+def check_layout(name: str) -> None:
+    """Raises: ConfigError when there is no such layout."""
+    if name != "auto" and name not in LAYOUTS:
+        raise ConfigError(f"layout={name}: no such layout{did_you_mean(name, LAYOUTS)}", hint=f"one of: auto, {', '.join(LAYOUTS)}")
+
+
+def check_columns(columns: Mapping[str, str]) -> None:
+    """Raises: ConfigError when the map names a column that no layout has."""
+    for name in columns:
+        if name not in COLUMNS:
+            near = get_close_matches(name, COLUMNS, n=1)
+            raise ConfigError(f"columns.{name}: no layout has this column" + (f" (did you mean {near[0]}?)" if near else ""),
+                              hint=f"map onto: {', '.join(sorted(COLUMNS))}")
+
+
+def readable_as(goal: Goal) -> list[str]:
+    """Names of the layouts that a goal is read from."""
+    return [name for name, layout in LAYOUTS.items() if goal in layout.goals]

@@ -1,0 +1,133 @@
+"""Values of a row as what they should be, or a ValueError that says what they are instead."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from tutelage.base.records import Message, messages_from_json
+from tutelage.text.lines import unwritable
+
+Row = Mapping[str, Any]
+_SPEAKER = re.compile(r"\n\n(Human|Assistant):")
+
+
+def text_of(value: Any, name: str) -> str:
+    """A text that is not blank and can be stored."""
+    if not isinstance(value, str):
+        raise ValueError(f"{name} is {type(value).__name__}, not text")
+    if not value.strip():
+        raise ValueError(f"{name} is empty")
+    return writable(value, name)
+
+
+def writable(text: str, name: str) -> str:
+    """The text, if it can be tokenised and stored."""
+    if why := unwritable(text):
+        raise ValueError(f"{name} holds {why}")
+    return text
+
+
+def number_of(value: Any, name: str) -> float:
+    """A finite number; true and false are none."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{name} is {value!r}, not a finite number")
+    return value
+
+
+def object_of(value: Any, name: str) -> Row:
+    """A JSON object."""
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{name} is {type(value).__name__}, not an object")
+    return value
+
+
+def list_of(value: Any, name: str) -> list[Any]:
+    """A JSON list, also one written out as text, as tables of text hold it."""
+    if isinstance(value, str) and value.startswith("["):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            raise ValueError(f"{name} is not a list") from None
+    if not isinstance(value, list):
+        raise ValueError(f"{name} is {type(value).__name__}, not a list")
+    return value
+
+
+def ranks_of(values: Sequence[Any]) -> list[int]:
+    """Ranks counted from 0 without gaps, equal where they were equal."""
+    order = sorted({number_of(value, "a rank") for value in values})
+    return [order.index(value) for value in values]
+
+
+def message_rows(value: Any) -> Sequence[Row]:
+    """A message or a list of them as objects whose content is text: parts are joined, calls of tools are written out."""
+    rows = [value] if isinstance(value, Mapping) else value
+    if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
+        raise ValueError(f"{type(value).__name__} where text or a list of messages should be")
+    return [row if isinstance(row.get("content"), str) and not row.get("tool_calls") else _flat(row) for row in rows]
+
+
+def answer_of(value: Any, name: str) -> str:
+    """The text of one answer, given as text, as a message or as a list of one message."""
+    if isinstance(value, str):
+        return text_of(value, name)
+    messages = messages_from_json(message_rows(value))
+    if len(messages) != 1 or messages[0].role != "assistant":
+        raise ValueError(f"{name} is not one assistant message ({', '.join(m.role for m in messages) or 'no messages'})")
+    return text_of(messages[0].content, name)
+
+
+def transcript_of(text: str) -> tuple[Message, ...]:
+    """The messages of a transcript of `\\n\\nHuman:` and `\\n\\nAssistant:`."""
+    before, *parts = _SPEAKER.split(text)
+    if before.strip() or not parts:
+        raise ValueError("the transcript does not begin with a speaker")
+    speakers = zip(parts[::2], parts[1::2], strict=True)
+    return tuple(Message("user" if who == "Human" else "assistant", said.strip()) for who, said in speakers)
+
+
+def at_path(row: Row, path: str) -> Any:
+    """The value at a dotted path; numbers index lists."""
+    value: Any = row
+    for part in ([path] if path in row else path.split(".")):
+        if isinstance(value, Mapping) and part in value:
+            value = value[part]
+        elif isinstance(value, list) and part.lstrip("-").isdigit() and -len(value) <= int(part) < len(value):
+            value = value[int(part)]
+        else:
+            raise ValueError(f"no field {path} (fields: {', '.join(_names(row))})")
+    return value
+
+
+def _flat(row: Row) -> Row:
+    content, calls = row.get("content"), row.get("tool_calls") or []
+    if isinstance(content, list):
+        parts = [object_of(part, "a part of a message") for part in content]
+        other = next((part.get("type") for part in parts if not isinstance(part.get("text"), str)), None)
+        if other is not None:
+            raise ValueError(f"a message holds a part of type {other}, and only text is read")
+        content = "".join(part["text"] for part in parts)
+    if calls:
+        written = [json.dumps(_call(object_of(call, "a tool call")), ensure_ascii=False) for call in list_of(calls, "tool_calls")]
+        content = "\n".join([content, *written] if content else written)
+    return {**row, "content": content}
+
+
+def _call(call: Row) -> Row:
+    """OpenAI's {type, function: {name, arguments}} as {name, arguments}; arguments may be JSON in a string."""
+    function = object_of(call.get("function", call), "a tool call's function")
+    arguments = function.get("arguments", {})
+    if isinstance(arguments, str):
+        try:
+            arguments = json.loads(arguments)
+        except (ValueError, RecursionError):
+            pass
+    return {"name": function.get("name"), "arguments": arguments}
+
+
+def _names(row: Row) -> Iterable[str]:
+    return list(row)[:8] or ["none"]
