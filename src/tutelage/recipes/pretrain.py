@@ -101,7 +101,11 @@ class Parts:
 
 def pretrain(cfg: PretrainConfig) -> dict[str, Any]:
     """Train a base model. Returns the run's result: path, held-out bits per byte."""
-    inputs = {"data": expand_files(cfg.data.all_files())} | ({"init": cfg.model.init} if cfg.model.init else {})
+    inputs: dict[str, Any] = {"data": expand_files(cfg.data.all_files())}
+    if cfg.model.init:
+        inputs["init"] = resolve_model(cfg.model.init)
+    elif cfg.model.tokenizer:
+        inputs["tokenizer"] = cfg.model.tokenizer
     with Run.open(cfg, "pretrain", inputs=inputs) as run:
         if done := run.finished():
             return done
