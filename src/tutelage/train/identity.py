@@ -13,7 +13,7 @@ from tutelage.base.config import leaves
 from tutelage.base.errors import ConfigError
 from tutelage.base.files import read_json_object
 
-FREE = ("resume", "run_dir")
+FREE = ("resume", "run_dir", "track")
 """Settings that may change on resume: they cannot change what is learnt."""
 REPAIR = "restore that file from a copy, or use a new --run-dir"
 

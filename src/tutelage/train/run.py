@@ -7,6 +7,7 @@ import json
 import math
 import random
 import shlex
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +17,7 @@ from typing import Any, TextIO
 import numpy as np
 import torch
 
-from tutelage.base.config import RunConfig, dump_config
+from tutelage.base.config import RunConfig, dump_config, leaves
 from tutelage.base.errors import ArtifactError, AuditError, ConfigError, TutelageError
 from tutelage.base.files import (
     artifact_dir,
@@ -33,6 +34,9 @@ from tutelage.base.progress import progress
 from tutelage.lineage.ledger import describe_run
 from tutelage.train.checkpoint import TrainState, saved_values
 from tutelage.train.identity import changed_machine, check_config, check_inputs
+from tutelage.train.sections import TrackSection
+from tutelage.train.sinks import track_dir
+from tutelage.train.trackers import Tracker, check_installed
 
 log = get_logger()
 
@@ -59,6 +63,8 @@ class Run:
         self._checkpoint: Path | None = None
         self._signum: int | None = None
         self._lock: TextIO | None = None
+        self._track: TrackSection = getattr(cfg, "track", TrackSection())
+        self._trackers: list[Tracker] = []
 
     @classmethod
     def open(cls, cfg: RunConfig, verb: str, *, inputs: Mapping[str, Path | str | list[Path]] | None = None) -> Run:
@@ -67,12 +73,13 @@ class Run:
         inputs: name -> model folder or data files this run is made of; their digests go into lineage.json and must be the same on resume
             (None: not looked at).
         Raises: ConfigError when the directory holds a run and resume is off, holds another config, other inputs or something else, or is in
-            use; and when the device is not there.
+            use; and when the device is not there. MissingExtraError when a tracker is not installed.
         """
         folder = Path(cfg.run_dir) if cfg.run_dir else Path("runs") / verb
         config_text = dump_config(cfg)
         run = cls(folder, cfg, verb)
         _check_device(cfg.device)
+        check_installed(run._track.to)
         run._check_folder(config_text)                               # before anything is written there
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -87,9 +94,13 @@ class Run:
                     log.warning("%s goes on, but not bit for bit: %s", folder, "; ".join(changed))
             run._tidy()
             if not going_on:
+                shutil.rmtree(track_dir(folder), ignore_errors=True)
                 atomic_write_text(folder / "lineage.json", json.dumps(made_of, indent=1))
                 atomic_write_text(folder / "config.yaml", config_text)
             run._find_checkpoint()
+            if not (folder / "result.json").exists():
+                config = dict(leaves(cfg.model_dump(mode="json")))
+                run._trackers = [Tracker(name, folder, run._track, config) for name in run._track.to]
         except BaseException:
             run._unlock()
             raise
@@ -147,6 +158,8 @@ class Run:
         file = self.folder / "metrics.jsonl"
         with writing(file), file.open("a", encoding="utf-8") as out:
             out.write(json.dumps(row) + "\n")
+        for tracker in self._trackers:
+            tracker.look()
 
     def metrics(self) -> list[dict[str, Any]]:
         """Every row logged so far."""
@@ -241,6 +254,10 @@ class Run:
 
     def __exit__(self, kind: type[BaseException] | None = None, error: BaseException | None = None, trace: object = None) -> None:
         self._unlock()
+        for tracker in self._trackers:
+            tracker.end("done" if kind is None else "failed")
+        for tracker in self._trackers:
+            tracker.wait()
         terminated = isinstance(error, SystemExit) and error.code == 128 + signal.SIGTERM
         if terminated or isinstance(error, KeyboardInterrupt):       # between steps, or a second signal: at once
             saved = checkpoints_of(self.folder)
