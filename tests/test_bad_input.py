@@ -14,10 +14,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.models.tiny import tiny
-from tests.small import ppo_config, pretrain_config, reward_config, sample_config, sft_config, write_rows
+from tests.small import ppo_config, pretrain_config, reward_config, same_weights, sample_config, sft_config, write_rows
 from tutelage.base.config import dump_config
 from tutelage.base.files import folder_digest
 from tutelage.cli.main import main
+from tutelage.recipes.sft import train_sft
 from tutelage.text.tokenizer import open_tokenizer
 
 MAKE = {"pretrain": pretrain_config, "sft": sft_config, "reward": reward_config, "ppo": ppo_config, "sample": sample_config}
@@ -302,8 +303,6 @@ def test_weights_that_are_not_numbers_stop_ppo_before_an_update(small, tmp_path,
 
 
 def test_a_checkpoint_that_is_damaged_before_resume_is_named_and_survived(small, tmp_path, cli, capfd):
-    from tutelage.recipes.sft import train_sft
-
     cfg = sft_config(small, tmp_path / "run", {"save": {"every_steps": 2}, "eval": {"every_steps": 100}})
     train_sft(cfg)
     (tmp_path / "run/result.json").unlink()
@@ -349,6 +348,24 @@ def test_a_full_disk_is_named_and_earlier_checkpoints_stay_whole(small, small_di
     for folder in kept:
         verify_manifest(folder)
     assert (small_disk / "run/latest").read_text().strip() == kept[-1].name
+
+
+@pytest.mark.parametrize("verb", MAKE)
+def test_a_read_only_disk_is_named_and_what_it_holds_is_left_alone(small, small_disk, tmp_path, cli, verb):
+    cfg = MAKE[verb](small, small_disk / "run")
+    (small_disk / "run").mkdir()
+    assert subprocess.run(["mount", "-o", "remount,ro", str(small_disk)]).returncode == 0
+    refused(cli(verb, cfg), f"cannot write {small_disk}/run: Read-only file system")
+    assert not list((small_disk / "run").iterdir())
+
+
+def test_a_disk_that_fills_up_is_gone_on_with_once_there_is_room(small, small_disk, tmp_path, cli):
+    over = {"save": {"every_steps": 1}, "eval": {"every_steps": 100}}
+    refused(cli("sft", sft_config(small, small_disk / "run", over)), "no room on the disk for")
+    assert subprocess.run(["mount", "-o", "remount,size=20m", str(small_disk)]).returncode == 0
+    resumed = train_sft(sft_config(small, small_disk / "run", over, {"resume": True}))
+    whole = train_sft(sft_config(small, tmp_path / "whole", over))
+    assert same_weights(Path(resumed["model"]).parent, Path(whole["model"]).parent)
 
 
 def test_a_model_of_another_kind_is_named(small, tmp_path, cli):

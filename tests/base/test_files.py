@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +15,16 @@ from pathlib import Path
 import pytest
 
 from tutelage.base.errors import ArtifactError, TutelageError
-from tutelage.base.files import artifact_dir, atomic_write_text, disk_errors, folder_digest, sha256_file, verify_manifest
+from tutelage.base.files import (
+    artifact_dir,
+    atomic_write_text,
+    clear_leftovers,
+    disk_errors,
+    folder_digest,
+    remove_dir,
+    sha256_file,
+    verify_manifest,
+)
 
 ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, appendix B.1
 
@@ -85,6 +96,33 @@ def test_what_a_killed_process_left_is_cleared_and_its_target_kept(tmp_path, whe
     assert os.listdir(tmp_path) == ["m"]
     verify_manifest(tmp_path / "m")
     assert (tmp_path / "m" / "a").read_text() == "old"
+
+
+def test_leftovers_are_cleared_and_nothing_else(tmp_path):
+    make(tmp_path / "kept", a="1")
+    make(tmp_path / ".put-back.old-7-89abcdef", a="2")
+    make(tmp_path / ".kept.old-7-89abcdef", a="older")
+    make(tmp_path / ".half.tmp-7-89abcdef", a="3")
+    (tmp_path / ".file.tmp-0123456789ab").write_text("half")
+    (tmp_path / ".hidden").write_text("of the user")
+    clear_leftovers(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == [".hidden", "kept", "put-back"]
+    assert [(tmp_path / name / "a").read_text() for name in ("kept", "put-back")] == ["1", "2"]
+
+
+def test_a_folder_is_out_of_sight_before_the_first_of_its_files_is_deleted(tmp_path, monkeypatch):
+    make(tmp_path / "m", a="1")
+
+    def killed(folder, **_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(shutil, "rmtree", killed)
+        remove_dir(tmp_path / "m")
+    (left,) = tmp_path.iterdir()
+    verify_manifest(left)
+    clear_leftovers(tmp_path)
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize(("damage", "says"), [
@@ -194,5 +232,11 @@ def test_a_full_disk_is_recognised_through_other_libraries(tmp_path):
         full.flush()
     with pytest.raises(TutelageError, match="no room on the disk"), disk_errors(tmp_path / "m"):
         raise RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")  # safetensors' words
+    with pytest.raises(TutelageError, match="cannot write .*m: Read-only file system"), disk_errors(tmp_path / "m"):
+        raise RuntimeError("Error while serializing: I/O error: Read-only file system (os error 30)")
+    with pytest.raises(TutelageError, match="cannot write .*m: Input/output error"), disk_errors(tmp_path / "m"):
+        raise OSError(errno.EIO, "Input/output error")
+    with pytest.raises(FileNotFoundError), disk_errors(tmp_path / "m"):
+        raise FileNotFoundError(errno.ENOENT, "of a file that is read")
     with pytest.raises(ValueError, match="other"), disk_errors(tmp_path / "m"):
         raise ValueError("other")

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from tests.models.tiny import CONFIGS, EOS, MORE_CONFIGS, PAD, VOCAB, tiny, word_tokenizer
 from tutelage.base.errors import ArtifactError
 from tutelage.models.folders import fit_vocabulary, resolve_model, turn_off_dropout
+from tutelage.models.heads import ScoredModel
 from tutelage.models.policy import open_policy, save_policy
 
 
@@ -61,6 +62,15 @@ def test_weights_open_in_the_dtype_asked_for_not_the_files(tmp_path):
     save_policy(tiny("llama").to(torch.bfloat16), word_tokenizer(), tmp_path)
     assert {p.dtype for p in open_policy(tmp_path).parameters()} == {torch.float32}
     assert {p.dtype for p in open_policy(tmp_path, dtype=torch.bfloat16).parameters()} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("padding", [0, 8, 24])
+def test_weights_lie_where_the_allocator_puts_them_however_long_the_files_header_is(folder, padding):
+    # A matrix product rounds by where its operands begin in a 64-byte line: a resumed run must find them as the first one did.
+    file = folder / "model.safetensors"
+    save_file(load_file(file), file, metadata={"format": "pt", "note": "x" * padding})
+    for model in (open_policy(folder), ScoredModel.from_policy(folder, seed=0)):
+        assert {tensor.data_ptr() % 64 for tensor in model.parameters()} == {0}
 
 
 def test_a_run_a_checkpoint_and_a_folder_all_lead_to_the_model(folder, tmp_path):

@@ -1,15 +1,21 @@
 import json
+import random
 import shlex
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from tests.small import environment
 from tutelage.base.config import RunConfig
 from tutelage.base.errors import ArtifactError, AuditError, ConfigError, TutelageError
-from tutelage.base.files import folder_digest
+from tutelage.base.files import folder_digest, verify_manifest, write_manifest
 from tutelage.train.checkpoint import TrainState
 from tutelage.train.run import Interrupted, Run
 from tutelage.train.sections import SaveSection
@@ -107,8 +113,78 @@ def test_a_run_that_failed_before_its_first_step_is_begun_anew_with_another_conf
 
 def test_resume_with_another_config_names_the_keys_that_differ(tmp_path):
     start_and_fail(tmp_path)
-    with pytest.raises(ConfigError, match="rate, save.keep_last differ"):
+    with pytest.raises(ConfigError, match=r"rate \(0.1 then, 0.2 now\); save.keep_last \(none then, 3 now\)"):
         Training(tmp_path, resume=True, rate=0.2, every_steps=2, keep_last=3).go()
+
+
+def made_of(root: Path) -> dict:
+    """Two files and a model folder, as Run.open takes them."""
+    for name in ("a.jsonl", "b.jsonl", "model/config.json"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text(name)
+    return {"data": [root / "a.jsonl", root / "b.jsonl"], "policy": root / "model"}
+
+
+@pytest.mark.parametrize(("change", "says"), [
+    (lambda root: (root / "b.jsonl").write_text("other"), r"other inputs: data: \S*/b.jsonl has changed$"),
+    (lambda root: (root / "model/config.json").write_text("{}"), r"other inputs: policy: \S*/model has changed$"),
+    (lambda root: (root / "model/more.json").write_text("{}"), r"other inputs: policy: \S*/model has changed$")])
+def test_resume_with_changed_inputs_is_refused_and_names_them(tmp_path, change, says):
+    inputs, folder = made_of(tmp_path), tmp_path / "run"
+    with Run.open(ToyConfig(run_dir=folder), "toy", inputs=inputs) as run:
+        run.log(0, {})
+    with Run.open(ToyConfig(run_dir=folder, resume=True), "toy", inputs=inputs):
+        pass                                                         # unchanged, it may be entered
+    change(tmp_path)
+    before = folder_digest(folder)
+    with pytest.raises(ConfigError, match=says):
+        Run.open(ToyConfig(run_dir=folder, resume=True), "toy", inputs=inputs)
+    assert folder_digest(folder) == before
+
+
+def test_resume_with_more_or_fewer_input_files_is_refused_and_names_them(tmp_path):
+    inputs, folder = made_of(tmp_path), tmp_path / "run"
+    with Run.open(ToyConfig(run_dir=folder), "toy", inputs=inputs) as run:
+        run.log(0, {})
+    with pytest.raises(ConfigError, match=r"data: \S*/b.jsonl is gone$"):
+        Run.open(ToyConfig(run_dir=folder, resume=True), "toy", inputs=inputs | {"data": inputs["data"][:1]})
+    with pytest.raises(ConfigError, match=r"ptx: \S*/a.jsonl was not there$"):
+        Run.open(ToyConfig(run_dir=folder, resume=True), "toy", inputs=inputs | {"ptx": inputs["data"][:1]})
+
+
+def test_inputs_that_moved_but_are_the_same_are_no_other_inputs(tmp_path):
+    inputs, folder = made_of(tmp_path), tmp_path / "run"
+    with Run.open(ToyConfig(run_dir=folder), "toy", inputs=inputs) as run:
+        run.log(0, {})
+    (tmp_path / "model").rename(tmp_path / "elsewhere")
+    with Run.open(ToyConfig(run_dir=folder, resume=True), "toy", inputs=inputs | {"policy": tmp_path / "elsewhere"}):
+        pass
+
+
+def test_resume_on_another_number_of_threads_says_that_bits_may_differ(tmp_path, caplog):
+    start_and_fail(tmp_path)
+    lineage = json.loads((tmp_path / "lineage.json").read_text())
+    (tmp_path / "lineage.json").write_text(json.dumps(lineage | {"threads": 64}))
+    Training(tmp_path, resume=True, every_steps=2).go()
+    assert f"not bit for bit: threads 64 then, {torch.get_num_threads()} now" in caplog.text
+
+
+def test_every_step_draws_what_it_drew_before_it_was_killed(tmp_path):
+    def drawing(folder: Path, **more) -> list[tuple[float, float, float]]:
+        """What the three generators gave at each step, with one more draw at a step that fails."""
+        drawn = []
+        at = {step: lambda: drawn.append((random.random(), float(np.random.rand()), float(torch.rand(())))) for step in range(6)}
+        training = Training(folder, at=at | more.pop("at", {}), every_steps=2, **more)
+        try:
+            training.go()
+        except Boom:
+            pass
+        return drawn
+
+    whole = drawing(tmp_path / "whole")
+    assert len(set(whole)) == 6
+    first = drawing(tmp_path / "run", at={5: boom})
+    assert first == whole[:5] and drawing(tmp_path / "run", resume=True) == whole[4:]
 
 
 def test_resume_goes_on_at_the_checkpoint_and_drops_the_rows_past_it(tmp_path):
@@ -166,6 +242,15 @@ def test_a_damaged_record_of_the_run_is_named_and_left_as_it_is(tmp_path, name, 
     assert error.value.hint and folder_digest(tmp_path) == before
 
 
+@pytest.mark.parametrize(("content", "says"), [(b"", "cannot be read"), (b"[]", "holds a JSON list"), (b"{}", "does not say what")])
+def test_a_damaged_lineage_is_named_where_it_is_needed(tmp_path, content, says):
+    start_and_fail(tmp_path)
+    (tmp_path / "lineage.json").write_bytes(content)
+    with pytest.raises(TutelageError, match=f"lineage.json {says}") as error:
+        Run.open(ToyConfig(run_dir=tmp_path, resume=True, save=SaveSection(every_steps=2)), "toy", inputs={})
+    assert error.value.hint
+
+
 @pytest.mark.parametrize("damage", [b"\xff\xfe\x00\n", b"[]\n", b"{}\n", b"3\n", b'{"step": "2", "seconds": 1}\n'])
 def test_metrics_that_are_no_rows_are_dropped_on_resume(tmp_path, damage):
     start_and_fail(tmp_path, step=3)
@@ -191,6 +276,39 @@ def test_a_training_state_that_is_foreign_is_named(tmp_path, name, content):
     with pytest.raises(ArtifactError, match="cannot be read|holds a JSON list") as error:
         TrainState().load(tmp_path)
     assert str(tmp_path) in str(error.value) and "older checkpoint" in error.value.hint
+
+
+def test_when_the_best_checkpoint_is_damaged_the_run_goes_back_to_before_it(tmp_path, caplog):
+    start_and_fail(tmp_path, step=5)
+    for state in tmp_path.glob("ckpt/*/train/state.json"):           # as a recipe that tracks its best writes it
+        saved = json.loads(state.read_text())
+        state.write_text(json.dumps(saved | {"values": saved["values"] | {"best_step": 2}}))
+        write_manifest(state.parents[1])
+    (tmp_path / "ckpt/step-000002/model/model.safetensors").write_bytes(b"")
+    resumed = Training(tmp_path, resume=True, every_steps=2)
+    assert resumed.go()["sum"] == 15 and resumed.done == list(range(6))
+    assert "step-000002/model/model.safetensors: damaged" in caplog.text
+
+
+def test_keep_last_does_not_count_damaged_checkpoints_of_a_later_step(tmp_path):
+    start_and_fail(tmp_path, step=5)                                 # checkpoints 2 and 4
+    (tmp_path / "ckpt/step-000004/MANIFEST.json").write_text("{")
+    with Run.open(ToyConfig(run_dir=tmp_path, resume=True, save=SaveSection(every_steps=2)), "toy") as run:
+        assert run.start_step == 2
+    run.cfg = ToyConfig(run_dir=tmp_path, save=SaveSection(keep_last=1))
+    run.save(3, Training(tmp_path).write, TrainState())              # such as a new best
+    assert (tmp_path / "ckpt/step-000003").exists() and not (tmp_path / "ckpt/step-000002").exists()
+    verify_manifest(tmp_path / "ckpt/step-000003")
+
+
+def test_what_a_killed_process_left_half_written_is_cleared_on_resume(tmp_path):
+    start_and_fail(tmp_path, step=5)
+    (tmp_path / ".metrics.jsonl.tmp-0123456789ab").write_text("half")
+    (tmp_path / "ckpt/.step-000006.tmp-1-01234567").mkdir()          # of process 1, which lives
+    (tmp_path / "ckpt/step-000004").rename(tmp_path / "ckpt/.step-000004.old-1-01234567")        # about to be replaced when it was killed
+    resumed = Training(tmp_path, resume=True, every_steps=2)
+    assert resumed.go()["sum"] == 15 and resumed.done == [4, 5]
+    assert [p.name for p in tmp_path.rglob(".*")] == [".lock"]
 
 
 def test_when_every_checkpoint_is_damaged_the_run_says_that_it_starts_over(tmp_path, caplog):
@@ -243,9 +361,52 @@ def test_a_second_signal_stops_at_once(tmp_path):
         signal.raise_signal(signal.SIGINT)
 
     training = Training(tmp_path, at={2: twice})
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupted, match="before its first checkpoint") as error:
         training.go()
+    assert error.value.exit_code == 130 and error.value.hint.endswith("--resume")
     assert training.done == [0, 1] and not (tmp_path / "ckpt").exists()
+
+
+@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (SystemExit(143), 143)])
+def test_a_signal_between_steps_names_the_last_checkpoint_and_the_command(tmp_path, error, code):
+    with pytest.raises(Interrupted, match="before its first checkpoint") as before:
+        with Run.open(ToyConfig(run_dir=tmp_path / "new"), "toy"):
+            raise error                                              # such as while it reads its data
+    start_and_fail(tmp_path / "run")
+    with pytest.raises(Interrupted, match="with step-000004 as last checkpoint") as after:
+        with Run.open(ToyConfig(run_dir=tmp_path / "run", resume=True, save=SaveSection(every_steps=2)), "toy"):
+            raise error
+    assert before.value.exit_code == after.value.exit_code == code and after.value.hint.endswith("--resume")
+    assert Training(tmp_path / "new").go()["sum"] == Training(tmp_path / "run", resume=True, every_steps=2).go()["sum"] == 15
+
+
+def test_a_clock_that_jumps_changes_nothing(tmp_path, monkeypatch):
+    days = iter([3e5, -4e9, 0.0, 1e10] * 1000)
+    monkeypatch.setattr(time, "time", lambda: next(days))
+    start_and_fail(tmp_path)
+    assert Training(tmp_path, resume=True, every_steps=2).go()["seconds"] < 60 and rows(tmp_path) == CUMULATIVE
+    assert all(0 <= json.loads(line)["seconds"] < 60 for line in (tmp_path / "metrics.jsonl").read_text().splitlines())
+
+
+HOLDING = """
+import sys, time
+from tutelage.base.config import RunConfig
+from tutelage.train.run import Run
+with Run.open(RunConfig(run_dir=sys.argv[1]), "toy") as run:
+    print("inside", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_the_lock_goes_with_a_process_that_is_killed(tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", HOLDING, str(tmp_path)], stdout=subprocess.PIPE, text=True, env=environment())
+    assert process.stdout.readline() == "inside\n"
+    with pytest.raises(ConfigError, match="another process is running in"):
+        Run.open(RunConfig(run_dir=tmp_path), "toy")
+    process.kill()
+    process.wait()
+    with Run.open(RunConfig(run_dir=tmp_path), "toy"):
+        pass
 
 
 def test_a_second_process_in_the_same_folder_is_refused(tmp_path):
@@ -303,5 +464,8 @@ def test_training_state_comes_back_bit_for_bit(tmp_path):
     TrainState({"o": optimizer}, {"mean": 0.1 + 0.2}, {"t": torch.arange(3)}).save(tmp_path, 3)
     weight, optimizer = fresh(weight.detach())
     state = TrainState({"o": optimizer})
-    assert state.load(tmp_path) == 3 and state.values["mean"] == 0.1 + 0.2 and torch.equal(state.tensors["t"], torch.arange(3))
+    state.load(tmp_path)
+    for name in ("state.safetensors", "state.json"):                 # nothing stays tied to the files
+        (tmp_path / name).write_bytes(b"")
+    assert state.values["mean"] == 0.1 + 0.2 and torch.equal(state.tensors["t"], torch.arange(3))
     assert torch.equal(trained(optimizer, weight, range(3, 6)), undisturbed)

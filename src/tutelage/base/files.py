@@ -18,6 +18,7 @@ from .errors import ArtifactError, TutelageError
 
 MANIFEST = "MANIFEST.json"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_DISK = (*_FULL, errno.EROFS, errno.EIO)
 
 
 def atomic_write_bytes(path: Path, data: bytes) -> None:
@@ -34,7 +35,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     aside = path.with_name(f".{path.name}.tmp-{uuid.uuid4().hex[:12]}")
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield aside
@@ -43,9 +44,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         except BaseException:
             aside.unlink(missing_ok=True)
             raise
-        _fsync(path.parent)
-    except OSError as error:
-        raise _write_error(path, error) from error
+        fsync(path.parent)
 
 
 def atomic_write_text(path: Path, text: str) -> None:
@@ -54,16 +53,27 @@ def atomic_write_text(path: Path, text: str) -> None:
 
 
 @contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Any OSError in here, where nothing but `path` is written, becomes a TutelageError that names it."""
+    try:
+        yield
+    except OSError as error:
+        raise _write_error(path, error) from error
+
+
+@contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """A full disk while writing `path` becomes a TutelageError that says so, whichever library hit it."""
+    """A full, read-only or failing disk while writing `path` becomes a TutelageError that says so, whichever library hit it."""
     try:
         yield
     except TutelageError:
         raise
     except Exception as error:
-        # safetensors and torch wrap the system's error into their own, keeping only its words.
-        if (isinstance(error, OSError) and error.errno in _FULL) or "No space left on device" in str(error):
-            raise _full_error(path) from error
+        # safetensors and torch wrap the system's error into their own, keeping only its words and number.
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        code = error.errno if isinstance(error, OSError) else int(number[1]) if number else None
+        if code in _DISK:
+            raise _write_error(path, OSError(code, os.strerror(code))) from error
         raise
 
 
@@ -77,20 +87,18 @@ def artifact_dir(target: Path) -> Iterator[Path]:
     target = Path(target)
     name = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
     aside, old = target.with_name(f".{target.name}.tmp-{name}"), target.with_name(f".{target.name}.old-{name}")
-    try:
+    with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         _clear_after_killed(target)
         aside.mkdir()
-    except OSError as error:
-        raise _write_error(target, error) from error
     try:
         with disk_errors(target):
             yield aside
             write_manifest(aside)
             for folder, _, files in os.walk(aside):
                 for file in files:
-                    _fsync(Path(folder, file))
-                _fsync(Path(folder))
+                    fsync(Path(folder, file))
+                fsync(Path(folder))
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
@@ -103,8 +111,23 @@ def artifact_dir(target: Path) -> Iterator[Path]:
             os.rename(old, target)
         shutil.rmtree(aside, ignore_errors=True)
         raise
-    _fsync(target.parent)
+    fsync(target.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def remove_dir(folder: Path) -> None:
+    """Delete a folder so that a process killed in here leaves it whole or gone: it is renamed aside first."""
+    aside = folder.with_name(f".{folder.name}.tmp-{os.getpid()}-{uuid.uuid4().hex[:8]}")
+    os.rename(folder, aside)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Tidy what killed processes left half-written in a folder. Only for one who knows that nobody else writes there now."""
+    for left in list(folder.iterdir()):
+        match = re.fullmatch(r"\.(.+)\.(tmp|old)-(\d+-)?[0-9a-f]+", left.name)
+        if match:
+            _clear(left, folder / match[1], match[2])
 
 
 def write_manifest(folder: Path) -> None:
@@ -126,12 +149,15 @@ def verify_manifest(folder: Path) -> None:
         raise ArtifactError(f"{path}: damaged, not a manifest", hint=hint) from None
     for name, digest, size in expected:
         file = Path(folder) / name
-        if not file.is_file():
-            raise ArtifactError(f"{file}: missing, though {MANIFEST} lists it", hint=hint)
-        if file.stat().st_size != size:
-            raise ArtifactError(f"{file}: damaged, {file.stat().st_size} bytes where {MANIFEST} says {size}", hint=hint)
-        if sha256_file(file) != digest:
-            raise ArtifactError(f"{file}: damaged, its sha256 is not the one in {MANIFEST}", hint=hint)
+        try:
+            if not file.is_file():
+                raise ArtifactError(f"{file}: missing, though {MANIFEST} lists it", hint=hint)
+            if file.stat().st_size != size:
+                raise ArtifactError(f"{file}: damaged, {file.stat().st_size} bytes where {MANIFEST} says {size}", hint=hint)
+            if sha256_file(file) != digest:
+                raise ArtifactError(f"{file}: damaged, its sha256 is not the one in {MANIFEST}", hint=hint)
+        except OSError as error:
+            raise ArtifactError(f"{file}: cannot be read ({error.strerror or error})", hint=hint) from error
 
 
 def read_json_object(path: Path, *, hint: str) -> dict[str, Any]:
@@ -170,12 +196,18 @@ def _clear_after_killed(target: Path) -> None:
     name = re.compile(rf"\.{re.escape(target.name)}\.(tmp|old)-(\d+)-\w+")
     for left in list(target.parent.iterdir()):
         match = name.fullmatch(left.name)
-        if match is None or _alive(int(match[2])):
-            continue
-        if match[1] == "old" and not target.exists():
-            os.rename(left, target)
-        else:
-            shutil.rmtree(left, ignore_errors=True)
+        if match is not None and not _alive(int(match[2])):
+            _clear(left, target, match[1])
+
+
+def _clear(left: Path, target: Path, kind: str) -> None:
+    """Delete what was being written; put back what had been moved out of the way for something that never came."""
+    if kind == "old" and not target.exists():
+        os.rename(left, target)
+    elif left.is_dir():
+        shutil.rmtree(left, ignore_errors=True)
+    else:
+        left.unlink(missing_ok=True)
 
 
 def _alive(pid: int) -> bool:
@@ -188,7 +220,8 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def _fsync(path: Path) -> None:
+def fsync(path: Path) -> None:
+    """Wait until a file, or a folder's list of names, is on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

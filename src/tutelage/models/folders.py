@@ -81,6 +81,7 @@ def load_pretrained(auto_class: Any, folder: Path, *, dtype: torch.dtype, **kwar
         log.warning("%s holds %d weights that its config.json has no place for (%s%s): is it the config of another model?", folder,
                     len(unused), ", ".join(unused[:2]), ", …" if len(unused) > 2 else "")
     turn_off_dropout(model)
+    _own_memory(model)
     return model.eval(), set(info["missing_keys"])
 
 
@@ -126,6 +127,16 @@ def turn_off_dropout(model: nn.Module) -> None:
         for name, value in list(vars(module).items()):
             if name.endswith(("dropout", "dropout_p", "dropout_prob")) and isinstance(value, float):   # functional dropout in attention
                 setattr(module, name, 0.0)
+
+
+def _own_memory(model: nn.Module) -> None:
+    """Copy weights out of the mapped file, to where torch's allocator puts them.
+
+    A matrix product rounds differently when its operands begin at another offset from a 64-byte line, and in a file that offset hangs
+    on the length of its header: a resumed run would drift from one that was never stopped.
+    """
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = tensor.data.clone()
 
 
 @contextmanager

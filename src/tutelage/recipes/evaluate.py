@@ -43,7 +43,10 @@ def evaluate(cfg: EvaluateConfig, *, gold: Gold | None = None, preference: Prefe
     people who labelled, for the Bayes ceiling.
     """
     entries = {name: resolve_model(e.path) for name, e in cfg.models.items()}
-    inputs = {**entries, "reward": resolve_model(cfg.reward), "data": expand_files(cfg.data.all_files())}
+    files = {"data": cfg.data.all_files(), "text_files": cfg.text_files, "demonstrations": cfg.demonstrations,
+             "dialogues": cfg.dialogues.all_files() if cfg.dialogues else []}
+    inputs: dict[str, Any] = {**entries, "reward": resolve_model(cfg.reward)}
+    inputs |= {name: expand_files(named) for name, named in files.items() if named}
     with Run.open(cfg, "evaluate", inputs=inputs) as run:
         if done := run.finished():
             return done

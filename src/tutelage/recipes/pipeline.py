@@ -80,12 +80,16 @@ def run_pipeline(
 
     verbs: what stages may name; the standard ones when None. on_stage(name, result) is called after each stage,
     finished ones included.
-    Raises: ConfigError before anything runs when a stage's config is wrong.
+    Raises: ConfigError before anything runs when a stage's config is wrong, MissingExtraError when a tracker is not installed.
     """
     from tutelage.train.run import Interrupted
+    from tutelage.train.sections import TrackSection
+    from tutelage.train.trackers import check_installed
 
     folder = Path(cfg.run_dir or "runs/pipeline")
     plans = plan(cfg, standard_verbs() if verbs is None else verbs, folder)
+    for _, stage_cfg in plans.values():
+        check_installed(getattr(stage_cfg, "track", TrackSection()).to)
     check_data(cfg)
     announce(cfg)
     results: dict[str, Any] = {}

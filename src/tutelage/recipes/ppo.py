@@ -36,6 +36,7 @@ from tutelage.train.checkpoint import TrainState
 from tutelage.train.optim import build_optimizer, clip_and_step, lr_factor, set_lr
 from tutelage.train.preview import Preview, forecast
 from tutelage.train.run import Run
+from tutelage.train.sections import TrackSection
 
 log = get_logger()
 
@@ -262,7 +263,7 @@ def preview(cfg: PPOConfig) -> Preview:
     functions = find_functions(cfg)
     with tempfile.TemporaryDirectory() as scratch:
         two = cfg.algo.model_copy(update={"num_iterations": 2})
-        short = cfg.model_copy(update={"run_dir": Path(scratch) / "run", "resume": False, "algo": two})
+        short = cfg.model_copy(update={"run_dir": Path(scratch) / "run", "resume": False, "algo": two, "track": TrackSection()})
         with Run.open(short, "ppo") as run:
             players = build(short, run, functions)
             with only_warnings():

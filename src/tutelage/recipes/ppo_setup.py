@@ -31,7 +31,7 @@ from tutelage.text.split import split_of, split_sides
 from tutelage.text.tokenizer import open_tokenizer
 from tutelage.train.batches import rows_of_step
 from tutelage.train.run import Run
-from tutelage.train.sections import DataSection, Names, OptimSection, SaveSection
+from tutelage.train.sections import DataSection, Names, OptimSection, SaveSection, TrackSection
 
 log = get_logger()
 
@@ -163,6 +163,7 @@ class PPOConfig(RunConfig):
     optim: OptimSection = OptimSection(learning_rate=1e-4, schedule="linear", warmup_frac=0.0, beta2=0.999)
     eval: EvalSection = EvalSection()
     save: SaveSection = SaveSection()
+    track: TrackSection = TrackSection()
 
     @model_validator(mode="after")
     def _one_place_for_rewards(self) -> Self:

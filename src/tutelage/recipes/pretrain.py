@@ -32,7 +32,7 @@ from tutelage.train.checkpoint import TrainState
 from tutelage.train.optim import build_optimizer, lr_factor, set_lr
 from tutelage.train.preview import Preview, probe
 from tutelage.train.run import Run
-from tutelage.train.sections import Budget, DataSection, OptimSection, SaveSection
+from tutelage.train.sections import Budget, DataSection, OptimSection, SaveSection, TrackSection
 from tutelage.train.step import language_model_step
 
 log = get_logger()
@@ -85,6 +85,7 @@ class PretrainConfig(RunConfig):
     optim: OptimSection = OptimSection()
     eval: EvalSection = EvalSection()
     save: SaveSection = SaveSection()
+    track: TrackSection = TrackSection()
 
 
 @dataclass
@@ -101,7 +102,11 @@ class Parts:
 
 def pretrain(cfg: PretrainConfig) -> dict[str, Any]:
     """Train a base model. Returns the run's result: path, held-out bits per byte."""
-    inputs = {"data": expand_files(cfg.data.all_files())} | ({"init": cfg.model.init} if cfg.model.init else {})
+    inputs: dict[str, Any] = {"data": expand_files(cfg.data.all_files())}
+    if cfg.model.init:
+        inputs["init"] = resolve_model(cfg.model.init)
+    elif cfg.model.tokenizer:
+        inputs["tokenizer"] = cfg.model.tokenizer
     with Run.open(cfg, "pretrain", inputs=inputs) as run:
         if done := run.finished():
             return done

@@ -30,7 +30,7 @@ from tutelage.train.checkpoint import TrainState
 from tutelage.train.optim import build_optimizer, clip_and_step, lr_factor, set_lr
 from tutelage.train.preview import Preview, probe
 from tutelage.train.run import Run
-from tutelage.train.sections import Budget, DataSection, OptimSection, SaveSection
+from tutelage.train.sections import Budget, DataSection, OptimSection, SaveSection, TrackSection
 
 log = get_logger()
 
@@ -82,6 +82,7 @@ class RewardConfig(RunConfig):
     optim: OptimSection = OptimSection(learning_rate=3e-4)
     eval: EvalSection = EvalSection()
     save: SaveSection = SaveSection()
+    track: TrackSection = TrackSection()
 
 
 @dataclass

@@ -27,7 +27,7 @@ from tutelage.train.checkpoint import TrainState
 from tutelage.train.optim import build_optimizer, lr_factor, set_lr
 from tutelage.train.preview import Preview, probe
 from tutelage.train.run import Run
-from tutelage.train.sections import Budget, DataSection, OptimSection, SaveSection
+from tutelage.train.sections import Budget, DataSection, OptimSection, SaveSection, TrackSection
 from tutelage.train.step import language_model_step
 
 log = get_logger()
@@ -72,6 +72,7 @@ class SFTConfig(RunConfig):
     optim: OptimSection = OptimSection(learning_rate=5e-4)
     eval: EvalSection = EvalSection()
     save: SaveSection = SaveSection()
+    track: TrackSection = TrackSection()
 
 
 @dataclass

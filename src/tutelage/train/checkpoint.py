@@ -16,6 +16,8 @@ from torch import Tensor
 from tutelage.base.errors import ArtifactError
 from tutelage.base.files import read_json_object
 
+OLDER = "resume from an older checkpoint"
+
 
 @dataclass
 class TrainState:
@@ -38,23 +40,28 @@ class TrainState:
         save_file(tensors, folder / "state.safetensors")
         (folder / "state.json").write_text(json.dumps({"step": step, "values": self.values}, indent=1), encoding="utf-8")
 
-    def load(self, folder: Path) -> int:
-        """Fill optimizers, values and tensors from a folder `save` wrote. Returns the step it was saved at."""
+    def load(self, folder: Path) -> None:
+        """Fill optimizers, values and tensors from a folder `save` wrote. Raises: ArtifactError when it cannot be read."""
         try:
-            saved = read_json_object(folder / "state.json", hint="resume from an older checkpoint")
-            step, values = int(saved["step"]), dict(saved["values"])
             found: dict[str, dict[int, dict[str, Tensor]]] = {name: {} for name in self.optimizers}
             with safe_open(folder / "state.safetensors", framework="pt") as file:
                 for key in file.keys():  # noqa: SIM118 (a safetensors handle is no dict)
                     kind, rest = key.split("/", 1)
                     if kind == "tensor":
-                        self.tensors[rest] = file.get_tensor(key)
+                        self.tensors[rest] = file.get_tensor(key).clone()     # out of the mapped file, which may be deleted
                     else:
                         name, index, entry = rest.split("/")
-                        found[name].setdefault(int(index), {})[entry] = file.get_tensor(key)
+                        found[name].setdefault(int(index), {})[entry] = file.get_tensor(key).clone()
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            raise ArtifactError(f"training state in {folder} cannot be read: {error}", hint="resume from an older checkpoint") from error
+            raise ArtifactError(f"training state in {folder} cannot be read: {error}", hint=OLDER) from error
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict({"state": found[name], "param_groups": optimizer.state_dict()["param_groups"]})
-        self.values.update(values)
-        return step
+        self.values.update(saved_values(folder))
+
+
+def saved_values(folder: Path) -> dict[str, Any]:
+    """`values` of the training state saved in a folder. Raises: ArtifactError when it cannot be read."""
+    try:
+        return dict(read_json_object(folder / "state.json", hint=OLDER)["values"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"training state in {folder} cannot be read: {error}", hint=OLDER) from error

@@ -5,23 +5,38 @@ from __future__ import annotations
 import fcntl
 import json
 import math
+import random
 import shlex
 import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
+import numpy as np
 import torch
 
-from tutelage.base.config import RunConfig, dump_config
+from tutelage.base.config import RunConfig, dump_config, leaves
 from tutelage.base.errors import ArtifactError, AuditError, ConfigError, TutelageError
-from tutelage.base.files import artifact_dir, atomic_write_text, read_json_object, verify_manifest
+from tutelage.base.files import (
+    artifact_dir,
+    atomic_write_text,
+    clear_leftovers,
+    fsync,
+    read_json_object,
+    remove_dir,
+    verify_manifest,
+    writing,
+)
 from tutelage.base.log import get_logger
 from tutelage.base.progress import progress
 from tutelage.lineage.ledger import describe_run
-from tutelage.train.checkpoint import TrainState
+from tutelage.train.checkpoint import TrainState, saved_values
+from tutelage.train.identity import changed_machine, check_config, check_inputs
+from tutelage.train.sections import TrackSection
+from tutelage.train.sinks import track_dir
+from tutelage.train.trackers import Tracker, check_installed
 
 log = get_logger()
 
@@ -29,7 +44,7 @@ WriteModels = Callable[[Path], None]
 
 
 class Interrupted(TutelageError):
-    """Stopped by a signal after a checkpoint; exit code 130 or 143."""
+    """Stopped by a signal, after a checkpoint where there was something to save; exit code 130 or 143."""
 
     def __init__(self, signum: int, message: str, hint: str) -> None:
         super().__init__(message, hint=hint)
@@ -47,31 +62,47 @@ class Run:
         """A checkpoint that `save.keep_last` must not delete."""
         self._checkpoint: Path | None = None
         self._signum: int | None = None
-        self._lock = None
+        self._lock: TextIO | None = None
+        self._track: TrackSection = getattr(cfg, "track", TrackSection())
+        self._trackers: list[Tracker] = []
 
     @classmethod
     def open(cls, cfg: RunConfig, verb: str, *, inputs: Mapping[str, Path | str | list[Path]] | None = None) -> Run:
         """Create the run's directory, or enter it again with `resume`. A run that failed before it left anything is begun anew.
 
-        inputs: name -> model folder or data files this run is made of; their digests go into lineage.json.
-        Raises: ConfigError when the directory holds a run and resume is off, holds another config or something else, or is in use; and
-            when the device is not there.
+        inputs: name -> model folder or data files this run is made of; their digests go into lineage.json and must be the same on resume
+            (None: not looked at).
+        Raises: ConfigError when the directory holds a run and resume is off, holds another config, other inputs or something else, or is in
+            use; and when the device is not there. MissingExtraError when a tracker is not installed.
         """
         folder = Path(cfg.run_dir) if cfg.run_dir else Path("runs") / verb
         config_text = dump_config(cfg)
         run = cls(folder, cfg, verb)
         _check_device(cfg.device)
+        check_installed(run._track.to)
         run._check_folder(config_text)                               # before anything is written there
-        folder.mkdir(parents=True, exist_ok=True)
-        run._take_lock()
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            run._take_lock()
         try:
-            if not run._check_folder(config_text):                   # again: another process may have been quicker
-                made_of = describe_run(verb, config_text, inputs or {}, seed=cfg.seed)
+            going_on = run._check_folder(config_text)                # again: another process may have been quicker
+            made_of = describe_run(verb, config_text, inputs or {}, seed=cfg.seed) | {"threads": torch.get_num_threads()}
+            if going_on:
+                if inputs is not None:
+                    check_inputs(folder, made_of["parents"])
+                if run.finished() is None and (changed := changed_machine(folder, made_of)):
+                    log.warning("%s goes on, but not bit for bit: %s", folder, "; ".join(changed))
+            run._tidy()
+            if not going_on:
+                shutil.rmtree(track_dir(folder), ignore_errors=True)
                 atomic_write_text(folder / "lineage.json", json.dumps(made_of, indent=1))
                 atomic_write_text(folder / "config.yaml", config_text)
             run._find_checkpoint()
+            if not (folder / "result.json").exists():
+                config = dict(leaves(cfg.model_dump(mode="json")))
+                run._trackers = [Tracker(name, folder, run._track, config) for name in run._track.to]
         except BaseException:
-            run._lock.close()
+            run._unlock()
             raise
         return run
 
@@ -87,11 +118,13 @@ class Run:
         if not self.cfg.resume:
             raise ConfigError(f"{folder} already holds a run ({_listed(found)})",
                               hint=f"go on with it: --run-dir {folder} --resume; or choose another --run-dir")
-        changed = _changed_keys(folder / "config.yaml", config_text)
-        if changed:
-            raise ConfigError(f"{folder} was started with another config: {', '.join(changed)} differ",
-                              hint="resume with the same config, or use a new --run-dir")
+        check_config(folder, config_text)
         return True
+
+    def _tidy(self) -> None:
+        """Clear what a killed process was writing; with the lock held nobody else is."""
+        for folder in (self.folder, *(p for p in self.folder.iterdir() if p.is_dir() and not p.is_symlink())):
+            clear_leftovers(folder)
 
     def _find_checkpoint(self) -> None:
         """Where to go on: the newest checkpoint whose manifest holds, and metrics up to it."""
@@ -99,6 +132,9 @@ class Run:
         for folder in reversed(checkpoints):
             try:
                 verify_manifest(folder)
+                best = saved_values(folder / "train").get("best_step")
+                if best:                                             # that one must be whole too, or the run would end in a damaged model
+                    verify_manifest(folder.with_name(_name_of(best)))
                 self._checkpoint, self.start_step = folder, _step_of(folder)
                 break
             except ArtifactError as error:
@@ -119,8 +155,11 @@ class Run:
         for name, value in metrics.items():
             value = value.item() if hasattr(value, "item") else value
             row[name] = None if isinstance(value, float) and not math.isfinite(value) else value
-        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        file = self.folder / "metrics.jsonl"
+        with writing(file), file.open("a", encoding="utf-8") as out:
+            out.write(json.dumps(row) + "\n")
+        for tracker in self._trackers:
+            tracker.look()
 
     def metrics(self) -> list[dict[str, Any]]:
         """Every row logged so far."""
@@ -139,15 +178,12 @@ class Run:
         try:
             with progress(total=total, label=self.verb, unit=unit, start=self.start_step) as bar:
                 for step in range(self.start_step, total):
+                    seed_everything(self.cfg.seed, step)
                     yield step
                     bar.update()
                     if self._signum is not None:
                         self.save(step + 1, write_models, state)
-                        raise Interrupted(
-                            self._signum,
-                            f"stopped by signal {self._signum} after step {step + 1} of {total}; checkpoint saved",
-                            shlex.join(["tutelage", self.verb, f"{self.folder}/config.yaml", "--run-dir", str(self.folder), "--resume"]),
-                        )
+                        raise self._interrupted(self._signum, f"after step {step + 1} of {total}; checkpoint saved")
                     if every and (step + 1) % every == 0 and step + 1 < total:
                         self.save(step + 1, write_models, state)
         finally:
@@ -156,22 +192,28 @@ class Run:
 
     def save(self, step: int, write_models: WriteModels, state: TrainState) -> Path:
         """Write ckpt/step-N atomically (written aside, fsynced, renamed) and point `latest` at it."""
-        target = self.folder / "ckpt" / f"step-{step:06d}"
+        target = self.folder / "ckpt" / _name_of(step)
         with artifact_dir(target) as folder:
             write_models(folder)
             (folder / "train").mkdir()
             state.save(folder / "train", step)
+            if (self.folder / "metrics.jsonl").exists():
+                fsync(self.folder / "metrics.jsonl")                 # a checkpoint promises the rows of the steps before it
         atomic_write_text(self.folder / "latest", target.name + "\n")
+        self._forget(step)
+        return target
+
+    def _forget(self, step: int) -> None:
+        """Delete checkpoints up to `step` beyond the last few, but never the best. Those past it are of a damaged future, soon remade."""
         save = getattr(self.cfg, "save", None)
         if save and save.keep_last:
-            for stale in checkpoints_of(self.folder)[: -save.keep_last]:
+            for stale in [p for p in checkpoints_of(self.folder) if _step_of(p) <= step][: -save.keep_last]:
                 if _step_of(stale) != self.best_step:
-                    shutil.rmtree(stale)
-        return target
+                    remove_dir(stale)
 
     def mark_latest(self, step: int) -> Path:
         """Point `latest` at an earlier checkpoint (the best one) and return it."""
-        target = self.folder / "ckpt" / f"step-{step:06d}"
+        target = self.folder / "ckpt" / _name_of(step)
         atomic_write_text(self.folder / "latest", target.name + "\n")
         return target
 
@@ -189,11 +231,13 @@ class Run:
     def finish(self, result: Mapping[str, Any]) -> dict[str, Any]:
         """Write result.json, which marks the run as done, and return it."""
         done = {"path": str(self.folder), "verb": self.verb, "seconds": round(time.monotonic() - self.started, 1), **result}
+        if checkpoints := checkpoints_of(self.folder):
+            self._forget(_step_of(checkpoints[-1]))                  # what a process killed after its last save did not come to
         atomic_write_text(self.folder / "result.json", json.dumps(done, indent=1))
         return done
 
     def finished(self) -> dict[str, Any] | None:
-        """The result when this run is done, else None."""
+        """The result when this run is done, else None. Raises: ArtifactError when it is damaged."""
         file = self.folder / "result.json"
         return read_json_object(file, hint="delete it and run again with --resume: its last steps are made anew") if file.exists() else None
 
@@ -208,9 +252,21 @@ class Run:
     def __enter__(self) -> Run:
         return self
 
-    def __exit__(self, *exc: object) -> None:
-        if self._lock is not None:
-            self._lock.close()
+    def __exit__(self, kind: type[BaseException] | None = None, error: BaseException | None = None, trace: object = None) -> None:
+        self._unlock()
+        for tracker in self._trackers:
+            tracker.end("done" if kind is None else "failed")
+        for tracker in self._trackers:
+            tracker.wait()
+        terminated = isinstance(error, SystemExit) and error.code == 128 + signal.SIGTERM
+        if terminated or isinstance(error, KeyboardInterrupt):       # between steps, or a second signal: at once
+            saved = checkpoints_of(self.folder)
+            raise self._interrupted(signal.SIGTERM if terminated else self._signum or signal.SIGINT,
+                                    f"with {saved[-1].name} as last checkpoint" if saved else "before its first checkpoint") from error
+
+    def _interrupted(self, signum: int, when: str) -> Interrupted:
+        command = ["tutelage", self.verb, f"{self.folder}/config.yaml", "--run-dir", str(self.folder), "--resume"]
+        return Interrupted(signum, f"stopped by signal {signum} {when}", shlex.join(command))
 
     def _on_signal(self, signum: int, frame: object) -> None:
         if self._signum is not None:  # a second signal: the person means now
@@ -219,11 +275,16 @@ class Run:
         self._signum = signum
 
     def _take_lock(self) -> None:
-        self._lock = (self.folder / ".lock").open("w")
+        """A lock of the system's, which goes with its process however that ends."""
+        self._lock = (self.folder / ".lock").open("a")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             raise ConfigError(f"another process is running in {self.folder}", hint="wait for it, or choose another --run-dir") from error
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
@@ -246,6 +307,18 @@ def checkpoints_of(run: Path) -> list[Path]:
     return sorted((p for p in (run / "ckpt").glob("step-*") if p.name[5:].isdecimal() and p.is_dir()), key=_step_of)
 
 
+def seed_everything(seed: int, step: int) -> None:
+    """Seed Python's, numpy's and torch's generators for one step, so that none of them has a past that a resumed run would lack."""
+    number = int(np.random.SeedSequence((seed, step)).generate_state(1)[0])
+    random.seed(number)
+    np.random.seed(number)
+    torch.manual_seed(number)
+
+
+def _name_of(step: int) -> str:
+    return f"step-{step:06d}"
+
+
 def _step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix("step-"))
 
@@ -259,26 +332,6 @@ def _contents(folder: Path) -> list[str]:
 
 def _listed(names: list[str]) -> str:
     return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-
-
-def _changed_keys(file: Path, new: str) -> list[str]:
-    """Dotted keys in which a run's config.yaml and a config differ. Raises: ConfigError when the file is damaged."""
-    import yaml
-
-    def flat(value: Any, prefix: str = "") -> dict[str, Any]:
-        if not isinstance(value, dict):
-            return {prefix[:-1]: value}
-        return {k: v for name, item in value.items() for k, v in flat(item, f"{prefix}{name}.").items()}
-
-    try:
-        old = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
-        old = None
-    if not isinstance(old, dict):
-        raise ConfigError(f"{file} is damaged, so it cannot be told how this run began",
-                          hint="restore that file from a copy, or choose another --run-dir")
-    before, after = flat(old), flat(yaml.safe_load(new))
-    return sorted(k for k in before.keys() | after.keys() if before.get(k) != after.get(k) and k not in ("resume", "run_dir"))
 
 
 def _check_device(name: str) -> None:

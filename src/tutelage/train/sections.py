@@ -9,7 +9,8 @@ from pydantic import BeforeValidator, Field, model_validator
 from tutelage.base.config import MAX_SEED, Section
 from tutelage.base.errors import ConfigError
 
-Names = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
+ONE_OR_MORE = BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
+Names = Annotated[list[str], ONE_OR_MORE]
 """A list of names; one alone may stand without brackets."""
 
 
@@ -119,6 +120,17 @@ class SaveSection(Section):
     """Save each so many steps (iterations in PPO); None saves at the end only."""
     keep_last: int | None = Field(None, ge=1)
     """Delete older checkpoints beyond so many; None keeps all."""
+
+
+class TrackSection(Section):
+    """Other places that are shown the metrics; metrics.jsonl in the run's folder always has them all."""
+
+    to: Annotated[list[Literal["tensorboard", "trackio", "wandb", "mlflow"]], ONE_OR_MORE] = []
+    """Trackers: any of tensorboard, trackio, wandb, mlflow."""
+    project: str = "tutelage"
+    """What the run is filed under there: the project (experiment in mlflow); tensorboard has none."""
+    name: str | None = None
+    """The run's name there; None takes its folder's."""
 
 
 class Budget(Section):
