@@ -30,7 +30,8 @@ def main(names: list[str]) -> None:
             folder = Path(scratch) / str(number)
             folder.mkdir()
             gaps = run_through(name, folder, reward)
-            cells = [f"{gaps[stage]:.0e}".replace("0e+00", "0") if stage in gaps else "Llama's" for stage in ("sft", "reward", "ppo", "sampler")]
+            stages = ("sft", "reward", "ppo", "sampler")
+            cells = [f"{gaps[stage]:.0e}".replace("0e+00", "0") if stage in gaps else "Llama's" for stage in stages]
             print(f"| {name} | {ARCHITECTURES[name].about} | {' | '.join(cells)} |", flush=True)
 
 

@@ -39,7 +39,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield aside
-            _fsync(aside)
+            fsync(aside)
             os.replace(aside, path)
         except BaseException:
             aside.unlink(missing_ok=True)
