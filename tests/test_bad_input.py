@@ -203,16 +203,6 @@ def no_tokenizer(folder: Path) -> str:
     return "cannot open the tokenizer"
 
 
-def no_eos(folder: Path) -> str:
-    edit_json(folder / "tokenizer_config.json", lambda c: c.pop("eos_token"))
-    return "names no EOS token"
-
-
-def empty_eos(folder: Path) -> str:
-    edit_json(folder / "tokenizer_config.json", lambda c: c.update(eos_token=""))
-    return "names no EOS token"
-
-
 def text_for_a_length(folder: Path) -> str:
     edit_json(folder / "tokenizer_config.json", lambda c: c.update(model_max_length="long"))
     return "model_max_length is 'long'"
@@ -247,7 +237,7 @@ def larger_tokenizer(folder: Path) -> str:
     return "its tokenizer has ids up to 330, its model only 330 embeddings"
 
 
-DAMAGE = [cut_weights, no_config, broken_config, no_weights, lacking_weights, no_tokenizer, no_eos, empty_eos,
+DAMAGE = [cut_weights, no_config, broken_config, no_weights, lacking_weights, no_tokenizer,
           larger_tokenizer, broken_index, missing_package, text_for_a_length, a_control_token_inside_words]
 
 
@@ -285,9 +275,9 @@ def test_a_policy_in_the_place_of_a_reward_model_is_refused(small, tmp_path, cli
     assert code == 1 and len(errors) == 1 and str(small.sft) in errors[0]
 
 
-def test_a_tokenizer_without_pad_or_template_is_made_safe_not_refused(small, tmp_path, cli, model):
+def test_a_tokenizer_without_pad_eos_or_template_is_made_safe_not_refused(small, tmp_path, cli, model):
     (model / "chat_template.jinja").unlink()
-    edit_json(model / "tokenizer_config.json", lambda c: c.pop("pad_token"))
+    edit_json(model / "tokenizer_config.json", lambda c: [c.pop("pad_token"), c.pop("eos_token")])
     with pytest.raises(AssertionError, match='"file"|answers'):       # it runs: stdout holds its result
         cli("sample", sample_config(small, tmp_path / "run", {"model": {"policy": str(model)}}))
     assert len((tmp_path / "run/answers.jsonl").read_text().splitlines()) == 10

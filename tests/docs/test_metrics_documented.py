@@ -85,7 +85,7 @@ def schema_keys(schema: dict, root: dict, prefix: str = ""):
 
 
 def test_the_shown_default_is_the_one_a_config_gets():
-    given = settings.config_of("ppo").model_validate({"model": {"policy": "p", "reward": "r"}, "data": {"files": ["f"]}})
+    given = settings.config_of("ppo").model_validate({"model": {"policy": "p"}, "data": {"files": ["f"]}})
     rows = {row.split("`")[1]: row.split("|")[2].strip() for row in settings.table("ppo").splitlines()[2:]}
     for key, value in leaves(given.model_dump(mode="json")):
         if key in rows and rows[key] != "required":

@@ -125,7 +125,7 @@ def test_the_code_quoted_from_ppo_is_in_ppo():
         return re.sub(r"\s", "", re.sub(r"  #.*", "", text))         # wherever its lines are broken
 
     source = code((ROOT / "src/tutelage/recipes/ppo.py").read_text(encoding="utf-8"))
-    quoted = blocks(ROOT / "docs/ppo.md", "python")
+    quoted = [text for text in blocks(ROOT / "docs/ppo.md", "python") if not text.startswith("def ")]       # a reader's own function
     assert len(quoted) == 8 and [text for text in quoted if code(text) not in source] == []
 
 

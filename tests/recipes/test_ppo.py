@@ -585,7 +585,7 @@ def test_impossible_sizes_are_refused_by_the_config(small, tmp_path, over, says)
 
 def test_the_reward_sees_the_policys_own_tokens_when_the_vocabularies_agree(start):
     players, _, _ = start()
-    assert isinstance(players.reward, ModelReward) and players.reward._same_tokens
+    assert isinstance(players.reward, ModelReward) and players.reward.reads_policy_tokens
 
 
 def test_a_dry_run_logs_nothing_of_the_iterations_it_measures_with(small, tmp_path, caplog):

@@ -84,8 +84,8 @@ def test_a_gzip_bomb_is_refused_while_it_grows(tmp_path, monkeypatch):
 
 def test_what_is_no_file_is_not_opened(tmp_path):
     os.mkfifo(tmp_path / "pipe.jsonl")                               # opening it would wait for ever
-    for name in (tmp_path / "pipe.jsonl", tmp_path):
-        with pytest.raises(DataError, match="is not a file"):
+    for name, kind in ((tmp_path / "pipe.jsonl", "a pipe"), (tmp_path, "a directory")):
+        with pytest.raises(DataError, match=f"is {kind}.*not a file"):
             read_prompts(name)
 
 

@@ -102,7 +102,8 @@ def first_bytes(path: Path, count: int = 4096) -> bytes:
 def open_binary(path: Path) -> BinaryIO:
     """The bytes of a regular file, unpacked if they are gzip. Raises: DataError, OSError."""
     if path.exists() and not path.is_file():
-        raise DataError(f"{path} is not a file", hint="name the files in a folder, for example with a pattern: 'data/*.jsonl'")
+        kind = "a directory" if path.is_dir() else "a pipe or device"
+        raise DataError(f"{path} is {kind}, not a file", hint="name the files in a folder, for example with a pattern: 'data/*.jsonl'")
     file = open(path, "rb")
     head = file.read(2)
     file.seek(0)
