@@ -218,3 +218,60 @@ def test_a_sample_of_a_dry_run_says_which_answer_was_preferred(small, tmp_path):
     first, second = recipe.shown(parts, item(parts, ["the pond", "a cat"], ranks=(1, 0), kind="pair")).split("[rank 0] ")
     assert first.startswith("[rank 1] ") and "the pond" in first and "a cat" in second
     assert recipe.shown(parts, item(parts, ["a cat"], label=False, kind="label")).startswith("[bad] ")
+
+
+def test_answers_that_come_up_in_many_pairs_are_read_once_with_equal_scores_and_gradients(small):
+    tokenizer = open_tokenizer(small.sft)
+    prompt = prompt_from_json(PROMPT)
+    answers = [encode_example(tokenizer, prompt, " ".join(ANIMALS[:n])) for n in range(1, 6)]
+    drawn = [answers[i] for i in np.random.default_rng(0).integers(0, 5, 40)]
+    seen: list[int] = []
+
+    def gradients(score):
+        model = ScoredModel.from_policy(small.sft, seed=3, tokenizer=tokenizer)
+        parts = recipe.Parts(model, tokenizer, [], [], "", 0)
+        model.model.base_model.register_forward_pre_hook(lambda _, args, kwargs: seen.append(len(kwargs["input_ids"])), with_kwargs=True)
+        values = score(parts)
+        (values * torch.linspace(-1, 1, 40)).sum().backward()
+        return values.detach(), [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+    together, grads = gradients(lambda parts: recipe.read_answers(parts, drawn, "cpu"))
+    assert sum(seen) == 5
+    alone, expected = gradients(lambda parts: torch.cat([
+        parts.reward_model.score(torch.tensor([a.tokens]), torch.ones(1, len(a.tokens), dtype=torch.bool)) for a in drawn]))
+    assert torch.allclose(together, alone, atol=1e-5)
+    assert all(torch.allclose(g, e, atol=1e-4) for g, e in zip(grads, expected, strict=True))
+
+
+def test_batches_by_prompt_take_every_judgement_on_a_prompt_and_no_other(small, tmp_path):
+    rng = np.random.default_rng(1)
+    rows = [{"prompt": f"where is {ANIMALS[i % 6]}?", "chosen": answer(rng, 3) + f" {i}", "rejected": answer(rng, 2)} for i in range(30)]
+    cfg = reward_config(small, tmp_path / "run", {
+        "data": {"files": [str(write_rows(tmp_path / "p.jsonl", rows))], "eval_frac": 0.0},
+        "train": {"max_steps": None, "epochs": 2.0, "batch_size": 2, "batch_by": "prompt"}})
+    units = recipe.batch_units(recipe.build(cfg, None).train, cfg)
+    assert [len(unit) for unit in units] == [5] * 6
+    epoch = [recipe.items_of_step(step, units, cfg) for step in range(3)]
+    assert all(len(items) == 10 and len({item.judgement.prompt for item in items}) == 2 for items in epoch)
+    assert sorted(item.row for items in epoch for item in items) == list(range(30))
+    assert train_reward_model(cfg)["steps"] == 6
+
+
+def test_held_out_scores_are_written_by_their_place_in_the_file(taught):
+    result, cfg, file = taught
+    lines = [json.loads(line) for line in (cfg.run_dir / "scores.jsonl").read_text().splitlines()]
+    judged = [json.loads(line) for line in file.read_text().splitlines()]
+    tokenizer, model = open_tokenizer(result["model"]), ScoredModel.open(result["model"])
+    assert len(lines) > 100
+    for line in lines[:10]:
+        row = judged[line["row"]]
+        for told, response in zip(line["scores"], row["responses"], strict=True):
+            tokens = torch.tensor([encode_example(tokenizer, prompt_from_json(row["prompt"]), response["text"]).tokens])
+            assert model.score(tokens, torch.ones_like(tokens)).item() == pytest.approx(told, abs=1e-4)
+
+
+def test_votes_are_learnt_as_shares_or_as_certain_winners(small, tmp_path):
+    row = Judgement((), (Response("a"), Response("b")), "comparison", ranks=(1, 0), extra={"target": 0.3})
+    for soft, expected in ((True, (1, 0, 0.7, 0.0)), (False, (1, 0, 1.0, 0.0))):
+        cfg = reward_config(small, tmp_path / "run", {"algo": {"soft_targets": soft}})
+        assert recipe._pair(Item([], row), cfg) == expected

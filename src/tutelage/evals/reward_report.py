@@ -168,11 +168,10 @@ def pair_report(held: Sequence[Row], train: Sequence[Row] = (), *, scale: float 
         "calibration": calibration(margins * scale, labels["targets"], weights=labels["weights"])}
     if train:
         chosen, rejected = _texts(held)
-        report["baselines_ci"] = {name: pair_accuracy(scorer.score(chosen) - scorer.score(rejected), **labels)
-                                  for name, scorer in pair_baselines(train).items()}
+        guesses = {name: scorer.score(chosen) - scorer.score(rejected) for name, scorer in pair_baselines(train).items()}
+        report["baselines_ci"] = {name: pair_accuracy(guess, **labels) for name, guess in guesses.items()}
         report["baselines"] = {name: rate["mean"] for name, rate in report["baselines_ci"].items()}
-        by_words = pair_baselines(train)["bag_of_words"]
-        report["above_bag_of_words"] = lead(margins, by_words.score(chosen) - by_words.score(rejected), **labels)
+        report["above_bag_of_words"] = lead(margins, guesses["bag_of_words"], **labels)
     if held and all("gold_gap" in row for row in held):
         report |= gold_report(margins, _column(held, "gold_gap"), labels["prompts"])
     if preference_probabilities is not None:

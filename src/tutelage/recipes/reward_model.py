@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,8 +15,9 @@ from torch import Tensor
 from tutelage.algos.losses import binary_reward_loss, bradley_terry_loss, ranking_loss
 from tutelage.base.config import RunConfig, Section
 from tutelage.base.errors import DataError
+from tutelage.base.files import atomic_write_text
 from tutelage.base.log import get_logger
-from tutelage.base.records import Judgement
+from tutelage.base.records import Judgement, Prompt
 from tutelage.evals.reward_report import label_report, pair_report
 from tutelage.models.batches import TokenBatch, pad_tokens
 from tutelage.models.heads import ScoredModel, is_scored
@@ -34,6 +36,8 @@ from tutelage.train.sections import Budget, DataSection, OptimSection, SaveSecti
 
 log = get_logger()
 
+ROWS_PER_FORWARD = 32
+
 
 class ModelSection(Section):
     """Where to start."""
@@ -50,6 +54,8 @@ class TrainSection(Budget):
     epochs: float | None = 1.0
     batch_size: int = Field(32, ge=1)
     """Judgements per optimizer step; all answers to one prompt in one judgement count once."""
+    batch_by: Literal["judgement", "prompt"] = "judgement"
+    """What batch_size counts; prompt takes all judgements on each prompt into one step, where answers come up in many pairs."""
 
 
 class AlgoSection(Section):
@@ -57,6 +63,8 @@ class AlgoSection(Section):
 
     ties: Literal["drop", "half", "davidson"] = "half"
     """Equal ranks: left out, a soft target of 0.5, or their own outcome with Davidson's model."""
+    soft_targets: bool = True
+    """A row's share of votes (`target`, `votes`) is what is learnt; false takes the side that won as certain."""
     strength_margin: float = Field(0.0, ge=0)
     """Score margin a labeler's strength of 1 asks for, score units, on top of a row's own `margin`; strength s asks for s times that."""
     balance_labels: bool = False
@@ -91,6 +99,8 @@ class Item:
 
     answers: list[Encoded]
     judgement: Judgement
+    row: int = -1
+    """Its place among the judgements read."""
 
     @property
     def target(self) -> float | None:
@@ -119,7 +129,8 @@ def train_reward_model(cfg: RewardConfig) -> dict[str, Any]:
         parts = build(cfg, run)
         reward_model = parts.reward_model
         optimizer = build_optimizer([(reward_model, cfg.optim.learning_rate)], cfg.optim)
-        total_steps = cfg.train.steps(len(parts.train), cfg.train.batch_size)
+        batches = batch_units(parts.train, cfg)
+        total_steps = cfg.train.steps(len(batches), cfg.train.batch_size)
         state = TrainState({"reward": optimizer}, values={"bt_scale": None})     # None: not normalised yet
         run.restore(state)
         audits.dump_masks(
@@ -131,7 +142,7 @@ def train_reward_model(cfg: RewardConfig) -> dict[str, Any]:
             reward_model.save(folder / "model", parts.tokenizer)
 
         for step in run.steps(total_steps, write_models=write_models, state=state):
-            items = [parts.train[i] for i in rows_of_step(step, len(parts.train), cfg.train.batch_size, cfg.seed)]
+            items = items_of_step(step, batches, cfg)
             set_lr(optimizer, lr_factor(step, total_steps, cfg.optim))
             if step == run.start_step:
                 few = items[:4]
@@ -147,7 +158,10 @@ def train_reward_model(cfg: RewardConfig) -> dict[str, Any]:
             bt_scale = state.values["bt_scale"] = normalize(parts, cfg) if cfg.algo.normalize else 1.0
         saved = run.save(total_steps, write_models, state) / "model"
         check_saved(parts, saved, cfg)
-        report = held_out_report(parts, cfg, bt_scale)
+        held = all_scores(parts, parts.held_out, cfg)
+        atomic_write_text(run.folder / "scores.jsonl", "".join(
+            json.dumps({"row": item.row, "scores": own}) + "\n" for item, own in zip(parts.held_out, held, strict=True)))
+        report = held_out_report(parts, cfg, bt_scale, held)
         return run.finish({"model": str(saved), "steps": total_steps, "rows": len(parts.train), "bt_scale": bt_scale, **report})
 
 
@@ -165,17 +179,23 @@ def build(cfg: RewardConfig, run: Run | None) -> Parts:
     limit = cfg.model.context_tokens or context_length(reward_model.model) or 10**9
     sides: dict[str, list[Item]] = {"train": [], "eval": []}
     left_out = 0
-    for judgement, side in zip(found.rows, split_sides([row.prompt for row in found.rows], **data.side_options()), strict=True):
+    side_of = split_sides([row.prompt for row in found.rows], **data.side_options())
+    encoded: dict[tuple[Prompt, str], Encoded] = {}                  # an answer may stand in many pairs
+    for row, (judgement, side) in enumerate(zip(found.rows, side_of, strict=True)):
         if side is None:
             continue
-        answers = [encode_example(tokenizer, judgement.prompt, r.text) for r in judgement.responses]
+        for text in (r.text for r in judgement.responses):
+            if (judgement.prompt, text) not in encoded:
+                encoded[judgement.prompt, text] = encode_example(tokenizer, judgement.prompt, text)
+        answers = [encoded[judgement.prompt, r.text] for r in judgement.responses]
         usable = judgement.label is not None or (
-            judgement.ranks is not None and (len(set(judgement.ranks)) > 1 or cfg.algo.ties != "drop" or "target" in judgement.extra)
+            judgement.ranks is not None and (len(set(judgement.ranks)) > 1 or cfg.algo.ties != "drop"
+                                                or ("target" in judgement.extra and cfg.algo.soft_targets))
         )
         if not usable or max(len(a.tokens) for a in answers) > limit:
             left_out += 1
             continue
-        sides[side].append(Item(answers, judgement))
+        sides[side].append(Item(answers, judgement, row))
     if cfg.algo.balance_labels:
         sides["train"] = balanced(sides["train"])
     if left_out:
@@ -193,7 +213,23 @@ def balanced(items: list[Item]) -> list[Item]:
     if share in (0.0, 1.0):
         return items
     factor = {True: 0.5 / share, False: 0.5 / (1 - share), None: 1.0}
-    return [Item(it.answers, dataclasses.replace(it.judgement, weight=it.judgement.weight * factor[it.judgement.label])) for it in items]
+    weights = [it.judgement.weight * factor[it.judgement.label] for it in items]
+    return [dataclasses.replace(it, judgement=dataclasses.replace(it.judgement, weight=w)) for it, w in zip(items, weights, strict=True)]
+
+
+def batch_units(items: list[Item], cfg: RewardConfig) -> list[list[Item]]:
+    """What `train.batch_size` counts: single judgements, or all judgements on a prompt together (Ouyang et al. 2022, section 3.5)."""
+    if cfg.train.batch_by == "judgement":
+        return [[item] for item in items]
+    by_prompt: dict[Prompt, list[Item]] = {}
+    for item in items:
+        by_prompt.setdefault(item.judgement.prompt, []).append(item)
+    return list(by_prompt.values())
+
+
+def items_of_step(step: int, units: list[list[Item]], cfg: RewardConfig) -> list[Item]:
+    """The judgements of one optimizer step."""
+    return [item for unit in rows_of_step(step, len(units), cfg.train.batch_size, cfg.seed) for item in units[unit]]
 
 
 def longest(item: Item) -> int:
@@ -203,12 +239,22 @@ def longest(item: Item) -> int:
 
 def scores_of(parts: Parts, items: list[Item], device: str) -> Tensor:
     """(P, K) scores, K the most answers of any item; nan where an item has fewer."""
-    rows = [a for item in items for a in item.answers]
-    batch: TokenBatch = pad_tokens([(a.tokens, a.response_mask) for a in rows], parts.tokenizer.pad_token_id, device)
-    flat = parts.reward_model.score(batch.tokens, batch.attention_mask)                                  # (sum of K,)
+    flat = read_answers(parts, [a for item in items for a in item.answers], device)                      # (sum of K,)
     widest = max(len(item.answers) for item in items)
     where = torch.tensor([(i, k) for i, item in enumerate(items) for k in range(len(item.answers))], device=flat.device)
     return torch.full((len(items), widest), float("nan"), device=flat.device).index_put((where[:, 0], where[:, 1]), flat)
+
+
+def read_answers(parts: Parts, answers: list[Encoded], device: str) -> Tensor:
+    """(n,) scores. One that comes up several times is read once, and those of like length share a forward pass: less padding."""
+    unique = sorted({id(a): a for a in answers}.values(), key=lambda a: len(a.tokens))
+    scores = []
+    for start in range(0, len(unique), ROWS_PER_FORWARD):
+        rows = [(a.tokens, a.response_mask) for a in unique[start : start + ROWS_PER_FORWARD]]
+        batch: TokenBatch = pad_tokens(rows, parts.tokenizer.pad_token_id, device)
+        scores.append(parts.reward_model.score(batch.tokens, batch.attention_mask))
+    place = {id(a): i for i, a in enumerate(unique)}
+    return torch.cat(scores)[torch.tensor([place[id(a)] for a in answers], device=device)]
 
 
 def loss_of(parts: Parts, items: list[Item], num_items: int, cfg: RewardConfig) -> tuple[Tensor, dict[str, float]]:
@@ -249,14 +295,14 @@ def loss_of(parts: Parts, items: list[Item], num_items: int, cfg: RewardConfig) 
 
 
 def _tie_as_target(item: Item, cfg: RewardConfig) -> bool:
-    return cfg.algo.ties != "davidson" or item.target is not None
+    return cfg.algo.ties != "davidson" or (item.target is not None and cfg.algo.soft_targets)
 
 
 def _pair(item: Item, cfg: RewardConfig) -> tuple[int, int, float, float]:
     """(column of the preferred answer, of the other, P(preferred), margin) of a two-answer judgement."""
     ranks = item.judgement.ranks or (0, 1)
     first, second = (0, 1) if ranks[0] <= ranks[1] else (1, 0)
-    target = item.target
+    target = item.target if cfg.algo.soft_targets else None
     if target is None:
         target = 0.5 if ranks[0] == ranks[1] else 1.0
     elif first == 1:
@@ -287,16 +333,12 @@ def train_step(parts: Parts, optimizer: torch.optim.Optimizer, items: list[Item]
 @torch.no_grad()
 def all_scores(parts: Parts, items: list[Item], cfg: RewardConfig) -> list[list[float]]:
     """Scores of each item's answers."""
+    if not items:
+        return []
     parts.reward_model.eval()
-    out: list[list[float]] = [[] for _ in items]
-    order = sorted(range(len(items)), key=lambda i: longest(items[i]))
-    for start in range(0, len(items), 32):
-        rows = order[start : start + 32]
-        piece = [items[i] for i in rows]
-        for i, scores in zip(rows, scores_of(parts, piece, cfg.device), strict=True):
-            out[i] = scores[: len(items[i].answers)].tolist()
+    flat = iter(read_answers(parts, [a for item in items for a in item.answers], cfg.device).tolist())
     parts.reward_model.train()
-    return out
+    return [[next(flat) for _ in item.answers] for item in items]
 
 
 def normalize(parts: Parts, cfg: RewardConfig, *, max_items: int = 512) -> float:
@@ -323,13 +365,13 @@ def check_saved(parts: Parts, folder: Path, cfg: RewardConfig) -> None:
 
 def quick_look(parts: Parts, cfg: RewardConfig) -> dict[str, float]:
     """Held-out pair accuracy and AUC of the ratings as they stand, to see when it stops learning and starts to memorise."""
-    report = held_out_report(dataclasses.replace(parts, train=[]), cfg, 1.0)
+    report = held_out_report(dataclasses.replace(parts, train=[]), cfg, 1.0, all_scores(parts, parts.held_out, cfg))
     found = {"eval/accuracy": report.get("pairs", {}).get("accuracy"), "eval/auc": report.get("labels", {}).get("auc")}
     return {name: value["mean"] for name, value in found.items() if value is not None}
 
 
-def held_out_report(parts: Parts, cfg: RewardConfig, bt_scale: float) -> dict[str, Any]:
-    """Accuracy, calibration and baselines on the held-out judgements; pairs and labels apart."""
+def held_out_report(parts: Parts, cfg: RewardConfig, bt_scale: float, held: list[list[float]]) -> dict[str, Any]:
+    """Accuracy, calibration and baselines on the held-out judgements, given their scores; pairs and labels apart."""
 
     def pairs_of(items: list[Item], scores: list[list[float]]) -> list[dict[str, Any]]:
         rows = []
@@ -347,7 +389,6 @@ def held_out_report(parts: Parts, cfg: RewardConfig, bt_scale: float) -> dict[st
                  "label": bool(it.judgement.label), "score": own[0]}
                 for it, own in zip(items, scores, strict=True) if it.judgement.label is not None]
 
-    held = all_scores(parts, parts.held_out, cfg)
     unread = [[0.0] * len(item.answers) for item in parts.train]     # baselines learn from the training texts alone
     report: dict[str, Any] = {}
     if held_pairs := pairs_of(parts.held_out, held):
@@ -367,6 +408,7 @@ def shown(parts: Parts, item: Item) -> str:
 def preview(cfg: RewardConfig) -> Preview:
     """What --dry-run shows."""
     parts = build(cfg, None)
+    units = batch_units(parts.train, cfg)
     optimizer = build_optimizer([(parts.reward_model, cfg.optim.learning_rate)], cfg.optim)
     return probe(
         cfg,
@@ -377,8 +419,6 @@ def preview(cfg: RewardConfig) -> Preview:
             "left_out_rows": parts.left_out,
         },
         samples=[shown(parts, item) for item in parts.train[:3]],
-        total_steps=cfg.train.steps(len(parts.train), cfg.train.batch_size),
-        step=lambda i: train_step(
-            parts, optimizer, [parts.train[j] for j in rows_of_step(i, len(parts.train), cfg.train.batch_size, cfg.seed)], cfg, None
-        ),
+        total_steps=cfg.train.steps(len(units), cfg.train.batch_size),
+        step=lambda i: train_step(parts, optimizer, items_of_step(i, units, cfg), cfg, None),
     )
