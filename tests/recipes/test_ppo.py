@@ -18,7 +18,7 @@ from tutelage.models.heads import ScoredModel
 from tutelage.models.policy import open_policy, save_policy, token_logprobs
 from tutelage.recipes import ppo as recipe
 from tutelage.recipes.ppo import Progress, after_truncation, ppo, ppo_loss, roll_out, shape_scores, train_ppo
-from tutelage.recipes.ppo_setup import Experience, PPOConfig
+from tutelage.recipes.ppo_setup import AlgoSection, Experience, PPOConfig
 from tutelage.rewards.base import ModelReward
 from tutelage.rollout.batch import Rollout
 from tutelage.text.tokenizer import open_tokenizer
@@ -208,6 +208,17 @@ def test_an_answer_without_eos_pays_the_penalty_and_keeps_its_score(start):     
     players, cfg, _ = start({"algo": {"missing_eos_penalty": 2.5}})
     scores = shape_scores(torch.tensor([1.0, 1.0]), made_rollout(players), Progress(0.0, RunningMoments()), cfg)
     assert scores.tolist() == [1.0, -1.5]
+
+
+def test_an_answer_without_eos_gets_the_missing_eos_score_whatever_the_reward_model_says(start):    # Ziegler et al. 2019: rejection
+    players, cfg, _ = start({"algo": {"missing_eos_score": -2.0}})
+    scores = shape_scores(torch.tensor([1.0, 6.0]), made_rollout(players), Progress(0.0, RunningMoments()), cfg)
+    assert scores.tolist() == [1.0, -2.0]
+
+
+def test_a_cut_off_answer_is_either_scored_or_bootstrapped():
+    with pytest.raises(ValueError, match="give one"):
+        AlgoSection(missing_eos_score=-1.0, bootstrap_truncated=True)
 
 
 def test_a_bootstrapped_answer_gets_the_value_after_it_instead_of_its_score(start):               # peer bug 9; Pardo et al. 2018

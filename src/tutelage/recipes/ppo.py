@@ -20,7 +20,7 @@ from tutelage.algos.advantages import explained_variance, gae, kl_penalized_rewa
 from tutelage.algos.kl import adaptive_kl_coef, k1
 from tutelage.algos.losses import ppo_policy_loss, value_loss
 from tutelage.algos.masked import token_mean
-from tutelage.algos.shaping import RunningMoments, missing_eos_penalty, normalize_scores
+from tutelage.algos.shaping import RunningMoments, missing_eos_penalty, missing_eos_score, normalize_scores
 from tutelage.base.log import get_logger, only_warnings
 from tutelage.base.records import Prompt, prompt_text
 from tutelage.models.actor_critic import ActorCritic
@@ -147,7 +147,7 @@ def roll_out(players: Players, cfg: PPOConfig, iteration: int) -> tuple[list[Pro
 
 
 def shape_scores(scores: Tensor, rollout: Rollout, at: Progress, cfg: PPOConfig) -> Tensor:
-    """Scores as rewarded: normalised by running moments, clipped, lowered where the answer did not end. (B,) -> (B,)
+    """Scores as rewarded: normalised by running moments, clipped, replaced or lowered where the answer did not end. (B,) -> (B,)
 
     With bootstrap_truncated an answer cut off is an episode that goes on (Pardo et al. 2018, arXiv:1712.00378): its score is not due yet,
     and the critic's value after its last token, which `gae` adds, stands for it. Paying both would count the answer twice. The penalty
@@ -161,6 +161,8 @@ def shape_scores(scores: Tensor, rollout: Rollout, at: Progress, cfg: PPOConfig)
         scores = scores.clamp(-algo.score_clip, algo.score_clip)
     if algo.bootstrap_truncated:
         scores = torch.where(rollout.finished, scores, 0.0)
+    if algo.missing_eos_score is not None:
+        return missing_eos_score(scores, rollout.finished, algo.missing_eos_score)
     return missing_eos_penalty(scores, rollout.finished, algo.missing_eos_penalty)
 
 

@@ -109,6 +109,9 @@ class AlgoSection(Section):
     """Keep scores within plus or minus this, score units; None does not clip."""
     missing_eos_penalty: float = Field(1.0, ge=0)
     """Taken off the score of a response that did not end within max_tokens, score units."""
+    missing_eos_score: float | None = None
+    """Score of a response that did not end within max_tokens, whatever the reward model makes of the fragment; None lowers its own
+    score by missing_eos_penalty, which a policy outruns where the reward model has never seen a fragment and likes it."""
     bootstrap_truncated: bool = False
     """Treat a response cut off at max_tokens as going on: the critic's value after it stands in for its score, instead of its score."""
     target_kl: float | None = Field(None, gt=0)
@@ -118,6 +121,12 @@ class AlgoSection(Section):
     def _whole_minibatches(self) -> Self:
         if self.batch_size % self.minibatch_size:
             raise ValueError(f"batch_size={self.batch_size} is not a multiple of minibatch_size={self.minibatch_size}")
+        return self
+
+    @model_validator(mode="after")
+    def _one_verdict_on_the_cut(self) -> Self:
+        if self.missing_eos_score is not None and self.bootstrap_truncated:
+            raise ValueError("missing_eos_score and bootstrap_truncated both stand in for the score of a response cut off; give one")
         return self
 
 
