@@ -83,7 +83,8 @@ class ScoredModel(nn.Module):
         mask = check_right_padded(attention_mask)
         # No mask is needed on right padding (see policy.token_logits); the ones keep models quiet that ask for a mask.
         hidden = self.model.base_model(input_ids=tokens, attention_mask=torch.ones_like(tokens), use_cache=False).last_hidden_state
-        scores = self.head(hidden).squeeze(-1).float() + self.score_shift.float()
+        with torch.autocast(hidden.device.type, enabled=False):      # a score of 3 digits would tie answers that differ
+            scores = self.head(hidden.to(self.head.weight.dtype)).squeeze(-1).float() + self.score_shift.float()
         return torch.where(mask, scores, 0.0)
 
     def score(self, tokens: Tensor, attention_mask: Tensor) -> Tensor:

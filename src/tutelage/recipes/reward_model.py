@@ -30,9 +30,10 @@ from tutelage.train import audits
 from tutelage.train.batches import rows_of_step
 from tutelage.train.checkpoint import TrainState
 from tutelage.train.optim import build_optimizer, clip_and_step, lr_factor, set_lr
+from tutelage.train.precision import computing
 from tutelage.train.preview import Preview, probe
 from tutelage.train.run import Run
-from tutelage.train.sections import Budget, DataSection, OptimSection, SaveSection, TrackSection
+from tutelage.train.sections import Budget, DataSection, MemorySection, OptimSection, SaveSection, TrackSection
 
 log = get_logger()
 
@@ -88,6 +89,7 @@ class RewardConfig(RunConfig):
     train: TrainSection = TrainSection()
     algo: AlgoSection = AlgoSection()
     optim: OptimSection = OptimSection(learning_rate=3e-4)
+    memory: MemorySection = MemorySection()
     eval: EvalSection = EvalSection()
     save: SaveSection = SaveSection()
     track: TrackSection = TrackSection()
@@ -319,7 +321,8 @@ def train_step(parts: Parts, optimizer: torch.optim.Optimizer, items: list[Item]
     total, right, pairs = 0.0, 0, 0
     for start in range(0, len(items), size):
         piece = items[start : start + size]
-        loss, counts = loss_of(parts, piece, len(items), cfg)
+        with computing(cfg.memory, cfg.device):
+            loss, counts = loss_of(parts, piece, len(items), cfg)
         if not audits.check_finite(loss):
             tokens = torch.tensor([t for item in piece for a in item.answers for t in a.tokens])
             raise (run.save_bad_batch({"tokens": tokens}, "reward loss is not finite") if run else ValueError("loss is not finite"))

@@ -25,9 +25,10 @@ from tutelage.train import audits
 from tutelage.train.batches import rows_of_step
 from tutelage.train.checkpoint import TrainState
 from tutelage.train.optim import build_optimizer, lr_factor, set_lr
+from tutelage.train.precision import computing
 from tutelage.train.preview import Preview, probe
 from tutelage.train.run import Run
-from tutelage.train.sections import Budget, DataSection, OptimSection, SaveSection, TrackSection
+from tutelage.train.sections import Budget, DataSection, MemorySection, OptimSection, SaveSection, TrackSection
 from tutelage.train.step import language_model_step
 
 log = get_logger()
@@ -70,6 +71,7 @@ class SFTConfig(RunConfig):
     data: DataSection
     train: TrainSection = TrainSection()
     optim: OptimSection = OptimSection(learning_rate=5e-4)
+    memory: MemorySection = MemorySection()
     eval: EvalSection = EvalSection()
     save: SaveSection = SaveSection()
     track: TrackSection = TrackSection()
@@ -176,7 +178,8 @@ def loss_of(policy: Any, batch: TokenBatch, num_tokens: Tensor | int) -> Tensor:
 
 def train_step(policy: Any, optimizer: torch.optim.Optimizer, batch: TokenBatch, cfg: SFTConfig, run: Run | None) -> dict[str, float]:
     """One optimizer step over the whole batch. Returns its metrics."""
-    return language_model_step(policy, optimizer, batch, batch.response_mask.sum(), loss_of, cfg.optim, run)
+    return language_model_step(policy, optimizer, batch, batch.response_mask.sum(), loss_of, cfg.optim, run,
+                               computing(cfg.memory, cfg.device))
 
 
 @torch.no_grad()

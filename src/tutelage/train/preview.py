@@ -12,6 +12,8 @@ from typing import Any
 import torch
 
 from tutelage.base.config import RunConfig, dump_config
+from tutelage.train.precision import resolve_precision
+from tutelage.train.sections import MemorySection
 
 Preview = dict[str, Any]
 
@@ -26,13 +28,14 @@ def probe(cfg: RunConfig, *, data: dict[str, Any], samples: list[str], total_ste
 
 def forecast(cfg: RunConfig, *, data: dict[str, Any], samples: list[str], total_steps: int, seconds_per_step: float) -> Preview:
     """What --dry-run prints. The time leaves out evaluation and saving; memory is the peak of this process, which ran real steps."""
+    memory = getattr(cfg, "memory", MemorySection())                # recipes without the section compute in float32
     folder = Path(cfg.run_dir or "runs")
     while not folder.exists():
         folder = folder.parent
     return {
         "config": dump_config(cfg),
         "data": data | {"samples": samples},
-        "devices": {"device": cfg.device, "threads": torch.get_num_threads(), "dtype": "float32"},
+        "devices": {"device": cfg.device, "threads": torch.get_num_threads(), "precision": resolve_precision(memory, cfg.device)},
         "forecast": {
             "steps": total_steps,
             "seconds_per_step": round(seconds_per_step, 3),

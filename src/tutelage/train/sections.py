@@ -41,6 +41,14 @@ class OptimSection(Section):
     """Rows per forward pass; None takes the whole batch at once. Changes memory, never the gradient."""
 
 
+class MemorySection(Section):
+    """What is traded for memory and time."""
+
+    precision: Literal["float32", "bf16", "auto"] = "float32"
+    """bf16 computes the matrix products of training in bfloat16, nearly twice as fast where the processor has instructions for it; weights,
+    gradients, optimizer and all measurements stay float32. auto does so where it has them."""
+
+
 class SourceSection(Section):
     """Files of one layout."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import TypeVar
 
 import torch
@@ -19,15 +20,18 @@ B = TypeVar("B", bound=Batch)
 
 
 def language_model_step(policy: nn.Module, optimizer: torch.optim.Optimizer, batch: B, num_tokens: Tensor,
-                        loss_of: Callable[[nn.Module, B, Tensor], Tensor], optim: OptimSection, run: Run | None) -> dict[str, float]:
+                        loss_of: Callable[[nn.Module, B, Tensor], Tensor], optim: OptimSection, run: Run | None,
+                        precision: AbstractContextManager[object]) -> dict[str, float]:
     """One optimizer step over the whole batch, in micro-batches that add up to it exactly. Returns the step's metrics.
 
     loss_of(policy, piece, num_tokens): sum of nats over the piece's trained tokens / num_tokens, those of the whole batch.
+    precision: entered around each forward pass (tutelage.train.precision).
     Raises: AuditError when a loss is not finite; the batch is saved where there is a run, and no step is taken.
     """
     total = 0.0
     for piece in batch.micro(optim.microbatch_size):
-        loss = loss_of(policy, piece, num_tokens)
+        with precision:
+            loss = loss_of(policy, piece, num_tokens)
         if not audits.check_finite(loss):
             raise run.save_bad_batch(vars(piece), "loss is not finite") if run else AuditError("loss is not finite")
         loss.backward()
