@@ -26,7 +26,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "model": {"policy": "in memory", "reward": "in memory"},
     "data": {"files": ["in memory"]},
     "rollout": {"max_tokens": MAX_TOKENS},
-    "algo": {"num_iterations": 500, "batch_size": 256, "minibatch_size": 128, "epochs": 2, "gae_lambda": 0.95,
+    "algo": {"num_iterations": 1000, "batch_size": 256, "minibatch_size": 128, "epochs": 2, "gae_lambda": 0.95,
              "whiten_advantages": "off",                             # at the optimum they vanish; whitened, their last noise would not
              "missing_eos_penalty": 0.0},                            # three tokens without EOS are a response like any other
     "critic": {"learning_rate": 3e-3},
