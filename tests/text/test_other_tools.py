@@ -70,6 +70,51 @@ def test_labels(tmp_path, layout, row):
     assert (result.layout, result.rows) == (layout, [Judgement((HI, HELLO, MORE), (Response("no"),), "label", label=False)])
 
 
+CHAT = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}, {"role": "user", "content": "tea?"}]
+
+
+@pytest.mark.parametrize("entry, row, layout", [
+    ({"columns": {"prompt": "q", "response": "a", "history": "h", "system": "s"}},
+     {"q": "tea?", "a": "yes", "h": [["hi", "hello"]], "s": "be brief", "input": "not named, so not read"}, "alpaca"),
+    ({}, {"instruction": "tea?", "input": "", "output": "yes"}, "alpaca"),
+    ({"ranking": True, "columns": {"prompt": "instruction", "query": "input", "chosen": "good", "rejected": "bad", "history": "h"}},
+     {"instruction": "tea?", "input": "", "good": "yes", "bad": "no", "h": [["hi", "hello"]]}, "alpaca-preference"),
+    ({"formatting": "sharegpt", "columns": {"messages": "talk", "system": "s"}},
+     {"talk": [*GPT_TALK, {"from": "gpt", "value": "yes"}], "s": "be brief"}, "sharegpt"),
+    ({"formatting": "sharegpt", "columns": {"messages": "talk"}, "tags": {"role_tag": "who", "content_tag": "said", "user_tag": "P",
+                                                                         "assistant_tag": "M"}},
+     {"talk": [{"who": "P", "said": "tea?"}, {"who": "M", "said": "yes"}]}, "sharegpt"),
+    ({"formatting": "sharegpt", "ranking": True, "columns": {"messages": "talk", "chosen": "good", "rejected": "bad"}},
+     {"talk": GPT_TALK, "good": {"from": "gpt", "value": "yes"}, "bad": {"from": "gpt", "value": "no"}}, "sharegpt-preference"),
+    ({"formatting": "openai", "columns": {"messages": "talk"}}, {"talk": [*CHAT, YES]}, "sharegpt")])
+def test_dataset_info_beside_a_file_names_its_columns_roles_and_kind(tmp_path, entry, row, layout):
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps([row]))
+    (tmp_path / "dataset_info.json").write_text(json.dumps({"mine": {"file_name": "mine.json", **entry}, "other": {"hf_hub_url": "a/b"}}))
+    result = read_demonstrations(path)
+    assert result.layout == layout and result.rows[0].response == "yes" and result.rows[0].prompt[-1] == MORE
+    if "h" in row or "talk" in row and len(row["talk"]) > 2:
+        assert result.rows[0].prompt[-3:-1] == (HI, HELLO)
+    assert (result.rows[0].prompt[0] == BRIEF) == ("s" in row)
+
+
+def test_dataset_info_that_speaks_of_other_files_or_is_another_tool_s_changes_nothing(tmp_path):
+    path = jsonl(tmp_path / "mine.jsonl", {"prompt": "hi", "completion": "yes"})
+    for text in ("{", "[]", json.dumps({"features": {}, "description": ""}), json.dumps({"a": {"file_name": "other.jsonl"}})):
+        (tmp_path / "dataset_info.json").write_text(text)
+        assert read_demonstrations(path).layout == "prompt-completion"
+    (tmp_path / "dataset_info.json").write_text(json.dumps({"a": {"file_name": "mine.jsonl", "formatting": "x"}}))
+    with pytest.raises(DataError, match="the entry of mine.jsonl cannot be followed"):
+        read_demonstrations(path)
+    assert read_demonstrations(path, layout="prompt-completion").rows == [Demonstration((HI,), "yes")]
+
+
+def test_pretraining_entries_name_a_text(tmp_path):
+    path = jsonl(tmp_path / "mine.jsonl", {"body": "once"})
+    (tmp_path / "dataset_info.json").write_text(json.dumps({"a": {"file_name": "mine.jsonl", "columns": {"prompt": "body"}}}))
+    assert read_texts(path).rows == ["once"]
+
+
 def test_a_system_and_question_pair_as_axolotl_s_intel_strategy(tmp_path):
     row = {"system": "be brief", "question": "hi", "chosen": "yes", "rejected": "no"}
     assert read_judgements(jsonl(tmp_path / "a.jsonl", row)).rows == [pair(BRIEF, HI)]

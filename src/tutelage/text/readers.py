@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from glob import glob
 from itertools import chain, islice
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import Any, Generic, Literal, TypedDict, TypeVar, Unpack
 from tutelage.base.errors import ConfigError, DataError
 from tutelage.base.log import get_logger
 from tutelage.base.records import Demonstration, Judgement, Prompt
+from tutelage.text.dataset_info import NAME as DATASET_INFO
+from tutelage.text.dataset_info import describe
 from tutelage.text.detect import LAYOUTS, check_columns, check_layout, detect, readable_as
 from tutelage.text.layouts import Goal, Rules, mapped, to_demonstration, to_document, to_judgement, to_prompt, to_text
 from tutelage.text.lines import Rejected, read_lines, unwritable
@@ -199,15 +202,19 @@ def open_rows(path: Path, goal: Goal | None, options: ReadOptions, rules: Rules)
     kind = kind_of(path)
     if kind == "plain":
         return None
-    stream = ((number, _mapped(path, number, row, rules)) for number, row in read_rows(path, kind))
+    wanted = options.get("layout", "auto")
+    described = describe(path) if wanted == "auto" and rules.columns is None and kind != "hub" else None
+    name_columns = described.row if described else partial(mapped, columns=rules.columns)
+    stream = ((number, _mapped(path, number, row, name_columns)) for number, row in read_rows(path, kind))
     preview = list(islice(stream, _PREVIEW_ROWS))
     usable = [row for _, row in preview if not isinstance(row, Rejected)]
     if preview and not usable:
         number, row = preview[0]
         raise DataError(f"{path}:{number}: {row.reason if isinstance(row, Rejected) else ''}; so for each of the first {len(preview)} rows",
                         hint="check that the file is JSON lines and that the columns are named right")
-    wanted = options.get("layout", "auto")
-    layout = wanted if wanted != "auto" else detect(usable, str(path)) if usable else "none"
+    layout = described.layout if described else wanted if wanted != "auto" else detect(usable, str(path)) if usable else "none"
+    if described:
+        log.info("%s is %s, as %s beside it says", path, layout, DATASET_INFO)
     if usable and goal is not None and goal not in LAYOUTS[layout].goals:
         raise DataError(f"{path} has the layout {layout}, which is not read as {goal}",
                         hint=f"{goal} come from: {', '.join(readable_as(goal))}; name the columns to use, for example "
@@ -233,9 +240,10 @@ def made(path: Path, number: int, row: Mapping[str, Any], layout: str, goal: Goa
         return [Rejected(path, number, str(error))]
 
 
-def _mapped(path: Path, number: int, row: Mapping[str, Any] | Rejected, rules: Rules) -> Mapping[str, Any] | Rejected:
+def _mapped(path: Path, number: int, row: Mapping[str, Any] | Rejected, name_columns: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+            ) -> Mapping[str, Any] | Rejected:
     try:
-        return row if isinstance(row, Rejected) else mapped(row, rules.columns)
+        return row if isinstance(row, Rejected) else name_columns(row)
     except ValueError as error:
         return Rejected(path, number, str(error))
 
