@@ -39,7 +39,7 @@ def test_counts_lengths_and_duplicates_are_those_counted_by_hand(tmp_path):
         "layout": "preference", "rows": 4, "kinds": {"comparison": 4}, "rejected": 3, "turns": {"user": 4},
         "reasons": {"chosen is empty": {"rows": 2, "first": f"{path}:6"},
                     "not JSON: Expecting property name enclosed in double quotes": {"rows": 1, "first": f"{path}:5"}},
-        "characters": {"prompt": {"min": 8, "median": 8, "p95": 10, "max": 11},        # as "user: hi"
+        "characters": {"prompt": {"min": 2, "median": 2, "p95": 4, "max": 5},
                        "answer": {"min": 5, "median": 7, "p95": 7, "max": 100}},
         "chosen_is_longer_frac": 0.25, "duplicates": {"rows": 1, "prompts": 2}}
 

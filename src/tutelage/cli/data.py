@@ -33,6 +33,8 @@ def _reading(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--as", "goal", type=click.Choice(GOALS), help="Read as these only; by default all that the rows say."),
         click.option("--prompt-style", type=click.Choice(["chat", "raw"]), default="chat", show_default=True,
                      help="A prompt that is a string: one user message, or text to be continued."),
+        click.option("--max-rejected-frac", type=click.FloatRange(0, 1), default=0.1, show_default=True,
+                     help="Share of the rows that may be unusable."),
         click.option("--limit", type=click.IntRange(min=1), help="Rows to read at most."),
         click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout and nothing else."),
     ]
@@ -41,36 +43,35 @@ def _reading(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def _options(layout: str, columns: tuple[str, ...], prompt_style: str, limit: int | None) -> Any:
+def _options(layout: str, columns: tuple[str, ...], **others: Any) -> Any:
     """tutelage.text.readers.ReadOptions. Raises: ConfigError for a column that is not OURS=THEIRS."""
     for column in columns:
         if "=" not in column:
             raise ConfigError(f"--column {column} is not of the form OURS=THEIRS", hint="for example --column prompt=context")
     mapped = dict(column.split("=", 1) for column in columns)
-    return {"layout": layout, "columns": mapped or None, "prompt_style": prompt_style, "limit": limit}
+    return {"layout": layout, "columns": mapped or None} | others
 
 
 @data.command()
 @_reading
 @click.option("--model", type=click.Path(path_type=Path), metavar="FOLDER", help="Whose tokenizer and template render the samples.")
-def check(files: tuple[str, ...], layout: str, columns: tuple[str, ...], goal: Any, prompt_style: str, limit: int | None, as_json: bool,
-          model: Path | None) -> int:
+def check(files: tuple[str, ...], goal: Any, as_json: bool, model: Path | None, **reading: Any) -> int:
     """Say what is in the files: layout, counts, lengths, duplicates, and three samples with the trained tokens between ⟦ and ⟧.
 
-    Exit code 1 when more than a tenth of the rows cannot be used.
+    Exit code 1 when more than --max-rejected-frac of the rows cannot be used.
     """
     setup_logging(-1)
     with only_json_on_stdout(as_json):
         from tutelage.text.check import check as look
         from tutelage.text.check import rendered
 
-        found = look(files, goal, _options(layout, columns, prompt_style, limit))
+        found = look(files, goal, _options(**reading))
         report = found.report() | {"samples": list(rendered(found, model))}
     if as_json:
         print_result(report, as_json)
     else:
         _print_report(report)
-    return int(not report["rows"] or report["rejected"] > 0.1 * (report["rows"] + report["rejected"]))
+    return int(not report["rows"] or report["rejected"] > reading["max_rejected_frac"] * (report["rows"] + report["rejected"]))
 
 
 @data.command()
@@ -79,14 +80,13 @@ def check(files: tuple[str, ...], layout: str, columns: tuple[str, ...], goal: A
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="FILE",
               help="Ends in .jsonl, .jsonl.gz, .json, .csv or .parquet, which says in what form.")
 @click.option("--skip", is_flag=True, help="Leave out rows that the layout cannot hold, and count them.")
-def convert(files: tuple[str, ...], layout: str, columns: tuple[str, ...], goal: Any, prompt_style: str, limit: int | None, as_json: bool,
-            to: str, out: Path, skip: bool) -> None:
+def convert(files: tuple[str, ...], goal: Any, as_json: bool, to: str, out: Path, skip: bool, **reading: Any) -> None:
     """Write the files' rows in another layout. Every row is read back first; one that would not say the same is refused."""
     setup_logging(0)
     with only_json_on_stdout(as_json):
         from tutelage.text.convert import convert as write
 
-        done = write(files, to, out, goal=goal, skip=skip, options=_options(layout, columns, prompt_style, limit))
+        done = write(files, to, out, goal=goal, skip=skip, options=_options(**reading))
     reasons: dict[str, int] = {}
     for rejected in done.rejected:
         reasons[rejected.reason] = reasons.get(rejected.reason, 0) + 1

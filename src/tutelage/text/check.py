@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tutelage.base.errors import DataError
-from tutelage.base.records import Prompt, prompt_text
+from tutelage.base.records import Prompt
 from tutelage.text.content import Content
 from tutelage.text.convert import contents
 from tutelage.text.layouts import Goal
@@ -78,8 +78,9 @@ def _count(found: Checked, content: Content) -> None:
     found.rows += 1
     found.kinds[content.value.kind if content.kind == "judgement" else content.kind] += 1
     prompt, parts = _parts(content)
-    for name, text in parts:
-        found.lengths.setdefault(name, array("Q")).append(len(text))
+    for name, part in parts:
+        length = len(part) if isinstance(part, str) else sum(len(m.content) for m in part)
+        found.lengths.setdefault(name, array("Q")).append(length)
     if prompt is not None:
         found.prompt_keys.append(_key(split_key(prompt)))
         if not isinstance(prompt, str):
@@ -91,16 +92,15 @@ def _count(found: Checked, content: Content) -> None:
     found.row_keys.append(_key(repr(content.value)))
 
 
-def _parts(content: Content) -> tuple[Prompt | None, list[tuple[str, str]]]:
-    """(prompt, (name, text) of each part whose length is told)."""
+def _parts(content: Content) -> tuple[Prompt | None, list[tuple[str, Prompt]]]:
+    """(prompt, (name, text or messages) of each part whose length is told)."""
     value = content.value
     if content.kind == "text":
         return None, [("text", value)]
     if content.kind == "prompt":
-        return value, [("prompt", prompt_text(value))]
-    if content.kind == "judgement":
-        return value.prompt, [("prompt", prompt_text(value.prompt)), *(("answer", response.text) for response in value.responses)]
-    return value.prompt, [("prompt", prompt_text(value.prompt)), ("answer", prompt_text(value.response))]
+        return value, [("prompt", value)]
+    answers = [response.text for response in value.responses] if content.kind == "judgement" else [value.response]
+    return value.prompt, [("prompt", value.prompt), *(("answer", answer) for answer in answers)]
 
 
 def rendered(found: Checked, model: Path | None) -> Iterator[dict[str, Any]]:

@@ -90,8 +90,10 @@ def _judgement(content: Content) -> Rows:
 def _alpaca_fields(prompt: Prompt, question: str = "instruction") -> dict[str, Any]:
     """system, history and the last question; a conversation of any other shape has no place in alpaca's fields."""
     system, turns = _turns(prompt)
+    if any(m.role == "tool" for m in turns):
+        raise ValueError("it has a turn of a tool")
     if len(turns) % 2 == 0 or any(m.role != ("user", "assistant")[i % 2] for i, m in enumerate(turns)):
-        raise ValueError(f"its turns do not alternate from user to user ({', '.join(m.role for m in turns)})")
+        raise ValueError("its turns do not alternate between user and assistant")
     history = [[turns[i].content, turns[i + 1].content] for i in range(0, len(turns) - 1, 2)]
     fields: dict[str, Any] = {question: turns[-1].content} | ({"input": ""} if question == "instruction" else {})
     return fields | ({"system": system} if system else {}) | ({"history": history} if history else {})
@@ -132,7 +134,7 @@ def _sharegpt_fields(prompt: Prompt, *, odd: bool) -> dict[str, Any]:
     """LLaMA-Factory holds people and tools to odd places, the model to even ones. odd: whether the last turn is not the model's."""
     system, turns = _turns(prompt)
     if len(turns) % 2 != odd or any((m.role == "assistant") != i % 2 for i, m in enumerate(turns)):
-        raise ValueError(f"people and model do not take turns ({', '.join(m.role for m in turns)})")
+        raise ValueError("its turns do not alternate between the assistant and others")
     names = {"user": "human", "assistant": "gpt", "tool": "observation"}
     return {"conversations": [{"from": names[m.role], "value": m.content} for m in turns]} | ({"system": system} if system else {})
 
