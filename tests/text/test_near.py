@@ -71,6 +71,12 @@ def test_other_numbers_make_another_question_and_short_ones_differ_by_a_word():
     assert near_any(["is a cat big"], ["is a dog big"]) == [False] and near_any([], ["a"]) == near_any(["a"], [])[1:] == []
 
 
+def test_a_form_filled_with_many_numbers_does_not_hide_the_one_with_the_same_number():
+    form = "convert the number {} from decimal to binary and explain each step of the way to a {}child"
+    others = [form.format(i, "") for i in range(1000, 3000)]
+    assert near_any([form.format(2999, "little "), form.format(3000, "little ")], others) == [True, False]
+
+
 def test_no_prompt_trained_on_nearly_repeats_a_held_out_one_and_held_out_ones_stay_so():
     prompts = sentences(600, seed=3)
     sides = split_sides(prompts, eval_frac=0.1, seed=0)
