@@ -103,9 +103,10 @@ def test_dataset_info_that_speaks_of_other_files_or_is_another_tool_s_changes_no
     for text in ("{", "[]", json.dumps({"features": {}, "description": ""}), json.dumps({"a": {"file_name": "other.jsonl"}})):
         (tmp_path / "dataset_info.json").write_text(text)
         assert read_demonstrations(path).layout == "prompt-completion"
-    (tmp_path / "dataset_info.json").write_text(json.dumps({"a": {"file_name": "mine.jsonl", "formatting": "x"}}))
-    with pytest.raises(DataError, match="the entry of mine.jsonl cannot be followed"):
-        read_demonstrations(path)
+    for entry in ({"formatting": "x"}, {"columns": ["prompt"]}, {"columns": {"prompt": ["prompt"]}}, {"tags": {"role_tag": 1}}):
+        (tmp_path / "dataset_info.json").write_text(json.dumps({"a": {"file_name": "mine.jsonl", **entry}}))
+        with pytest.raises(DataError, match="the entry of mine.jsonl cannot be followed"):
+            read_demonstrations(path)
     assert read_demonstrations(path, layout="prompt-completion").rows == [Demonstration((HI,), "yes")]
 
 

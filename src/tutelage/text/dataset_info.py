@@ -74,9 +74,11 @@ def describe(path: Path) -> Described | None:
 
 def _followed(beside: Path, entry: Mapping[str, Any]) -> Described:
     formatting, given, tags = entry.get("formatting", "alpaca"), entry.get("columns"), entry.get("tags")
-    if formatting not in ("alpaca", "sharegpt", "openai") or not isinstance(given or {}, dict) or not isinstance(tags or {}, dict):
-        raise DataError(f"{beside}: the entry of {entry.get('file_name')} cannot be followed (formatting {formatting!r})",
-                        hint="mend it, or say the layout yourself: layout=alpaca, for example")
+    if formatting not in ("alpaca", "sharegpt", "openai"):
+        raise _not_followed(beside, entry, f"formatting {formatting!r}")
+    for name in ("columns", "tags"):
+        if not isinstance(names := entry.get(name) or {}, dict) or not all(isinstance(column or "", str) for column in names.values()):
+            raise _not_followed(beside, entry, f"{name} should say a name for each name")
     names = (_ALPACA if formatting == "alpaca" else {"messages": "conversations"}) | _ALSO
     columns = {ours: theirs for ours, theirs in ((usual, (given or {}).get(name)) for name, usual in names.items()) if theirs}
     if given is None:
@@ -92,4 +94,9 @@ def _followed(beside: Path, entry: Mapping[str, Any]) -> Described:
     usual_tags = _TAGS if formatting == "sharegpt" else _TAGS | {"role_tag": "role", "content_tag": "content", "user_tag": "user",
                                                                  "assistant_tag": "assistant", "observation_tag": "tool"}
     return Described(("alpaca" if formatting == "alpaca" else "sharegpt") + suffix, columns,
-                     None if formatting == "alpaca" else usual_tags if tags is None else {k: str(v) for k, v in tags.items()})
+                     None if formatting == "alpaca" else usual_tags if tags is None else tags)
+
+
+def _not_followed(beside: Path, entry: Mapping[str, Any], why: str) -> DataError:
+    return DataError(f"{beside}: the entry of {entry.get('file_name')} cannot be followed ({why})",
+                     hint="mend it, or say the layout yourself: layout=alpaca, for example")
