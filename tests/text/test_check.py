@@ -76,6 +76,9 @@ def test_check_on_the_command_line_prints_or_gives_json_and_fails_a_bad_file(tmp
     report = json.loads(out)
     assert code == 1 and report["rejected"] == 1 and list(report["reasons"]) == [
         "not JSON: Expecting property name enclosed in double quotes"]
+    assert tutelage("data", "check", str(path), "--max-rejected-frac", "0.25")[0] == 0
+    convert = ("data", "convert", str(path), "--to", "preference", "--out", str(tmp_path / "b.jsonl"))
+    assert tutelage(*convert)[0] == 1 and tutelage(*convert, "--max-rejected-frac", "0.25")[0] == 0
 
 
 def test_convert_on_the_command_line_says_what_became_of_the_rows(tmp_path, tutelage):
