@@ -11,12 +11,13 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .errors import ConfigError, did_you_mean
+from .faults import explain, origin_of, shorten
 
 ENV_PREFIX = "TUTELAGE_"
 
@@ -105,7 +106,7 @@ class _Layer:
             try:
                 node = yaml.compose(text, Loader=_Loader)
             except yaml.YAMLError:
-                raise ConfigError(f"{origin}: {key}: {_shorten(text)} is not a YAML value",
+                raise ConfigError(f"{origin}: {key}: {shorten(text)} is not a YAML value",
                                   hint="put text that starts with a bracket or a quote in quotes") from None
             assert node is not None  # the text is not empty
             value = _from_node(node, origin, key, self)
@@ -165,7 +166,7 @@ def load_config(cls: type[C], path: Path | None = None, overrides: Sequence[str]
         try:
             cfg = cls.model_validate(layer.values)
         except ValidationError as error:
-            raise ConfigError("\n".join(_explain(cls, layer, dict(fault), path) for fault in error.errors())) from None
+            raise ConfigError("\n".join(explain(cls, layer.values, layer.origins, dict(fault), path) for fault in error.errors())) from None
     return cfg, {key: layer.origins.get(key, "default") for key, _ in leaves(cfg.model_dump(mode="json"))}
 
 
@@ -174,9 +175,7 @@ def load_values(cls: type[C], values: Mapping[str, Any], *, where: str) -> C:
     try:
         return cls.model_validate(values)
     except ValidationError as error:
-        layer = _Layer()
-        layer.values = dict(values)
-        raise ConfigError("\n".join(_explain(cls, layer, dict(fault), Path(where)) for fault in error.errors())) from None
+        raise ConfigError("\n".join(explain(cls, dict(values), {}, dict(fault), Path(where)) for fault in error.errors())) from None
 
 
 def dump_config(cfg: Section) -> str:
@@ -222,7 +221,7 @@ def _read_file(path: Path, children: tuple[Path, ...]) -> _Layer:
         return layer
     parent, origin = layer.values.pop("include"), layer.origins.pop("include")
     if not isinstance(parent, str):
-        raise ConfigError(f"{origin}: include: should be one file name, got {_shorten(parent)}")
+        raise ConfigError(f"{origin}: include: should be one file name, got {shorten(parent)}")
     if not (path.parent / parent).is_file():
         raise ConfigError(f"{origin}: include: no file {path.parent / parent}")
     return layer.over(_read_file(path.parent / parent, (*children, path.resolve())))
@@ -256,7 +255,7 @@ def _read_yaml(path: Path, text: str) -> _Layer:
         if root is None:  # nothing but comments
             return layer
         if not isinstance(root, yaml.MappingNode):
-            raise ConfigError(f"{path}:{root.start_mark.line + 1}: should hold `key: value` lines, found {_shorten(text.strip())}")
+            raise ConfigError(f"{path}:{root.start_mark.line + 1}: should hold `key: value` lines, found {shorten(text.strip())}")
         layer.values = _from_node(root, path, "", layer)
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
@@ -307,7 +306,7 @@ def _read_toml(path: Path, text: str) -> _Layer:
             lines[header[1]] = f"{path}:{number}"
         elif assignment := re.match(r"\s*([\w.-]+)\s*=", line):
             lines[table + assignment[1]] = f"{path}:{number}"
-    layer.origins = {key: _origin_of(lines, key) or str(path) for key, _ in leaves(layer.values)} | lines
+    layer.origins = {key: origin_of(lines, key) or str(path) for key, _ in leaves(layer.values)} | lines
     return layer
 
 
@@ -339,76 +338,8 @@ def _check_unicode(layer: _Layer) -> None:
         try:
             json.dumps(value, ensure_ascii=False, default=str).encode("utf-8")
         except UnicodeEncodeError:
-            raise ConfigError(f"{_origin_of(layer.origins, key)}: {key}: {_shorten(value)} is not UTF-8 text",
+            raise ConfigError(f"{origin_of(layer.origins, key)}: {key}: {shorten(value)} is not UTF-8 text",
                               hint="rename the file or folder") from None
-
-
-# ---- errors ----------------------------------------------------------------------------------------------------------------------------
-
-
-def _explain(cls: type[Section], layer: _Layer, fault: Mapping[str, Any], path: Path | None) -> str:
-    """`where: key: what (did you mean …?)` for one pydantic fault."""
-    loc = _written_path(fault["loc"], layer.values)
-    key = ".".join(loc)
-    where = _origin_of(layer.origins, key) or (str(path) if path else "config")
-    return f"{where}: {key + ': ' if key else ''}{_what(cls, loc, fault)}"
-
-
-def _what(cls: type[Section], loc: Sequence[str], fault: Mapping[str, Any]) -> str:
-    kind, message, given = fault["type"], fault["msg"], fault["input"]
-    if kind == "extra_forbidden":
-        near = did_you_mean(loc[-1], _known_keys(cls, loc[:-1]))
-        elsewhere = [key for key in _all_keys(cls) if key.split(".")[-1] == loc[-1]]
-        return "unknown key" + (near or (f" (did you mean {elsewhere[0]}?)" if elsewhere else ""))
-    if kind == "missing":
-        return "is required and was not given"
-    if kind == "value_error":
-        return message.removeprefix("Value error, ")
-    if kind in ("model_type", "model_attributes_type"):
-        return f"should be a section of keys, got {_shorten(given)}"
-    message = message.removeprefix("Input ").split(",")[0]
-    near = did_you_mean(str(given), re.findall(r"'([^']+)'", message)) if kind in ("literal_error", "enum") else ""
-    return f"{message}, got {_shorten(given)}{near}"
-
-
-def _written_path(loc: Sequence[str | int], values: Any) -> list[str]:
-    """A pydantic location without the union tags, which the user never wrote."""
-    written, here = [], values
-    for i, part in enumerate(loc):
-        if isinstance(here, dict) and part in here or isinstance(here, list) and isinstance(part, int) and part < len(here):
-            here = here[part]  # type: ignore[index]
-        elif i < len(loc) - 1 or not isinstance(here, dict):
-            continue
-        written.append(str(part))
-    return written
-
-
-def _sections(annotation: Any) -> list[type[Section]]:
-    """Every Section class inside an annotation."""
-    if isinstance(annotation, type) and issubclass(annotation, Section):
-        return [annotation]
-    return [section for arg in get_args(annotation) for section in _sections(arg)]
-
-
-def _known_keys(cls: type[Section], loc: Sequence[str]) -> list[str]:
-    here = [cls]
-    for name in loc:
-        here = [section for c in here if name in c.model_fields for section in _sections(c.model_fields[name].annotation)] or here
-    return [name for c in here for name in c.model_fields]
-
-
-def _all_keys(cls: type[Section], prefix: str = "") -> Iterator[str]:
-    for name, field in cls.model_fields.items():
-        yield prefix + name
-        for section in _sections(field.annotation):
-            yield from _all_keys(section, f"{prefix}{name}.")
-
-
-def _origin_of(origins: Origins, key: str) -> str | None:
-    """Where a key, or the nearest section around it, was set."""
-    while key and key not in origins:
-        key = key.rpartition(".")[0]
-    return origins.get(key)
 
 
 def _replaced(key: str, by: Mapping[str, Any]) -> bool:
@@ -421,8 +352,3 @@ def _replaced(key: str, by: Mapping[str, Any]) -> bool:
             return False
         here = here[name]
     return True
-
-
-def _shorten(value: Any, limit: int = 40) -> str:
-    text = repr(value)
-    return text if len(text) <= limit else text[:limit] + "…"
