@@ -1,6 +1,6 @@
 """Typed configuration: defaults < file < environment < command line, and errors that say where and what.
 
-YAML (1.2 scalars: `1e-4` is a number, `no` is text) or TOML; a file may name one parent with `include:`.
+YAML (1.2 scalars: `1e-4` is a number, `no` is text) or TOML; a file may name one parent with `include:`, and with `verb:` what it is for.
 """
 
 from __future__ import annotations
@@ -153,6 +153,7 @@ def load_config(cls: type[C], path: Path | None = None, overrides: Sequence[str]
     Raises: ConfigError with one line per fault.
     """
     layer = _Layer() if path is None else _read_file(Path(path), ())
+    layer.values.pop("verb", None)                                   # not a setting: the caller knows its verb, or asked written_verb
     layer = _from_environment(cls, os.environ if env is None else env).over(layer)
     layer = _from_overrides(overrides, flags or {}).over(layer)
     _check_unicode(layer)
@@ -168,6 +169,15 @@ def load_config(cls: type[C], path: Path | None = None, overrides: Sequence[str]
         except ValidationError as error:
             raise ConfigError("\n".join(explain(cls, layer.values, layer.origins, dict(fault), path) for fault in error.errors())) from None
     return cfg, {key: layer.origins.get(key, "default") for key, _ in leaves(cfg.model_dump(mode="json"))}
+
+
+def written_verb(path: Path) -> str | None:
+    """The verb a config file says it is for; a file with stages is a pipeline, which `run` runs. Raises: ConfigError as load_config."""
+    layer = _read_file(Path(path), ())
+    verb = layer.values.get("verb", "run" if "stages" in layer.values else None)
+    if verb is not None and not isinstance(verb, str):
+        raise ConfigError(f"{layer.origins['verb']}: verb: should be one word, got {shorten(verb)}")
+    return verb
 
 
 def load_values(cls: type[C], values: Mapping[str, Any], *, where: str) -> C:
@@ -186,7 +196,8 @@ def dump_config(cfg: Section) -> str:
 def config_schema(cls: type[Section]) -> dict[str, Any]:
     """JSON Schema for editors."""
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema"} | cls.model_json_schema()
-    schema["properties"] = {"include": {"type": "string", "description": "A parent file, relative to this one."}} | schema["properties"]
+    schema["properties"] = {"include": {"type": "string", "description": "A parent file, relative to this one."},
+                            "verb": {"type": "string", "description": "The verb this file is for."}} | schema["properties"]
     return schema
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from tutelage.base.config import Origins, leaves, load_config
+from tutelage.base.config import Origins, leaves, load_config, written_verb
 from tutelage.base.errors import ConfigError
 from tutelage.base.files import disk_errors
 from tutelage.base.log import setup_logging
@@ -28,6 +28,8 @@ def recipe_command(verb: str, recipe: Recipe) -> click.Command:
              ) -> None:
         setup_logging(1 if verbose else -1 if quiet else 0)
         path, overrides = split_arguments(arguments)
+        if path is not None and (written := written_verb(path)) not in (None, verb):
+            raise ConfigError(f"{path} is for the verb {written}, not {verb}", hint=f"tutelage {written} {path}")
         given = {key: value for key, value in flags.items() if value is not None and value is not False}
         with only_json_on_stdout(as_json), allow_code() if with_code else nullcontext():
             module = importlib.import_module(recipe.module)

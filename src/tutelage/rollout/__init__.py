@@ -1,7 +1,7 @@
 """The engine protocol (token ids in and out), the in-process decoder, and Rollout batches."""
 
 from tutelage.rollout.batch import Rollout
-from tutelage.rollout.engine import Engine, InProcessEngine
+from tutelage.rollout.engine import Engine, InProcessEngine, open_engine
 from tutelage.rollout.sampling import Sampling
 
-__all__ = ["Engine", "InProcessEngine", "Rollout", "Sampling"]
+__all__ = ["Engine", "InProcessEngine", "Rollout", "Sampling", "open_engine"]

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from pathlib import Path
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from tutelage.base.errors import ArtifactError, DataError
+from tutelage.base.errors import ArtifactError, ConfigError, DataError
 from tutelage.base.records import Completion
-from tutelage.models.policy import context_length
+from tutelage.models.policy import context_length, open_policy, resolve_model
 from tutelage.rollout.cache import open_decoder
 from tutelage.rollout.sampling import Sampling, draw, uniforms
+from tutelage.text.tokenizer import open_tokenizer
 
-__all__ = ["Engine", "InProcessEngine", "Sampling", "Weights"]
+__all__ = ["Engine", "InProcessEngine", "Sampling", "Weights", "open_engine"]
 
 Weights = nn.Module | Mapping[str, Tensor]
 
@@ -114,6 +116,23 @@ class InProcessEngine:
             yield
         finally:
             self.model.train(training)
+
+
+def open_engine(model: str | Path | PreTrainedModel, engine: Literal["auto", "in-process"] = "auto", *, device: str = "cpu") -> Engine:
+    """What generates with a model: a folder, checkpoint or run, opened on `device`, or a model that is open already.
+
+    engine: auto takes the only kind there is yet, in this process. Raises: ArtifactError when there is no model, or it has no pad token;
+    ConfigError on another engine.
+    """
+    if engine not in ("auto", "in-process"):
+        raise ConfigError(f"no engine {engine!r}", hint="one of auto, in-process")
+    if not isinstance(model, PreTrainedModel):
+        folder = resolve_model(model)
+        model = open_policy(folder, device=device, tokenizer=open_tokenizer(folder))
+    pad_token_id = model.config.get_text_config().pad_token_id
+    if pad_token_id is None:
+        raise ArtifactError("the model's config has no pad_token_id", hint="set model.config.pad_token_id to its tokenizer's")
+    return InProcessEngine(model, pad_token_id)
 
 
 def _decode(model: PreTrainedModel, pad_token_id: int, prompts: Sequence[tuple[int, ...]], row_ids: Sequence[int], budgets: Sequence[int],
