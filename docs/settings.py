@@ -45,8 +45,10 @@ def rows(cls: type[Section], prefix: str = "", defaults: Section | None = None) 
             yield key, default, f"{_description(cls, name)} A section: see [the shared settings](run.md#shared-settings)."
         else:
             yield key, default, _description(cls, name)
-            if inner is not SourceSection:                          # described just above, as the shared `data`
-                yield from rows(inner, f"{key}.{'NAME' if form == 'mapping' else 'N'}.")
+            place = f"{key}.{'NAME' if form == 'mapping' else 'N'}."
+            # A source's fields are described just above, as those of the shared `data`.
+            known = SourceSection.model_fields if issubclass(inner, SourceSection) else {}
+            yield from (row for row in rows(inner, place) if row[0].removeprefix(place) not in known)
 
 
 def table(verb: str) -> str:
@@ -56,7 +58,7 @@ def table(verb: str) -> str:
         return _markdown(found)
     common = {key: default for key, default, _ in rows(RunConfig)}
     for name, cls in SHARED.items():
-        if (field := config_of(verb).model_fields.get(name)) and _section_of(field.annotation)[0] is cls:
+        if (field := config_of(verb).model_fields.get(name)) and issubclass(_section_of(field.annotation)[0] or Section, cls):
             common |= {key: default for key, default, _ in rows(cls, f"{name}.")}
     return _markdown([row for row in rows(config_of(verb)) if row[0] not in common or common[row[0]] != row[1]])
 

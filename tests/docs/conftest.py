@@ -50,7 +50,11 @@ def circle(tmp_path_factory) -> Circle:
     run("world", WorldConfig, make_world, corpus_chars=20_000, num_demonstrations=60)
     run("pretrain", pretrain.PretrainConfig, pretrain.pretrain, data=files("world", "corpus.jsonl", eval_frac=0.1), train=steps(3),
         model={"vocab_size": 400}, eval={"max_rows": 2, "sample_tokens": 2})
-    run("sft", sft.SFTConfig, sft.train_sft, data=files("world", "demonstrations.jsonl", eval_frac=0.2), train=steps(3),
+    (root / "odd.jsonl").write_text("\n".join(json.dumps({"number": i, "odd": i % 2 == 1}) for i in range(6)))
+    tasks = [files("world", "demonstrations.jsonl", task="talk"),
+             {"files": [str(root / "odd.jsonl")], "task": "odd", "held_out": True, "words": {"odd": {"true": "Yes.", "false": "No."}},
+              "templates": [{"prompt": "Is {number} odd?", "response": "{odd}"}]}]
+    run("sft", sft.SFTConfig, sft.train_sft, data={"sources": tasks, "eval_frac": 0.2}, train=steps(3),
         model={"policy": str(root / "pretrain")}, eval={"every_steps": 2, "max_rows": 4})
     run("sample", sample.SampleConfig, sample.sample_answers, data=files("world", "prompts-train.jsonl", limit=24),
         model={"policy": str(root / "sft")}, rollout={"max_tokens": 8})

@@ -17,18 +17,18 @@ from tutelage.base.log import get_logger
 from tutelage.base.records import Demonstration
 from tutelage.models.batches import TokenBatch, pad_tokens
 from tutelage.models.policy import context_length, open_policy, resolve_model, save_policy, token_logprobs
+from tutelage.recipes.sft_mix import MixSection, Trial, measure, read_tasks, rows_per_epoch, rows_to_train, tell, trials
 from tutelage.text.chat import Encoded, encode_example, marked_text
-from tutelage.text.readers import expand_files, read_demonstrations, read_sources
+from tutelage.text.readers import expand_files
 from tutelage.text.split import split_sides
 from tutelage.text.tokenizer import open_tokenizer
 from tutelage.train import audits
-from tutelage.train.batches import rows_of_step
 from tutelage.train.checkpoint import TrainState
 from tutelage.train.optim import build_optimizer, lr_factor, set_lr
 from tutelage.train.precision import computing
 from tutelage.train.preview import Preview, probe
 from tutelage.train.run import Run
-from tutelage.train.sections import Budget, DataSection, MemorySection, OptimSection, SaveSection, TrackSection
+from tutelage.train.sections import Budget, MemorySection, OptimSection, SaveSection, TrackSection
 from tutelage.train.step import language_model_step
 
 log = get_logger()
@@ -61,14 +61,14 @@ class EvalSection(Section):
     patience: int | None = Field(3, ge=1)
     """Stop after so many measurements without a new best; None trains to the end. The best checkpoint is kept either way."""
     max_rows: int = Field(256, ge=1)
-    """Held-out demonstrations per measurement."""
+    """Held-out demonstrations per measurement; rows of a held-out task that are measured before and after."""
 
 
 class SFTConfig(RunConfig):
     """Supervised fine-tuning of a base model on demonstrations."""
 
     model: ModelSection
-    data: DataSection
+    data: MixSection
     train: TrainSection = TrainSection()
     optim: OptimSection = OptimSection(learning_rate=5e-4)
     memory: MemorySection = MemorySection()
@@ -87,6 +87,10 @@ class Parts:
     held_out: list[Encoded]
     layout: str
     too_long: int
+    sizes: list[int]
+    """Training rows of each task; `train` holds them one task after the other."""
+    unseen: dict[str, list[Trial]]
+    """Rows of the tasks that are never trained."""
 
 
 def train_sft(cfg: SFTConfig) -> dict[str, Any]:
@@ -97,9 +101,11 @@ def train_sft(cfg: SFTConfig) -> dict[str, Any]:
         parts = build(cfg, run)
         policy = parts.policy
         optimizer = build_optimizer([(policy, cfg.optim.learning_rate)], cfg.optim)
-        total_steps = cfg.train.steps(len(parts.train), cfg.train.batch_size)
-        state = TrainState({"policy": optimizer}, values={"best_loss": None, "best_step": 0, "bad_evals": 0})
+        total_steps = cfg.train.steps(rows_per_epoch(parts.sizes, cfg.data.cap), cfg.train.batch_size)
+        state = TrainState({"policy": optimizer}, values={"best_loss": None, "best_step": 0, "bad_evals": 0, "unseen": None})
         run.restore(state)
+        if state.values.get("unseen") is None:
+            state.values["unseen"] = measure_unseen(policy, parts, cfg)
         run.best_step, step = state.values["best_step"], run.start_step - 1
         audits.dump_masks(run.folder / "masks.txt", [(marked_text(parts.tokenizer, e), sum(e.response_mask)) for e in parts.train[:8]])
 
@@ -107,7 +113,7 @@ def train_sft(cfg: SFTConfig) -> dict[str, Any]:
             save_policy(policy, parts.tokenizer, folder / "model")
 
         for step in run.steps(total_steps, write_models=write_models, state=state):
-            batch = batch_of(parts, rows_of_step(step, len(parts.train), cfg.train.batch_size, cfg.seed), cfg.device)
+            batch = batch_of(parts, step_rows(step, parts, cfg), cfg.device)
             set_lr(optimizer, lr_factor(step, total_steps, cfg.optim))
             if step == run.start_step:
                 few = batch.select(slice(0, 4))
@@ -132,8 +138,13 @@ def train_sft(cfg: SFTConfig) -> dict[str, Any]:
         best = run.mark_latest(state.values["best_step"]) if parts.held_out else run.save(total_steps, write_models, state)
         if not parts.held_out or state.values["best_step"] == step + 1:
             check_saved(policy, parts, best / "model", cfg)
-        return run.finish({"model": str(best / "model"), "best_loss": state.values["best_loss"], "best_step": state.values["best_step"],
-                           "steps": step + 1, "rows": len(parts.train)})
+        result = {"model": str(best / "model"), "best_loss": state.values["best_loss"], "best_step": state.values["best_step"],
+                  "steps": step + 1, "rows": len(parts.train)}
+        if parts.unseen:
+            is_best = not parts.held_out or state.values["best_step"] == step + 1
+            after = measure_unseen(policy if is_best else open_policy(best / "model", device=cfg.device), parts, cfg)
+            result["tasks"] = {name: {"before": state.values["unseen"][name], "after": after[name]} for name in after}
+        return run.finish(result)
 
 
 def build(cfg: SFTConfig, run: Run | None) -> Parts:
@@ -143,26 +154,49 @@ def build(cfg: SFTConfig, run: Run | None) -> Parts:
     policy = open_policy(source, device=cfg.device, tokenizer=tokenizer)
     policy.train()
     data = cfg.data
-    found = read_sources(read_demonstrations, data.each())
+    tasks, layout = read_tasks(data, cfg.seed)
     limit = cfg.model.context_tokens or context_length(policy) or 10**9
     sides: dict[str, list[Encoded]] = {"train": [], "eval": []}
-    too_long = 0
-    for row, side in zip(found.rows, split_sides([row.prompt for row in found.rows], **data.side_options()), strict=True):
-        assert isinstance(row, Demonstration)
-        if side is None:
-            continue
-        encoded = encode_example(tokenizer, row.prompt, row.response, train_on=cfg.train.train_on)
-        if len(encoded.tokens) > limit:
-            too_long += 1
-        else:
-            sides[side].append(encoded)
+    too_long, sizes, hidden = 0, [], data.held_out_tasks()
+    trained = [task for task in tasks if task.name not in hidden]
+    sides_of = iter(split_sides([key for task in trained for key in task.keys], **data.side_options()))
+    for task in trained:
+        before = len(sides["train"])
+        for row, side in zip(task.rows, sides_of, strict=False):     # the rows of the next task stay in the iterator
+            assert isinstance(row, Demonstration)
+            if side is None:
+                continue
+            encoded = encode_example(tokenizer, row.prompt, row.response, train_on=cfg.train.train_on)
+            if len(encoded.tokens) > limit:
+                too_long += 1
+            else:
+                sides[side].append(encoded)
+        sizes.append(len(sides["train"]) - before)
     if too_long:
-        log.warning("%d of %d demonstrations are longer than %d tokens and were left out", too_long, len(found.rows), limit)
+        log.warning("%d of %d demonstrations are longer than %d tokens and were left out", too_long,
+                    sum(len(task.rows) for task in trained), limit)
     if not sides["train"]:
         names = ", ".join(data.all_files())
         raise DataError(f"no demonstration of {names} fits into {limit} tokens" if too_long else f"no training demonstration in {names}",
                         hint="raise model.context_tokens, or shorten the rows")
-    return Parts(policy, tokenizer, sides["train"], sides["eval"], found.layout, too_long)
+    if trained[0].name:
+        tell([task.name for task in trained], sizes, data.cap)
+    unseen = {task.name: trials(tokenizer, task, limit, cfg.eval.max_rows, cfg.seed) for task in tasks if task.name in hidden}
+    for name in [name for name, rows in unseen.items() if not rows]:
+        raise DataError(f"no row of the held-out task {name} fits into {limit} tokens",
+                        hint="raise model.context_tokens, or leave the task out")
+    return Parts(policy, tokenizer, sides["train"], sides["eval"], layout, too_long, sizes, unseen)
+
+
+def step_rows(step: int, parts: Parts, cfg: SFTConfig) -> Any:
+    """Training rows of a step."""
+    return rows_to_train(step, parts.sizes, cfg.data.cap, cfg.train.batch_size, cfg.seed)
+
+
+def measure_unseen(policy: Any, parts: Parts, cfg: SFTConfig) -> dict[str, dict[str, float]]:
+    """Every held-out task with these weights."""
+    return measure(policy, parts.tokenizer.pad_token_id, parts.unseen, batch_size=cfg.optim.microbatch_size or cfg.train.batch_size,
+                   device=cfg.device)
 
 
 def batch_of(parts: Parts, rows: Any, device: str, *, side: str = "train") -> TokenBatch:
@@ -219,13 +253,14 @@ def preview(cfg: SFTConfig) -> Preview:
             "train_rows": len(parts.train),
             "held_out_rows": len(parts.held_out),
             "too_long_rows": parts.too_long,
+            "held_out_tasks": {name: len(rows) for name, rows in parts.unseen.items()},
         },
         samples=[marked_text(parts.tokenizer, e) for e in parts.train[:3]],
-        total_steps=cfg.train.steps(len(parts.train), cfg.train.batch_size),
+        total_steps=cfg.train.steps(rows_per_epoch(parts.sizes, cfg.data.cap), cfg.train.batch_size),
         step=lambda i: train_step(
             parts.policy,
             optimizer,
-            batch_of(parts, rows_of_step(i, len(parts.train), cfg.train.batch_size, cfg.seed), cfg.device),
+            batch_of(parts, step_rows(i, parts, cfg), cfg.device),
             cfg,
             None,
         ),
