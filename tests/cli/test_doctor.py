@@ -26,7 +26,7 @@ def test_doctor_examines_this_machine(capsys, monkeypatch, tmp_path):
 def test_a_full_disk_and_little_memory_are_warned_of(monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: usage(10, 9, 5e8))
-    monkeypatch.setattr(doctor, "_memory_bytes", lambda: int(2e9))
+    monkeypatch.setattr(doctor, "memory_bytes", lambda: int(2e9))
     assert (doctor.disk().status, doctor.memory().status) == ("warn", "warn")
 
 

@@ -89,13 +89,13 @@ def threads() -> Check:
 
 
 def memory() -> Check:
-    gigabytes = _memory_bytes() / 1e9
+    gigabytes = memory_bytes() / 1e9
     if gigabytes < 3:
         return Check("memory", "warn", f"{gigabytes:.1f} GB", "the demo needs 3 GB; close other programs or use a smaller preset")
     return Check("memory", "ok", f"{gigabytes:.1f} GB")
 
 
-def _memory_bytes() -> int:
+def memory_bytes() -> int:
     """Physical memory, or the container's limit where that is lower."""
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limit = Path("/sys/fs/cgroup/memory.max")

@@ -36,6 +36,7 @@ RECIPES = {
 
 COMMANDS = {
     "demo": Command("The embedded world: the whole circle on this machine.", "tutelage.cli.demo:demo"),
+    "init": Command("A model and data to a pipeline with settings that fit, and its forecast.", "tutelage.cli.init:init"),
     "chat": Command("Talk with a model in the terminal.", "tutelage.cli.chat:chat"),
     "prove": Command("The shipped algorithm against the exact optimum of a small task.", "tutelage.cli.prove:prove"),
     "data": Command("Look into a data file, or write it in another layout.", "tutelage.cli.data:data"),

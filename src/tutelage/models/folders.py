@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -170,6 +171,16 @@ def _check_weights(folder: Path) -> None:
         except (SafetensorError, OSError) as error:
             raise ArtifactError(f"{shard} is damaged: {_first_line(error)} ({shard.stat().st_size:,} bytes)",
                                 hint="copy the file again, or use an earlier checkpoint") from error
+
+
+def count_parameters(folder: Path) -> int:
+    """How many numbers a folder's weights are, from the headers of its files; shared ones count once. Raises: ArtifactError."""
+    _check_weights(folder)
+    total = 0
+    for shard in folder.glob("*.safetensors"):
+        with safe_open(shard, framework="pt") as file:
+            total += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())
+    return total
 
 
 def _model_type(folder: Path) -> str:
