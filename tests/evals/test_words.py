@@ -36,6 +36,20 @@ def test_pair_baseline_equals_sklearn_on_count_differences(counter):
     assert words.sigmoid(scorer.score(chosen) - scorer.score(rejected)) == pytest.approx(expected, abs=1e-4)
 
 
+def test_labels_of_several_people_on_the_same_pairs_fit_as_every_label_by_itself(counter):
+    rng = np.random.default_rng(8)
+    one, other = sentences(60, 9, 1.0), sentences(60, 10, 0.0)
+    asked = rng.integers(0, 60, 400)                                # each pair several times, in either order, won by either side
+    sides = [(one[i], other[i]) if won else (other[i], one[i]) for i, won in zip(asked, rng.random(400) < 0.7, strict=True)]
+    chosen, rejected = [a for a, _ in sides], [b for _, b in sides]
+    counter.fit(one + other)
+    difference = (counter.transform(chosen) - counter.transform(rejected)).toarray()
+    flip = np.where(np.arange(400) % 2, 1, -1)
+    oracle = linear.LogisticRegression(fit_intercept=False, tol=1e-10, max_iter=5000).fit(difference * flip[:, None], flip)
+    scorer = words.fit_pairs(chosen, rejected)
+    assert words.sigmoid(scorer.score(chosen) - scorer.score(rejected)) == pytest.approx(oracle.predict_proba(difference)[:, 1], abs=1e-4)
+
+
 def test_label_baseline_equals_sklearn(counter):
     texts, labels = sentences(200, 2, 1.5) + sentences(60, 3, 0.0), np.repeat([1.0, 0.0], [200, 60])
     counter.fit(texts)
