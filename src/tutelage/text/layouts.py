@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
@@ -67,12 +68,22 @@ _NUMBERS = {"strength", "weight", "p_select", "seconds", "rating"}
 @dataclass(frozen=True)
 class Rules:
     """How values are read. `columns`: our name -> dotted path. `mask_where`: assistant messages with these fields are not trained.
-    `cut`: prompts keep what stands up to the first user turn."""
+    `cut`: prompts keep what stands up to the first user turn. `where`: rows without these fields are passed over. `opening_words`: a
+    text is parted into its first words, a raw prompt, and the rest, its completion."""
 
     columns: Mapping[str, str] | None = None
     prompt_style: Literal["chat", "raw"] = "chat"
     mask_where: Mapping[str, Any] | None = None
     cut: Literal["none", "first_turn"] = "none"
+    where: Mapping[str, Any] | None = None
+    opening_words: int | None = None
+
+
+def passes(row: Row, where: Mapping[str, Any]) -> bool:
+    """Whether every field of `where` is there and equal; a cell of a table of text is compared as text."""
+    as_text = isinstance(row, Cells)
+    return all(name in row and (row[name].casefold() == str(value).casefold() if as_text else row[name] == value)
+               for name, value in where.items())
 
 
 def mapped(row: Row, columns: Mapping[str, str] | None) -> Row:
@@ -81,6 +92,16 @@ def mapped(row: Row, columns: Mapping[str, str] | None) -> Row:
     if columns is not None:
         row = {"completion" if name == "response" else name: at_path(row, path) for name, path in columns.items()}
     return {name: _typed(name, value) for name, value in row.items()} if is_text else row
+
+
+def parted(row: Row, opening_words: int) -> Row:
+    """The row with its text's first words as `prompt` and the rest as `completion`. Raises: ValueError when there is no rest."""
+    text = text_of(row.get("text"), "text")
+    opening = re.match(rf"\s*\S+(?:\s+\S+){{{opening_words - 1}}}", text)
+    if opening is None or not text[opening.end():].strip():
+        raise ValueError(f"nothing stands after the first {opening_words} words")
+    others = {name: value for name, value in row.items() if name != "text"}
+    return others | {"prompt": text[:opening.end()], "completion": text[opening.end():]}
 
 
 def _typed(name: str, value: str) -> Any:
@@ -252,7 +273,8 @@ def _sides_of_messages(chosen: tuple[Message, ...], rejected: tuple[Message, ...
 def _prompt(value: Any, rules: Rules) -> Prompt:
     if not isinstance(value, str):
         return _messages(value, rules)
-    return (Message("user", text_of(value, "prompt")),) if rules.prompt_style == "chat" else text_of(value, "prompt")
+    raw = rules.prompt_style == "raw" or rules.opening_words is not None
+    return text_of(value, "prompt") if raw else (Message("user", text_of(value, "prompt")),)
 
 
 def _messages(value: Any, rules: Rules) -> tuple[Message, ...]:

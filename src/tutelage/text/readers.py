@@ -17,7 +17,7 @@ from tutelage.base.records import Demonstration, Judgement, Prompt
 from tutelage.text.dataset_info import NAME as DATASET_INFO
 from tutelage.text.dataset_info import describe
 from tutelage.text.detect import LAYOUTS, check_columns, check_layout, detect, readable_as
-from tutelage.text.layouts import Goal, Rules, mapped, to_demonstration, to_document, to_judgement, to_prompt, to_text
+from tutelage.text.layouts import Goal, Rules, mapped, parted, passes, to_demonstration, to_document, to_judgement, to_prompt, to_text
 from tutelage.text.lines import Rejected, read_lines, unwritable
 from tutelage.text.platforms import gather_trees
 from tutelage.text.tables import HUB, kind_of, read_rows
@@ -42,6 +42,10 @@ class ReadOptions(TypedDict, total=False):
     """Assistant messages with all these fields are kept but not trained: {"kind": "call"}."""
     cut: Literal["none", "first_turn"]
     """first_turn: a prompt ends with its first user turn, and each is read once, however many contexts begin with it."""
+    where: Mapping[str, Any] | None
+    """Rows whose fields equal all of these are read, others passed over: {"strict": True}."""
+    opening_words: int | None
+    """A row's `text` is parted: so many words are a raw prompt, the rest its completion."""
     text_unit: Literal["paragraph", "line", "file"]
     """What one document of a plain text file is; paragraphs (default) are parted by blank lines. Prompts are always lines."""
     max_rejected_frac: float
@@ -143,7 +147,8 @@ def _collected(files: Files, goal: Goal, make: Make[Row], options: ReadOptions) 
         rows = list(dict.fromkeys(rows))
     check_rejected(len(rows), rejected, options)
     if not rows:
-        raise DataError(f"no {goal} in {', '.join(str(p) for p in expand_files(files))}", hint="the files hold blank lines only")
+        hint = "no row has the fields and values of data.where" if options.get("where") else "the files hold blank lines only"
+        raise DataError(f"no {goal} in {', '.join(str(p) for p in expand_files(files))}", hint=hint)
     return ReadResult(rows, ", ".join(layouts), rejected)
 
 
@@ -188,7 +193,8 @@ def rules_of(options: ReadOptions) -> Rules:
     check_layout(options.get("layout", "auto"))
     if (columns := options.get("columns")) is not None:
         check_columns(columns)
-    return Rules(columns, options.get("prompt_style", "chat"), options.get("mask_where"), options.get("cut", "none"))
+    return Rules(columns, options.get("prompt_style", "chat"), options.get("mask_where"), options.get("cut", "none"),
+                 options.get("where"), options.get("opening_words"))
 
 
 Found = tuple[str, Iterator[tuple[int, Mapping[str, Any] | Rejected]]]
@@ -205,7 +211,8 @@ def open_rows(path: Path, goal: Goal | None, options: ReadOptions, rules: Rules)
     wanted = options.get("layout", "auto")
     described = describe(path) if wanted == "auto" and rules.columns is None and kind != "hub" else None
     name_columns = described.row if described else partial(mapped, columns=rules.columns)
-    stream = ((number, _mapped(path, number, row, name_columns)) for number, row in read_rows(path, kind))
+    stream = ((number, _mapped(path, number, row, name_columns, rules.opening_words)) for number, row in read_rows(path, kind)
+              if rules.where is None or isinstance(row, Rejected) or passes(row, rules.where))
     preview = list(islice(stream, _PREVIEW_ROWS))
     usable = [row for _, row in preview if not isinstance(row, Rejected)]
     if preview and not usable:
@@ -240,10 +247,13 @@ def made(path: Path, number: int, row: Mapping[str, Any], layout: str, goal: Goa
         return [Rejected(path, number, str(error))]
 
 
-def _mapped(path: Path, number: int, row: Mapping[str, Any] | Rejected, name_columns: Callable[[Mapping[str, Any]], Mapping[str, Any]]
-            ) -> Mapping[str, Any] | Rejected:
+def _mapped(path: Path, number: int, row: Mapping[str, Any] | Rejected, name_columns: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+            opening_words: int | None) -> Mapping[str, Any] | Rejected:
+    if isinstance(row, Rejected):
+        return row
     try:
-        return row if isinstance(row, Rejected) else name_columns(row)
+        named = name_columns(row)
+        return named if opening_words is None else parted(named, opening_words)
     except ValueError as error:
         return Rejected(path, number, str(error))
 
