@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
+from tutelage.base.errors import DataError
 from tutelage.base.records import Comparison, Judgement, Message, Response
-from tutelage.text.split import split_of, split_rows
+from tutelage.text.split import deal_folds, split_key, split_of, split_rows, split_sides, write_keys
 
 
 def test_spacing_case_form_and_system_turns_do_not_move_a_prompt():
@@ -69,3 +70,37 @@ def test_another_process_with_another_hash_seed_splits_alike():
 def test_an_impossible_share_is_refused():
     with pytest.raises(ValueError, match=r"eval_frac=1\.5"):
         split_of("x", eval_frac=1.5, seed=0)
+
+
+def test_a_text_and_its_opening_share_a_side_by_opening():
+    texts = [f"the {i} old  films\nwere always better than the new {i}" for i in range(40)]
+    for text in texts:
+        opening = " ".join(text.split()[:4])
+        assert split_of(text, eval_frac=0.5, seed=3, by="opening") == split_of(opening, eval_frac=0.5, seed=3, by="opening")
+    assert len({split_of(text, eval_frac=0.5, seed=3, by="opening") for text in texts}) == 2
+
+
+def test_the_prompts_of_a_held_out_file_and_no_others_are_held_out(tmp_path):
+    file = tmp_path / "held_out.txt"
+    write_keys(file, [split_key("Is tea good?"), split_key("b")])
+    asked = [(Message("system", "Be brief."), Message("user", "is  TEA good?")), "B", "Is tea bad?", "Is tea good"]
+    assert split_sides(asked, eval_frac=0.9, seed=0, held_out=str(file), keep_near=True) == ["eval", "eval", "train", "train"]
+    assert split_sides(asked, eval_frac=0.9, seed=0, held_out=str(file)) == ["eval", "eval", "train", None]     # nearly held out
+    (tmp_path / "none.txt").write_text("\n \n")
+    for name, says in (("none.txt", "names no held-out prompt"), ("gone.txt", "cannot read")):
+        with pytest.raises(DataError, match=says):
+            split_sides(["a"], eval_frac=0.1, seed=0, held_out=str(tmp_path / name))
+
+
+@given(st.lists(st.integers(1, 30), min_size=3, max_size=20), st.integers(2, 3), st.integers(0, 5))
+def test_folds_keep_a_key_whole_and_differ_by_no_more_than_the_largest_key(sizes, folds, seed):
+    keys = [f"key {i}" for i, size in enumerate(sizes) for _ in range(size)]
+    fold_of = deal_folds(keys, folds, seed=seed)
+    held = [sum(fold_of[key] == fold for key in keys) for fold in range(folds)]
+    assert sum(held) == len(keys) and min(held) > 0 and max(held) - min(held) <= max(sizes)
+    assert fold_of == deal_folds(keys[::-1], folds, seed=seed)
+
+
+def test_fewer_prompts_than_folds_are_refused():
+    with pytest.raises(DataError, match="2 distinct prompts cannot be dealt into 3 folds"):
+        deal_folds(["a", "b", "a"], 3, seed=0)

@@ -33,7 +33,7 @@ from tutelage.text.chat import encode_example, encode_prompt, encode_texts, stop
 from tutelage.text.lines import Rejected
 from tutelage.text.packing import pack_texts
 from tutelage.text.readers import expand_files, read_demonstrations, read_prompts, read_sources, read_texts
-from tutelage.text.split import split_of
+from tutelage.text.split import split_of, split_sides
 from tutelage.text.tables import kind_of, read_rows
 from tutelage.text.tokenizer import open_tokenizer
 from tutelage.train.audits import check_packing
@@ -132,7 +132,9 @@ def held_out_prompts(cfg: EvaluateConfig) -> list[Prompt]:
     """At most max_prompts prompts of the held-out side, drawn by split_seed. Raises: DataError when there are none."""
     data = cfg.data
     found = read_sources(read_prompts, data.each()).rows
-    rows = [p for p in dict.fromkeys(found) if cfg.all_prompts or split_of(p, **data.split_options()) == "eval"]
+    rows = list(dict.fromkeys(found))
+    if not cfg.all_prompts:
+        rows = [p for p, side in zip(rows, split_sides(rows, **data.split_options(), keep_near=True), strict=True) if side == "eval"]
     if not rows:
         raise DataError(f"none of the {len(found)} prompts of {', '.join(data.all_files())} is held out",
                         hint="raise data.eval_frac, or all_prompts=true for files of held-out prompts only")
@@ -236,11 +238,12 @@ def dialogue_likelihood(cfg: EvaluateConfig, folder: Path) -> dict[str, Any]:
         return {}
     data, tokenizer = cfg.dialogues, open_tokenizer(folder)
     policy = open_policy(folder, device=cfg.device, tokenizer=tokenizer)
-    rows = [row for row in read_sources(read_demonstrations, data.each()).rows
-            if split_of(row.prompt, **data.split_options()) == "eval"]
+    found = read_sources(read_demonstrations, data.each()).rows
+    sides = split_sides([row.prompt for row in found], **data.split_options(), keep_near=True)
+    rows = [row for row, side in zip(found, sides, strict=True) if side == "eval"]
     examples = [encode_example(tokenizer, row.prompt, row.response, train_on="assistant_turns") for row in rows[: cfg.max_dialogues]]
-    found = likelihood(policy, tokenizer, [e for e in examples if len(e.tokens) <= (context_length(policy) or 10**9)])
-    return {"perplexity": found["perplexity"], "dialogue_bits_per_byte": found["bits_per_byte"], "dialogue_tokens": found["tokens"]}
+    said = likelihood(policy, tokenizer, [e for e in examples if len(e.tokens) <= (context_length(policy) or 10**9)])
+    return {"perplexity": said["perplexity"], "dialogue_bits_per_byte": said["bits_per_byte"], "dialogue_tokens": said["tokens"]}
 
 
 def summary(own: Answers, sft: Answers, path: str, bits: float | None, prompts: list[Prompt]) -> dict[str, Any]:

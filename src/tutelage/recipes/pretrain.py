@@ -24,7 +24,7 @@ from tutelage.rollout import InProcessEngine, Sampling
 from tutelage.text.chat import Encoded, encode_document, encode_prompt, encode_texts, marked_text
 from tutelage.text.packing import pack_texts
 from tutelage.text.readers import expand_files, read_documents, read_sources
-from tutelage.text.split import split_of
+from tutelage.text.split import split_sides
 from tutelage.text.tokenizer import open_tokenizer, train_tokenizer
 from tutelage.train import audits
 from tutelage.train.batches import rows_of_step
@@ -148,9 +148,9 @@ def build(cfg: PretrainConfig, run: Run | None) -> Parts:
     """Read and split the text, learn or open the tokenizer, pack, and make the model."""
     files = expand_files(cfg.data.all_files())
     sides: dict[str, list[Prompt]] = {"train": [], "eval": []}
-    for document in read_sources(read_documents, cfg.data.each()).rows:
-        text = document if cfg.render == "chat" else prompt_text(document)
-        sides[split_of(document, **cfg.data.split_options())].append(text)
+    documents = read_sources(read_documents, cfg.data.each()).rows
+    for document, side in zip(documents, split_sides(documents, **cfg.data.split_options(), keep_near=True), strict=True):
+        sides[str(side)].append(document if cfg.render == "chat" else prompt_text(document))
     restart = run.weights_dir("model", "") if run else ""
     source = restart or (resolve_model(cfg.model.init) if cfg.model.init else None)
     if source is None and cfg.model.tokenizer is None:

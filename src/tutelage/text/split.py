@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
+from pathlib import Path
+from random import Random
 from typing import Any, Literal, TypeVar
 
+from tutelage.base.errors import DataError
 from tutelage.base.log import get_logger
 from tutelage.base.records import Prompt
 
 log = get_logger()
 Side = Literal["train", "eval"]
-SplitBy = Literal["prompt", "first_turn"]
+SplitBy = Literal["prompt", "first_turn", "opening"]
+OPENING_WORDS = 4
 T = TypeVar("T")
 
 
@@ -19,27 +24,31 @@ def split_of(prompt: Prompt, *, eval_frac: float, seed: int, by: SplitBy = "prom
     """The side of one prompt; depends on its text and the seed only, not on the file, its order or the machine.
 
     `by="first_turn"` keeps every context cut from one conversation on one side: its key is the first user turn alone.
+    `by="opening"` keeps a text and its first four words on one side.
     The eval side of a smaller `eval_frac` is contained in that of a larger one. Raises: ValueError if eval_frac is outside [0, 1].
     """
     return side_of(split_key(prompt, by=by), eval_frac=eval_frac, seed=seed)
 
 
-def split_sides(prompts: Sequence[Prompt], *, eval_frac: float, seed: int, by: SplitBy = "prompt", keep_near: bool = False
-                ) -> list[Side | None]:
+def split_sides(prompts: Sequence[Prompt], *, eval_frac: float, seed: int, by: SplitBy = "prompt", held_out: str | None = None,
+                keep_near: bool = False) -> list[Side | None]:
     """The side of each prompt; None for one that would be trained on although it nearly repeats a held-out one (tutelage.text.near).
 
-    Sides stay those of `split_of`, so every stage of a pipeline holds out the same; only training gets smaller, and says so in the log.
-    `keep_near` leaves it as it is.
+    Sides stay those of `split_of`, or those that the file `held_out` names, so every stage of a pipeline holds out the same; only training
+    gets smaller, and says so in the log.
+    `keep_near` leaves it as it is. Raises: DataError when that file cannot be read or names no prompt.
     """
     keys = [split_key(prompt, by=by) for prompt in prompts]
-    sides: list[Side | None] = [side_of(key, eval_frac=eval_frac, seed=seed) for key in keys]
+    named = None if held_out is None else read_keys(Path(held_out), by=by)
+    sides: list[Side | None] = [
+        side_of(key, eval_frac=eval_frac, seed=seed) if named is None else "eval" if key in named else "train" for key in keys]
     distinct = dict(zip(keys, sides, strict=True))
-    held_out, trained = ([key for key, side in distinct.items() if side == name] for name in ("eval", "train"))
-    if keep_near or not held_out or not trained:
+    tested, trained = ([key for key, side in distinct.items() if side == name] for name in ("eval", "train"))
+    if keep_near or not tested or not trained:
         return sides
     from tutelage.text.near import near_any
 
-    near = {key for key, repeats in zip(trained, near_any(trained, held_out), strict=True) if repeats}
+    near = {key for key, repeats in zip(trained, near_any(trained, tested), strict=True) if repeats}
     sides = [None if key in near else side for key, side in zip(keys, sides, strict=True)]
     if near:
         log.warning("%d of %d training rows left out: their prompts nearly repeat held-out ones (data.near_duplicates=keep leaves them in)",
@@ -73,7 +82,8 @@ def split_key(prompt: Prompt, *, by: SplitBy = "prompt") -> str:
         users = [m for m in turns if m.role == "user"]
         alone = len(turns) == 1 and bool(users)
         text = users[0].content if alone or (by == "first_turn" and users) else "\n".join(f"{m.role}: {m.content}" for m in turns)
-    return " ".join(text.casefold().split())
+    words = text.casefold().split()
+    return " ".join(words[:OPENING_WORDS] if by == "opening" else words)
 
 
 def side_of(key: str, *, eval_frac: float, seed: int) -> Side:
@@ -82,6 +92,40 @@ def side_of(key: str, *, eval_frac: float, seed: int) -> Side:
         raise ValueError(f"eval_frac={eval_frac} is not between 0 and 1")
     digest = blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8, salt=str(seed).encode()[-16:]).digest()
     return "eval" if int.from_bytes(digest, "big") < eval_frac * 2**64 else "train"
+
+
+def deal_folds(keys: Sequence[str], folds: int, *, seed: int) -> dict[str, int]:
+    """key -> fold, rows of one key together and folds of nearly equal size: the largest keys first, each to the smallest fold.
+
+    Args: keys: one per row. seed: decides between keys of equal size. Raises: DataError when there are fewer keys than folds.
+    """
+    count = Counter(keys)
+    if len(count) < folds:
+        raise DataError(f"{len(count)} distinct prompts cannot be dealt into {folds} folds", hint="lower folds, or split more finely")
+    names = sorted(count)
+    Random(seed).shuffle(names)
+    size, fold_of = [0] * folds, dict[str, int]()
+    for name in sorted(names, key=lambda name: -count[name]):
+        fold_of[name] = size.index(min(size))
+        size[fold_of[name]] += count[name]
+    return fold_of
+
+
+def write_keys(path: Path, keys: Iterable[str]) -> None:
+    """The file that `held_out` names: one key a line."""
+    path.write_text("".join(key + "\n" for key in sorted(keys)), encoding="utf-8")
+
+
+def read_keys(path: Path, *, by: SplitBy) -> frozenset[str]:
+    """Keys of the prompts in such a file. Raises: DataError when it cannot be read or names none."""
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read the held-out prompts in {path}: {error}", hint="one prompt a line, UTF-8") from error
+    keys = frozenset(split_key(line, by=by) for line in lines if line.strip())
+    if not keys:
+        raise DataError(f"{path} names no held-out prompt", hint="one prompt a line")
+    return keys
 
 
 def _prompt_of(row: Any) -> Prompt:

@@ -62,6 +62,10 @@ class SourceSection(Section):
     """Assistant turns whose fields equal these are read but not trained on, such as {kind: call}."""
     cut: Literal["none", "first_turn"] = "none"
     """first_turn ends each prompt with its first user turn and reads equal ones once; where prompts are read."""
+    where: dict[str, bool | int | float | str] = {}
+    """Rows whose fields equal all of these are read, others passed over, such as {strict: true}."""
+    opening_words: int | None = Field(None, ge=1)
+    """Rows of text are parted: the first so many words are a raw prompt, the rest its completion; None leaves texts whole."""
     prompt_style: Literal["chat", "raw"] = "chat"
     """Whether a string prompt is one user message or raw text to continue."""
     limit: int | None = Field(None, ge=1)
@@ -70,7 +74,8 @@ class SourceSection(Section):
     def read_options(self) -> dict[str, Any]:
         """Keyword arguments of tutelage.text.readers."""
         return {"layout": self.layout, "columns": self.columns or None, "mask_where": self.mask_where or None,
-                "prompt_style": self.prompt_style, "cut": self.cut, "limit": self.limit}
+                "where": self.where or None, "opening_words": self.opening_words, "prompt_style": self.prompt_style, "cut": self.cut,
+                "limit": self.limit}
 
 
 class DataSection(SourceSection):
@@ -80,10 +85,13 @@ class DataSection(SourceSection):
     """Groups of files instead of `files`: [{files: [a], columns: {…}}, {files: [b]}]; what a source does not say it takes from here."""
     eval_frac: float = Field(0.05, ge=0, lt=1)
     """Share of prompts held out, chosen by a hash of the prompt, so one prompt lies on one side in every file."""
-    split_by: Literal["prompt", "first_turn"] = "prompt"
-    """What is hashed: the whole prompt, or the conversation's first user turn (all contexts of one dialogue stay together)."""
+    split_by: Literal["prompt", "first_turn", "opening"] = "prompt"
+    """What is hashed: the whole prompt, the conversation's first_turn of the user (all contexts of one dialogue stay together), or the
+    opening, the first four words (a text and its opening stay together)."""
     split_seed: int = Field(0, ge=0, le=MAX_SEED)
     """Seed of that hash; stages of one pipeline must share it."""
+    held_out: str | None = None
+    """File that names the held-out prompts, one a line, in place of eval_frac and split_seed."""
     near_duplicates: Literal["leave_out", "keep"] = "leave_out"
     """Training rows whose prompt nearly repeats a held-out one: leave them out, or keep them and measure on half-known prompts."""
 
@@ -105,8 +113,8 @@ class DataSection(SourceSection):
         return self
 
     def split_options(self) -> dict[str, Any]:
-        """Keyword arguments of tutelage.text.split.split_of."""
-        return {"eval_frac": self.eval_frac, "seed": self.split_seed, "by": self.split_by}
+        """Keyword arguments of tutelage.text.split.split_sides but for keep_near."""
+        return {"eval_frac": self.eval_frac, "seed": self.split_seed, "by": self.split_by, "held_out": self.held_out}
 
     def side_options(self) -> dict[str, Any]:
         """Keyword arguments of tutelage.text.split.split_sides."""
@@ -117,8 +125,8 @@ class DataSection(SourceSection):
         return [(source.files, source.read_options()) for source in self.sources or [self]]
 
     def all_files(self) -> list[str]:
-        """Names of all sources' files, as written."""
-        return [name for files, _ in self.each() for name in files]
+        """Names of all sources' files and of `held_out`, as written."""
+        return [name for files, _ in self.each() for name in files] + ([self.held_out] if self.held_out else [])
 
 
 class SaveSection(Section):
