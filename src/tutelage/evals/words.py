@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -140,20 +141,29 @@ def _conjugate_gradient(product, target: Floats, diagonal: Floats) -> Floats:
     return x
 
 
+def with_log_length(counts: Sparse, texts: Sequence[str]) -> Sparse:
+    """One column more: the natural logarithm of each text's characters."""
+    n, d = counts.shape
+    lengths = np.log([max(1, len(text)) for text in texts])
+    return Sparse(np.append(counts.rows, np.arange(n)), np.append(counts.columns, np.full(n, d)), np.append(counts.values, lengths),
+                  (n, d + 1))
+
+
 @dataclass(frozen=True, slots=True)
 class WordScorer:
-    """A score per text from its words alone."""
+    """A score per text from its words alone; from its length too where there is a weight more than words."""
 
     vocab: dict[str, int]
     weights: Floats
     bias: float
 
     def score(self, texts: Sequence[str]) -> Floats:
-        return count_words(texts, self.vocab).dot(self.weights) + self.bias
+        counts = count_words(texts, self.vocab)
+        return (with_log_length(counts, texts) if len(self.weights) > len(self.vocab) else counts).dot(self.weights) + self.bias
 
 
 def fit_pairs(chosen: Sequence[str], rejected: Sequence[str], *, targets: Floats | None = None, weights: Floats | None = None,
-              c: float = 1.0) -> WordScorer:
+              c: float = 1.0, with_length: bool = False) -> WordScorer:
     """Bag-of-words reward model: logistic regression on differences of word counts, as Bradley-Terry would have it.
 
     Labels of the same two texts are one row with the mean target and the sum of weights, which has the same optimum.
@@ -168,7 +178,10 @@ def fit_pairs(chosen: Sequence[str], rejected: Sequence[str], *, targets: Floats
     total = np.array(list(mass.values()), dtype=np.float64)
     share = np.divide([won[pair] for pair in mass], total, out=np.zeros_like(total), where=total > 0)
     vocab = vocabulary([*first, *second])
-    w, bias = fit_logistic(count_words(first, vocab) - count_words(second, vocab), share, weights=total, intercept=False, c=c)
+    one, other = count_words(first, vocab), count_words(second, vocab)
+    if with_length:
+        one, other = with_log_length(one, first), with_log_length(other, second)
+    w, bias = fit_logistic(one - other, share, weights=total, intercept=False, c=c)
     return WordScorer(vocab, w, bias)
 
 
@@ -181,17 +194,19 @@ def fit_labels(texts: Sequence[str], labels: Floats, *, c: float = 1.0) -> WordS
 
 @dataclass(frozen=True, slots=True)
 class LengthScorer:
-    """Longer is better (`sign` 1) or worse (-1), whichever the training data said; length in words."""
+    """Longer is better (`sign` 1) or worse (-1), whichever the training data said."""
 
     sign: float
+    unit: Literal["words", "characters"] = "words"
 
     def score(self, texts: Sequence[str]) -> Floats:
-        return self.sign * np.array([len(words(text)) for text in texts], dtype=np.float64)
+        sizes = [len(words(text)) if self.unit == "words" else len(text) for text in texts]
+        return self.sign * np.array(sizes, dtype=np.float64)
 
 
-def fit_length_pairs(chosen: Sequence[str], rejected: Sequence[str]) -> LengthScorer:
-    longer = LengthScorer(1.0)
-    return LengthScorer(1.0 if np.sign(longer.score(chosen) - longer.score(rejected)).sum() >= 0 else -1.0)
+def fit_length_pairs(chosen: Sequence[str], rejected: Sequence[str], *, unit: Literal["words", "characters"] = "words") -> LengthScorer:
+    longer = LengthScorer(1.0, unit)
+    return LengthScorer(1.0 if np.sign(longer.score(chosen) - longer.score(rejected)).sum() >= 0 else -1.0, unit)
 
 
 def fit_length_labels(texts: Sequence[str], labels: Floats) -> LengthScorer:
