@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from tutelage.base.config import RunConfig, Section
-from tutelage.cli.verbs import RECIPES
+from tutelage.cli.verbs import configured
 from tutelage.train.sections import DataSection, OptimSection, SaveSection, SourceSection, TrackSection
 
 DOCS = Path(__file__).parent
@@ -29,7 +29,7 @@ Row = tuple[str, Any, str]
 
 def config_of(verb: str) -> type[Section]:
     """The config class of a verb."""
-    return getattr(importlib.import_module(RECIPES[verb].module), RECIPES[verb].config)
+    return getattr(importlib.import_module(configured()[verb].module), configured()[verb].config)
 
 
 def rows(cls: type[Section], prefix: str = "", defaults: Section | None = None) -> Iterator[Row]:

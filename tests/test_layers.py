@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "cli": BELOW_RECIPES | {"recipes", "proofs", "demo", "web", "studio", "serve"},
 }
 WITHOUT_TORCH = {"base", "text", "feedback", "lineage", "demo", "web", "studio"}  # the rooms marked with a circle
-CHAINING = {"pipeline", "door"}  # recipes that chain stages may import other recipes
+CHAINING = {"pipeline", "door", "cross_validate"}  # recipes that chain stages may import other recipes
 
 FILES = sorted(SRC.rglob("*.py"))
 

@@ -9,7 +9,7 @@ import pytest
 
 from docs import settings
 from tutelage.base.config import leaves
-from tutelage.cli.verbs import RECIPES
+from tutelage.cli.verbs import configured
 
 DOCS = Path(__file__).parents[2] / "docs"
 LOGGING = ("pretrain", "sft", "reward", "ppo")
@@ -61,12 +61,12 @@ def test_the_settings_tables_are_up_to_date(page):
     assert text == settings.rewrite(text), "run: python docs/settings.py"
 
 
-@pytest.mark.parametrize("verb", [*RECIPES, "shared"])
+@pytest.mark.parametrize("verb", [*configured(), "shared"])
 def test_every_verb_has_a_table_of_settings(verb):
     assert sum(page.read_text(encoding="utf-8").count(f"<!-- settings: {verb} -->") for page in DOCS.glob("*.md")) == 1
 
 
-@pytest.mark.parametrize("verb", RECIPES)
+@pytest.mark.parametrize("verb", configured())
 def test_every_setting_of_a_verb_is_in_its_table_or_the_shared_one_and_is_explained(verb):
     rows = {row.split("`")[1]: row for name in (verb, "shared") for row in settings.table(name).splitlines()[2:]}
     assert [key for key, row in rows.items() if not row.rstrip(" |").split("|")[3:]] == []

@@ -16,7 +16,7 @@ from docs.settings import config_of
 from tutelage.base.config import dump_config, load_config
 from tutelage.cli.main import cli
 from tutelage.cli.training import split_arguments
-from tutelage.cli.verbs import COMMANDS, RECIPES
+from tutelage.cli.verbs import COMMANDS, FLAGGED, RECIPES
 from tutelage.recipes.pipeline import PipelineConfig, Verb, plan, standard_verbs
 
 ROOT = Path(__file__).parents[2]
@@ -50,6 +50,7 @@ def check_command(line: str, tmp_path: Path) -> None:
     parsed = command.make_context(verb, list(arguments)).params
     if verb in RECIPES:
         path, overrides = split_arguments(parsed["arguments"])
+        verb = next((flag for of, flag in FLAGGED if of == verb and parsed[flag]), verb)
         check_config(config_of(verb), path, overrides, tmp_path)
     elif verb == "show":
         config_of(parsed["verb"])

@@ -14,7 +14,7 @@ from tutelage.base.outline import outline
 from .group import Group
 from .output import print_result
 from .training import print_config, split_arguments
-from .verbs import RECIPES
+from .verbs import configured
 
 
 @click.group(cls=Group)
@@ -52,7 +52,7 @@ def schema(verb: str) -> None:
 
 
 def _config_class(verb: str) -> type[Section]:
-    if verb not in RECIPES:
-        raise ConfigError(f"no settings for a verb {verb!r}{did_you_mean(verb, RECIPES)}",
-                          hint=f"these verbs have settings: {', '.join(RECIPES)}")
-    return getattr(importlib.import_module(RECIPES[verb].module), RECIPES[verb].config)
+    if verb not in configured():
+        raise ConfigError(f"no settings for a verb {verb!r}{did_you_mean(verb, configured())}",
+                          hint=f"these verbs have settings: {', '.join(configured())}")
+    return getattr(importlib.import_module(configured()[verb].module), configured()[verb].config)

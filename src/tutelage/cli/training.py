@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,17 @@ from tutelage.base.log import setup_logging
 from tutelage.base.permission import allow_code
 
 from .output import only_json_on_stdout, plain, print_result, text
-from .verbs import Recipe
+from .verbs import FLAGGED, Recipe
 
 
-def recipe_command(verb: str, recipe: Recipe) -> click.Command:
+def recipe_command(verb: str, default: Recipe) -> click.Command:
     """The click command of one recipe."""
+    others = {flag: other for (of, flag), other in FLAGGED.items() if of == verb}
 
     def call(arguments: tuple[str, ...], dry_run: bool, as_json: bool, quiet: bool, verbose: bool, with_code: bool = False, **flags: Any
              ) -> None:
         setup_logging(1 if verbose else -1 if quiet else 0)
+        recipe = next((other for flag, other in others.items() if flags.pop(flag)), default)
         path, overrides = split_arguments(arguments)
         if path is not None and (written := written_verb(path)) not in (None, verb):
             raise ConfigError(f"{path} is for the verb {written}, not {verb}", hint=f"tutelage {written} {path}")
@@ -44,8 +46,8 @@ def recipe_command(verb: str, recipe: Recipe) -> click.Command:
         else:
             print_result(result, as_json)
 
-    return click.Command(verb, callback=call, params=_parameters(recipe), short_help=recipe.summary,
-                         help=f"{recipe.summary}\n\n`tutelage config show {verb}` lists its settings, `tutelage config schema {verb}` "
+    return click.Command(verb, callback=call, params=_parameters(default, others), short_help=default.summary,
+                         help=f"{default.summary}\n\n`tutelage config show {verb}` lists its settings, `tutelage config schema {verb}` "
                               "describes them.")
 
 
@@ -97,9 +99,10 @@ def _lines(value: Any, indent: str) -> list[str]:
     return [indent + line for line in text(value).strip("\n").splitlines() or [""]]
 
 
-def _parameters(recipe: Recipe) -> list[click.Parameter]:
+def _parameters(recipe: Recipe, others: Mapping[str, Recipe]) -> list[click.Parameter]:
     code = click.Option(["--allow-code", "with_code"], is_flag=True, help="Run the Python functions the config names.")
     return [
+        *(click.Option([f"--{flag}"], is_flag=True, help=other.summary) for flag, other in others.items()),
         click.Argument(["arguments"], nargs=-1, metavar="[CONFIG] [section.key=value …]"),
         click.Option(["--run-dir"], metavar="FOLDER", help="Folder of the run."),
         click.Option(["--resume"], is_flag=True, help="Continue an interrupted run from its last checkpoint."),

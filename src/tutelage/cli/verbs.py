@@ -34,6 +34,18 @@ RECIPES = {
     "evaluate": Recipe("Models side by side on held-out prompts, and a report.", "tutelage.recipes.evaluate", "EvaluateConfig", "evaluate"),
 }
 
+FLAGGED = {
+    ("evaluate", "cv"): Recipe("Reward models over folds of prompts, beside guesses from length and words.",
+                               "tutelage.recipes.cross_validate", "CrossValidationConfig", "cross_validate"),
+}
+"""(verb, flag) -> another recipe of the verb, with a config of its own."""
+
+
+def configured() -> dict[str, Recipe]:
+    """Everything that has settings, by the name its settings go by."""
+    return RECIPES | {flag: recipe for (_, flag), recipe in FLAGGED.items()}
+
+
 COMMANDS = {
     "demo": Command("The embedded world: the whole circle on this machine.", "tutelage.cli.demo:demo"),
     "init": Command("A model and data to a pipeline with settings that fit, and its forecast.", "tutelage.cli.init:init"),

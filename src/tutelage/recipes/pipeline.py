@@ -57,6 +57,9 @@ class Verb:
     """Called before any stage starts; raises ConfigError for what the config class alone cannot see."""
 
 
+Plans = dict[str, tuple[Verb, RunConfig]]
+
+
 def standard_verbs() -> dict[str, Verb]:
     """The verbs every pipeline knows."""
     from tutelage.recipes.contrast import ContrastConfig, make_contrasts
@@ -82,46 +85,58 @@ def run_pipeline(
     finished ones included.
     Raises: ConfigError before anything runs when a stage's config is wrong, MissingExtraError when a tracker is not installed.
     """
-    from tutelage.train.run import Interrupted
-    from tutelage.train.sections import TrackSection
-    from tutelage.train.trackers import check_installed
-
     folder = Path(cfg.run_dir or "runs/pipeline")
     plans = plan(cfg, standard_verbs() if verbs is None else verbs, folder)
-    for _, stage_cfg in plans.values():
-        check_installed(getattr(stage_cfg, "track", TrackSection()).to)
+    check_trackers(plans)
     check_data(cfg)
     announce(cfg)
+    return {"path": str(folder), "stages": run_stages(plans, on_stage=on_stage)}
+
+
+def run_stages(plans: Plans, *, on_stage: Callable[[str, dict[str, Any]], None] | None = None) -> dict[str, Any]:
+    """Run planned stages in order; a finished one returns its result at once. Returns name -> result."""
+    from tutelage.train.run import Interrupted
+
     results: dict[str, Any] = {}
     for name, (verb, stage_cfg) in plans.items():
         log.info("== %s", name)
         started = time.monotonic()
         try:
-            results[name] = verb.run(stage_cfg)                      # a finished run returns its result at once
+            results[name] = verb.run(stage_cfg)
         except Interrupted as stop:
             stop.hint = "run the same command again: finished stages are kept, and this one goes on where it stopped"
             raise
         log.info("== %s: %.0f s", name, time.monotonic() - started)
         if on_stage is not None:
             on_stage(name, results[name])
-    return {"path": str(folder), "stages": results}
+    return results
 
 
-def plan(cfg: PipelineConfig, verbs: Mapping[str, Verb], folder: Path) -> dict[str, tuple[Verb, RunConfig]]:
-    """Every stage's verb and resolved config, checked before the first one starts."""
-    plans = {}
+def plan(cfg: PipelineConfig, verbs: Mapping[str, Verb], folder: Path, names: Mapping[str, Any] | None = None) -> Plans:
+    """Every stage's verb and resolved config, checked before the first one starts. names: what ${name} stands for, beside the usual."""
+    plans: Plans = {}
+    names = {"run": str(folder), "data": cfg.data.root, "seed": cfg.seed} | dict(names or {})
     for name, stage in cfg.stages.items():
         if stage.verb not in verbs:
             raise ConfigError(f"stages.{name}.verb: {stage.verb!r} is not one of {', '.join(sorted(verbs))}")
         verb = verbs[stage.verb]
         written = _written(cfg, name)
-        values = fill(written, {"run": str(folder), "data": cfg.data.root, "seed": cfg.seed})
+        values = fill(written, names)
         values |= {"run_dir": str(folder / name), "device": cfg.device, "resume": True}
         values.setdefault("seed", cfg.seed)
         stage_cfg = load_values(verb.config, values, where=f"stages.{name}.config")
         verb.check(stage_cfg)
         plans[name] = (verb, stage_cfg)
     return plans
+
+
+def check_trackers(plans: Plans) -> None:
+    """Raises: MissingExtraError when a tracker that a stage names is not installed."""
+    from tutelage.train.sections import TrackSection
+    from tutelage.train.trackers import check_installed
+
+    for _, stage_cfg in plans.values():
+        check_installed(getattr(stage_cfg, "track", TrackSection()).to)
 
 
 def check_data(cfg: PipelineConfig) -> None:
