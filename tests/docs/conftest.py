@@ -75,5 +75,6 @@ def circle(tmp_path_factory) -> Circle:
         reward=str(root / "reward"), data=files("world", "prompts-heldout.jsonl"), all_prompts=True, max_prompts=4,
         rollout={"max_tokens": 8}, text_files=[str(root / "world" / "corpus.jsonl")],
         dialogues=files("world", "demonstrations.jsonl", eval_frac=0.3), max_dialogues=3,
+        second_opinion={"files": [str(root / "rated.jsonl")]},
         frontier={"run": str(root / "ppo"), "max_prompts": 2}, curves={"ppo": str(root / "ppo")})
     return Circle(runs, results)

@@ -8,13 +8,13 @@ import torch
 import yaml
 
 from tests.models.tiny import lone_logprobs
-from tests.small import config, ppo_config, sample_config
+from tests.small import ANIMALS, config, ppo_config, sample_config, write_rows
 from tutelage.base.errors import ArtifactError, ConfigError, DataError
 from tutelage.base.files import folder_digest
 from tutelage.base.records import Message
 from tutelage.models.heads import ScoredModel
 from tutelage.models.policy import open_policy
-from tutelage.recipes.evaluate import EvaluateConfig, evaluate
+from tutelage.recipes.evaluate import EvaluateConfig, evaluate, word_judge
 from tutelage.recipes.evaluate_measures import Judges, ModelEntry, answer, trained_stages
 from tutelage.recipes.ppo import train_ppo
 from tutelage.recipes.sample import sample_answers
@@ -140,6 +140,22 @@ def test_every_prompt_is_held_out(evaluated, small):
     _, report, _ = evaluated
     assert report["models"]["sft"]["prompts"] == 24
     assert all(split_of(s["prompt"], eval_frac=0.4, seed=0) == "eval" for s in report["samples"])
+
+
+def test_a_second_opinion_learns_words_from_ratings_and_judges_every_model_by_them(small, tmp_path):
+    rated = [{"prompt": "where?", "completion": f"in the {ANIMALS[i % 8]} {'barn' if i % 3 else 'wood'}", "label": bool(i % 3)}
+             for i in range(60)]
+    cfg = evaluate_config(small, tmp_path / "run", {
+        "second_opinion": {"files": [str(write_rows(tmp_path / "rated.jsonl", rated))]}, "max_prompts": 6, "text_files": []})
+    scorer = word_judge(cfg)
+    barn, wood, neither = scorer.score(["the barn", "the wood", "the"])
+    assert barn > neither > wood
+    evaluate(cfg)
+    models = json.loads((tmp_path / "run/report/report.json").read_text())["models"]
+    assert models["same"]["win_rate_by_words"]["mean"] == 0.5 and models["base"]["win_rate_by_words"]["mean"] != 0.5
+    with pytest.raises(DataError, match="the 40 ratings of .* are not of both kinds"):
+        good = write_rows(tmp_path / "good.jsonl", [row for row in rated if row["label"]])
+        evaluate(evaluate_config(small, tmp_path / "other", {"second_opinion": {"files": [str(good)]}}))
 
 
 def test_a_long_prompt_takes_room_from_its_own_answer_only(small, tmp_path):

@@ -19,9 +19,9 @@ Report = Mapping[str, Any]
 
 COLUMNS: dict[str, tuple[str, int]] = {
     "gold": ("gold, 0–1", 3), "proxy": ("reward model’s score", 3), "win_rate_vs_sft": ("win rate against SFT", 3),
-    "kl": ("KL to reference, nats", 3), "length": ("length, tokens", 3), "distinct_1": ("distinct‑1", 3), "distinct_2": ("distinct‑2", 3),
-    "bits_per_byte": ("bits per byte, held‑out text", 4), "perplexity": ("perplexity, held‑out dialogues", 3),
-    "dialogue_bits_per_byte": ("bits per byte, held‑out dialogues", 3)}
+    "win_rate_by_words": ("win rate by words alone", 3), "kl": ("KL to reference, nats", 3), "length": ("length, tokens", 3),
+    "distinct_1": ("distinct‑1", 3), "distinct_2": ("distinct‑2", 3), "bits_per_byte": ("bits per byte, held‑out text", 4),
+    "perplexity": ("perplexity, held‑out dialogues", 3), "dialogue_bits_per_byte": ("bits per byte, held‑out dialogues", 3)}
 
 
 def models_figure(report: Report) -> Figure | None:

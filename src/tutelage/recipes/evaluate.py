@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+from tutelage.base.errors import DataError
 from tutelage.base.log import get_logger
 from tutelage.base.progress import progress
 from tutelage.base.records import prompt_text
 from tutelage.evals.report import write_report
+from tutelage.evals.words import WordScorer, fit_labels
 from tutelage.lineage.ledger import ancestors, code_revision
 from tutelage.models.heads import ScoredModel
 from tutelage.models.policy import open_policy, resolve_model
@@ -28,7 +32,7 @@ from tutelage.recipes.evaluate_measures import (
     summary,
     trained_stages,
 )
-from tutelage.text.readers import expand_files
+from tutelage.text.readers import expand_files, read_judgements, read_sources
 from tutelage.text.tokenizer import open_tokenizer
 from tutelage.train.run import Run, read_metrics
 
@@ -44,7 +48,8 @@ def evaluate(cfg: EvaluateConfig, *, gold: Gold | None = None, preference: Prefe
     """
     entries = {name: resolve_model(e.path) for name, e in cfg.models.items()}
     files = {"data": cfg.data.all_files(), "text_files": cfg.text_files, "demonstrations": cfg.demonstrations,
-             "dialogues": cfg.dialogues.all_files() if cfg.dialogues else []}
+             "dialogues": cfg.dialogues.all_files() if cfg.dialogues else [],
+             "second_opinion": cfg.second_opinion.all_files() if cfg.second_opinion else []}
     inputs: dict[str, Any] = {**entries, "reward": resolve_model(cfg.reward)}
     inputs |= {name: expand_files(named) for name, named in files.items() if named}
     with Run.open(cfg, "evaluate", inputs=inputs) as run:
@@ -52,7 +57,8 @@ def evaluate(cfg: EvaluateConfig, *, gold: Gold | None = None, preference: Prefe
             return done
         reward_folder = resolve_model(cfg.reward)
         reward_tokenizer = open_tokenizer(reward_folder)
-        judges = Judges(ScoredModel.open(reward_folder, device=cfg.device, tokenizer=reward_tokenizer), reward_tokenizer, gold, preference)
+        judges = Judges(ScoredModel.open(reward_folder, device=cfg.device, tokenizer=reward_tokenizer), reward_tokenizer, gold, preference,
+                        word_judge(cfg))
         prompts = held_out_prompts(cfg)
         reference = "sft" if "sft" in cfg.models else next(iter(cfg.models))
         stages = trained_stages(cfg, reference)
@@ -85,6 +91,21 @@ def evaluate(cfg: EvaluateConfig, *, gold: Gold | None = None, preference: Prefe
                 "models": {n: {k: m[k] for k in ("gold", "proxy", "kl", "length", "win_rate_vs_sft")} for n, m in report["models"].items()},
             }
         )
+
+
+def word_judge(cfg: EvaluateConfig) -> WordScorer | None:
+    """A bag of words that tells good answers from bad, learnt from `second_opinion`; None when not asked for.
+
+    Raises: DataError when those ratings are all alike.
+    """
+    if cfg.second_opinion is None:
+        return None
+    rated = [j for j in read_sources(read_judgements, cfg.second_opinion.each()).rows if j.label is not None]
+    labels = np.array([float(bool(j.label)) for j in rated])
+    if len(set(labels)) < 2:
+        raise DataError(f"second_opinion: the {len(rated)} ratings of {', '.join(cfg.second_opinion.all_files())} are not of both kinds",
+                        hint="give single answers with a label, good ones and bad ones")
+    return fit_labels([j.responses[0].text for j in rated], labels)
 
 
 def preview(cfg: EvaluateConfig) -> dict[str, Any]:

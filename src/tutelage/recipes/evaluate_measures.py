@@ -22,7 +22,7 @@ from tutelage.evals.frontier import bon_kl
 from tutelage.evals.likelihood import likelihood
 from tutelage.evals.reward_report import bayes_ceiling, gold_report
 from tutelage.evals.stats import mean_ci, paired_difference, win_rate
-from tutelage.evals.words import distinct_n
+from tutelage.evals.words import WordScorer, distinct_n
 from tutelage.models.batches import PackedBatch, pad_tokens
 from tutelage.models.heads import ScoredModel
 from tutelage.models.policy import context_length, open_policy, packed_logprobs, token_logprobs
@@ -97,6 +97,8 @@ class EvaluateConfig(RunConfig):
     """Conversations whose held-out side gives the perplexity of the assistant's turns; mask_where leaves turns out."""
     max_dialogues: int = Field(300, ge=1)
     """Held-out conversations for that, at most."""
+    second_opinion: DataSection | None = None
+    """Single rated answers that the reward model did not learn from; what their words teach judges the models' answers too."""
     demonstrations: Names = []
     """Files the examples of a prompted model come from."""
     rollout: RolloutSection = RolloutSection()
@@ -116,6 +118,7 @@ class Answers:
     scores: list[float]
     tokens: list[int]
     gold: list[float] = field(default_factory=list)
+    by_words: list[float] = field(default_factory=list)
 
 
 @dataclass
@@ -126,6 +129,8 @@ class Judges:
     reward_tokenizer: Any
     gold: Gold | None
     preference: Preference | None
+    words: WordScorer | None = None
+    """A second opinion: counts words, learnt from other people's ratings."""
 
 
 def held_out_prompts(cfg: EvaluateConfig) -> list[Prompt]:
@@ -175,6 +180,8 @@ def answer(cfg: EvaluateConfig, entry: ModelEntry, folder: Path, prompts: list[P
     out = Answers([texts[i] for i in kept], kl, scores.flatten()[kept].tolist(), [len(s) for s in spoken])
     if judges.gold is not None:
         out.gold = [judges.gold(last_user_text(p), t) for p, t in zip(prompts, out.texts, strict=True)]
+    if judges.words is not None:
+        out.by_words = judges.words.score(out.texts).tolist()
     return out
 
 
@@ -262,6 +269,7 @@ def summary(own: Answers, sft: Answers, path: str, bits: float | None, prompts: 
         "bits_per_byte": bits,
         "win_rate_vs_sft": win_rate(judged, judged_sft),
         "win_rate_by": "gold" if own.gold else "proxy",
+        "win_rate_by_words": win_rate(own.by_words, sft.by_words) if own.by_words else None,
         "prompts": len(prompts),
     }
     if not own.gold:
