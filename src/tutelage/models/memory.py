@@ -1,0 +1,84 @@
+"""What can be traded for memory: bfloat16 compute, activations computed twice, optimizer states and bases in fewer bits."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from tutelage.base.errors import ArtifactError, MissingExtraError
+
+
+def compute_in_bf16(model: nn.Module) -> None:
+    """Let `model` compute its forward passes in bfloat16 where that is safe (torch.autocast).
+
+    The weights keep the type they have. Trained ones are float32: they are their own masters, so an update smaller than bfloat16's 3
+    digits is not lost, and gradients add up in float32.
+    """
+    forward, kind = model.forward, next(model.parameters()).device.type
+
+    @functools.wraps(forward)
+    def in_bf16(*args: Any, **kwargs: Any) -> Any:
+        with torch.autocast(kind, dtype=torch.bfloat16):
+            return forward(*args, **kwargs)
+
+    model.forward = in_bf16                                         # type: ignore[method-assign]
+
+
+def recompute_activations(model: PreTrainedModel, as_now: Callable[[], AbstractContextManager[object]] = nullcontext) -> None:
+    """Keep one activation per layer for the backward pass and compute the others again (gradient checkpointing).
+
+    as_now: called in the forward pass; what it returns is entered around the second computation, to restore what that one depends on
+    (the role of a shared base). Layers do this in train mode only; dropout is off here, so that mode changes nothing else.
+    Raises: ArtifactError when the architecture cannot.
+    """
+    # transformers 5.23 renamed it and warns about the old name.
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    try:
+        enable({"use_reentrant": False, "context_fn": lambda: (nullcontext(), as_now())})
+    except ValueError as error:
+        raise ArtifactError(f"{type(model).__name__} cannot compute activations twice: {str(error).splitlines()[0][:120]}",
+                            hint="leave memory.checkpointing off, and lower optim.microbatch_size instead") from error
+    model.train()
+
+
+def quantized(kind: str) -> dict[str, Any]:
+    """Keyword arguments that make from_pretrained keep a frozen base in fewer bits: `full`, `8bit` or `4bit` (NF4).
+
+    Raises: MissingExtraError without bitsandbytes.
+    """
+    if kind == "full":
+        return {}
+    require_bitsandbytes(f"memory.base={kind}")
+    from transformers import BitsAndBytesConfig
+
+    if kind == "8bit":
+        return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True)}
+    return {"quantization_config": BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
+                                                      bnb_4bit_compute_dtype=torch.bfloat16)}
+
+
+@torch.no_grad()
+def require_computable(model: PreTrainedModel, folder: Path, kind: str) -> None:
+    """Raises: ArtifactError when bitsandbytes cannot compute this model with its weights in 8 or 4 bits."""
+    try:
+        model(input_ids=torch.zeros(1, 2, dtype=torch.long, device=model.device), use_cache=False)
+    except RuntimeError as error:
+        raise ArtifactError(f"bitsandbytes cannot compute {folder} in {kind}: {str(error).splitlines()[0][:120]}",
+                            hint="4bit on a CPU is for widths that are multiples of 64; set memory.base=8bit") from error
+
+
+def require_bitsandbytes(setting: str) -> Any:
+    """The bitsandbytes module. Raises: MissingExtraError naming the setting that needs it."""
+    try:
+        return importlib.import_module("bitsandbytes")
+    except ImportError as error:
+        raise MissingExtraError(f"{setting} needs bitsandbytes, which is not installed",
+                                hint='pip install "tutelage[quantized]"') from error
