@@ -8,12 +8,15 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from tests.models.tiny import CONFIGS, random_rows, right_padded, tiny
+from tests.models.tiny import CONFIGS, random_rows, right_padded, tiny, word_tokenizer
 from tutelage.algos.losses import nll_loss
 from tutelage.base.errors import MissingExtraError
+from tutelage.models.adapters import Roles
 from tutelage.models.folders import turn_off_dropout
+from tutelage.models.heads import require_token_head
 from tutelage.models.memory import compute_in_bf16, quantized, recompute_activations, require_bitsandbytes
-from tutelage.models.policy import token_logits, token_logprobs
+from tutelage.models.policy import save_policy, token_logits, token_logprobs
+from tutelage.rollout import InProcessEngine, Sampling
 
 TOKENS, MASK = right_padded(random_rows([9, 14, 4]))
 
@@ -51,6 +54,27 @@ def test_computing_activations_twice_keeps_fewer_of_them():
     assert kept(twice) < kept(tiny("llama")) / 2
 
 
+@pytest.mark.parametrize("name", CONFIGS)
+def test_activations_computed_again_are_those_of_the_role_they_had(tmp_path, name):
+    save_policy(tiny(name), word_tokenizer(), tmp_path)
+
+    def joint_gradients(checkpointing: bool) -> list[torch.Tensor]:
+        roles = Roles.open(tmp_path, tokenizer=word_tokenizer(), checkpointing=checkpointing)
+        generator = torch.Generator().manual_seed(0)
+        for role in ("policy", "critic"):
+            roles.add(role, rank=3, alpha=6.0, targets=[], seed=0)
+            for p in roles.parameters(role):
+                p.data.copy_(torch.randn(p.shape, generator=generator) / 8)
+        policy, critic = roles.causal("policy"), roles.scored("critic")
+        loss = loss_of(policy) + critic.values(TOKENS, MASK).square().mean()
+        roles.enter(None)                                            # as another role's forward pass would
+        loss.backward()
+        return [p.grad for role in ("policy", "critic") for p in roles.parameters(role)]
+
+    for one, other in zip(joint_gradients(False), joint_gradients(True), strict=True):
+        assert torch.equal(one, other)
+
+
 # -- bfloat16 ---------------------------------------------------------------------------------------------------------
 
 
@@ -83,6 +107,45 @@ def test_bf16_does_not_lose_updates_smaller_than_its_epsilon():
             assert 0.3 * rate * steps < moved.median() < 1.2 * rate * steps          # Adam's steps are about the rate each
         else:
             assert moved.max() == 0                                  # the loss that masters are there to prevent
+
+
+def test_a_lora_base_is_stored_in_bf16_and_its_adapters_and_heads_in_float32(tmp_path):
+    save_policy(tiny("qwen2"), word_tokenizer(), tmp_path)
+    roles = Roles.open(tmp_path, tokenizer=word_tokenizer(), precision="bf16")
+    roles.add("policy", rank=2, alpha=4.0, targets=[], seed=0)
+    policy, critic, reference = roles.causal("policy"), roles.scored("policy"), roles.causal(None)
+    assert {p.dtype for p in roles.parameters("policy")} == {critic.head.weight.dtype} == {torch.float32}
+    assert {p.dtype for p in policy.parameters() if not p.requires_grad} == {torch.bfloat16}
+    assert torch.equal(token_logits(policy, TOKENS), token_logits(reference, TOKENS))
+    (loss_of(policy) + critic.values(TOKENS, MASK).square().mean()).backward()
+    assert {p.grad.dtype for p in roles.parameters("policy")} == {torch.float32}
+
+
+def test_a_head_whose_scores_are_near_0_by_chance_is_no_classifier_that_pools(tmp_path):
+    save_policy(tiny("llama"), word_tokenizer(), tmp_path)
+    scored = Roles.open(tmp_path, tokenizer=word_tokenizer(), precision="bf16").scored(None)
+    row = torch.tensor([[i for i in range(4) if i != scored.model.config.pad_token_id][:3]])             # what the check reads
+    with torch.no_grad():
+        hidden = scored.model.base_model(input_ids=row, use_cache=False).last_hidden_state[0].float()
+        weight = scored.head.weight
+        weight -= weight @ hidden.T @ torch.linalg.pinv(hidden.T)   # at right angles to all that is seen
+        assert (hidden @ weight.T).abs().max() < 1e-5 < weight.norm()
+    require_token_head(scored, tmp_path)                            # rounding is small beside usual scores, not beside these
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "gemma2"])
+def test_generation_works_in_bf16_and_between_training_passes(tmp_path, name):
+    save_policy(tiny(name), word_tokenizer(), tmp_path)
+    roles = Roles.open(tmp_path, tokenizer=word_tokenizer(), precision="bf16", checkpointing=True)
+    roles.add("policy", rank=2, alpha=4.0, targets=[], seed=0)
+    policy = roles.causal("policy")
+    loss_of(policy).backward()
+    (answer,) = InProcessEngine(policy, 0).generate([[5, 6, 7]], Sampling(max_tokens=6, stop_tokens=(2,), seed=0))
+    assert policy.training and len(answer.tokens) in range(1, 7)
+    row, width = [5, 6, 7, *answer.tokens], 3 + len(answer.tokens)
+    with torch.no_grad():
+        logprobs = token_logprobs(policy, torch.tensor([row]), torch.ones(1, width, dtype=torch.bool))[0, 3:]
+    assert_close(torch.tensor(answer.logprobs), logprobs, rtol=0, atol=0.3)              # bfloat16 has 8 bits; these are in nats
 
 
 # -- bitsandbytes -----------------------------------------------------------------------------------------------------

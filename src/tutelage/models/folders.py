@@ -20,6 +20,7 @@ from transformers.utils import logging as hf_logging
 from tutelage.base.errors import ArtifactError
 from tutelage.base.files import read_json_object
 from tutelage.base.log import get_logger
+from tutelage.models.peft_folders import adapter_base, is_adapter, open_merged
 
 log = get_logger()
 
@@ -30,15 +31,15 @@ _WITHOUT_CLASS = {
 
 
 def resolve_model(path: str | Path) -> Path:
-    """The model folder meant by a path: that folder itself, a checkpoint (its `model/`), or a run (the checkpoint `latest` names).
+    """The model folder meant by a path: that folder itself, a checkpoint (its `model/`, or its policy's or reward model's adapter), or
+    a run (the checkpoint `latest` names).
 
     Raises: ArtifactError naming what was found instead.
     """
     path = Path(path)
-    if (path / "config.json").is_file():
-        return path
-    if (path / "model" / "config.json").is_file():
-        return path / "model"
+    for folder in (path, path / "model", path / "adapters" / "policy", path / "adapters" / "reward"):
+        if (folder / "config.json").is_file() or is_adapter(folder):
+            return folder
     latest = path / "latest"
     if latest.is_file():
         name = latest.read_text(encoding="utf-8", errors="replace").strip()
@@ -62,8 +63,12 @@ def architectures(folder: Path) -> list[str]:
 def load_pretrained(auto_class: Any, folder: Path, *, dtype: torch.dtype, **kwargs: Any) -> tuple[PreTrainedModel, set[str]]:
     """`auto_class.from_pretrained` without remote code, pickles or chatter. Returns the model in eval mode and the names missing from disk.
 
+    An adapter folder is opened as a whole model: its base with the adapter merged into it.
+
     Raises: ArtifactError, one line, for a folder that is incomplete, damaged, pickled or of an unknown architecture.
     """
+    if is_adapter(folder):
+        return open_merged(load_pretrained, auto_class, folder, dtype=dtype, **kwargs)
     _check_weights(folder)
     try:
         with quiet():
@@ -103,7 +108,7 @@ def fit_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, f
     """
     if tokenizer.pad_token_id is None:
         raise ArtifactError(f"the tokenizer for {folder} has no pad token", hint="open it with tutelage.text, which adds one")
-    rows, stored = _vocabulary_weights(model)[0].shape[0], _stored_vocabulary(folder)
+    rows, stored = _vocabulary_weights(model)[0].shape[0], _stored_vocabulary(adapter_base(folder))
     if stored > rows:
         raise ArtifactError(f"{folder}: its tokenizer has ids up to {stored - 1}, its model only {rows} embeddings",
                             hint="tokenizer and weights are of different models; restore the folder from its source")

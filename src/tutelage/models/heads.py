@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,8 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel, Pr
 
 from tutelage.base.errors import ArtifactError
 from tutelage.models.folders import architectures, fit_vocabulary, load_pretrained, quiet, require_complete, resolve_model
-from tutelage.models.policy import check_right_padded, set_special_tokens
+from tutelage.models.peft_folders import is_adapter, read_adapter_config
+from tutelage.models.policy import check_right_padded, computes_exactly, set_special_tokens
 
 
 class ScoredModel(nn.Module):
@@ -41,11 +43,7 @@ class ScoredModel(nn.Module):
         require_complete(folder, {name for name in missing if not name.startswith(head_name + ".")})
         if tokenizer is not None:
             fit_vocabulary(model, tokenizer, folder)
-        generator = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            head.weight.copy_(torch.randn(head.weight.shape, generator=generator) / (head.in_features + 1) ** 0.5)
-            if head.bias is not None:
-                head.bias.zero_()
+        draw_head(head, seed)
         return require_token_head(cls(model), folder).to(device)
 
     @classmethod
@@ -104,7 +102,7 @@ class ScoredModel(nn.Module):
         return torch.where(attention_mask.bool(), torch.cat([torch.zeros_like(scores[:, :1]), scores[:, :-1]], 1), 0.0)
 
     @torch.no_grad()
-    def rescale_(self, gain: float, shift: float) -> ScoredModel:
+    def rescale_(self, gain: float, shift: float) -> Self:
         """score <- gain * score + shift, in place: the gain goes into the head's weight, the rest into score_shift.
 
         Raises: ValueError unless gain > 0, which would turn preferences round.
@@ -125,12 +123,14 @@ def require_token_head(scored: ScoredModel, folder: Path) -> ScoredModel:
     Raises: ArtifactError for others, such as BERT's, which pool: read at the last token they would give scores they were not trained to.
     """
     pad = scored.model.config.get_text_config().pad_token_id
-    row = torch.tensor([[t for t in range(4) if t != pad][:3]])
+    row = torch.tensor([[t for t in range(4) if t != pad][:3]], device=scored.score_shift.device)
     try:
         prefix = scored.token_scores(row, torch.ones_like(row))[0, 1:] - scored.score_shift
         plain = torch.stack([scored.model(input_ids=row[:, :n], use_cache=False).logits[0, 0] for n in (2, 3)]).float()
-        tolerance = 1e-3 if scored.model.dtype == torch.float32 else 0.05
-        alike = float((prefix - plain).abs().max()) <= tolerance * float(plain.abs().max()) + 1e-6
+        tolerance, size = 1e-3, float(plain.abs().max())
+        if not computes_exactly(scored.model):                      # a sum that is near 0 by chance rounds as its terms do
+            tolerance, size = 0.05, max(size, float(scored.head.weight.norm()))
+        alike = float((prefix - plain).abs().max()) <= tolerance * size + 1e-6
         alike |= not torch.isfinite(plain).all()                    # broken weights: whoever asks for a score says so
     except (TypeError, ValueError, IndexError, RuntimeError):
         alike = False
@@ -140,9 +140,21 @@ def require_token_head(scored: ScoredModel, folder: Path) -> ScoredModel:
     return scored
 
 
+@torch.no_grad()
+def draw_head(head: nn.Linear, seed: int) -> None:
+    """A new reward head: weight ~ N(0, 1/sqrt(d + 1)), bias 0 (Stiennon et al. 2020's code). The same seed gives the same head."""
+    generator = torch.Generator().manual_seed(seed)
+    head.weight.copy_(torch.randn(head.weight.shape, generator=generator) / (head.in_features + 1) ** 0.5)
+    if head.bias is not None:
+        head.bias.zero_()
+
+
 def is_scored(path: str | Path) -> bool:
     """Whether the model folder or run holds a reward model (or critic) and not a policy, by the architecture its config names."""
-    return any(name.endswith("ForSequenceClassification") for name in architectures(resolve_model(path)))
+    folder = resolve_model(path)
+    if is_adapter(folder):
+        return read_adapter_config(folder).get("task_type") == "SEQ_CLS"
+    return any(name.endswith("ForSequenceClassification") for name in architectures(folder))
 
 
 def find_head(model: PreTrainedModel) -> tuple[str, nn.Linear]:

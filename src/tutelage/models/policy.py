@@ -41,7 +41,7 @@ def require_causal(model: PreTrainedModel, folder: Path) -> None:
     try:
         one, other = token_logits(model, tokens).float()
         gaps = (one - other).abs().amax(1)                          # what the third token changes at each place: nothing at the first two
-        causal = float(gaps[:2].max()) <= (1e-4 if model.dtype == torch.float32 else 0.05) * float(gaps[2])
+        causal = float(gaps[:2].max()) <= (1e-4 if computes_exactly(model) else 0.05) * float(gaps[2])
     except (TypeError, ValueError, IndexError, RuntimeError):
         causal = False
     if not causal:
@@ -49,11 +49,19 @@ def require_causal(model: PreTrainedModel, folder: Path) -> None:
                             hint="encoders and encoder-decoders cannot be trained here; use a decoder such as Llama")
 
 
+def computes_exactly(model: PreTrainedModel) -> bool:
+    """Whether its sums round as float32 does: not in bfloat16, nor from weights in 8 or 4 bits."""
+    return model.dtype == torch.float32 and getattr(model.config, "quantization_config", None) is None
+
+
 def save_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> None:
     """Write a plain Hugging Face folder that servers stop with: the tokenizer's EOS is in its generation settings.
 
     Ids that already ended generation still do. The generation settings sample the model as it is (temperature 1, nothing cut off).
+    A policy that is an adapter on a base (tutelage.models.adapters) is written as its PEFT folder.
     """
+    if (roles := getattr(model, "roles", None)) is not None:
+        return roles.save(model.role, folder, tokenizer)
     known = model.generation_config.eos_token_id
     stops = [tokenizer.eos_token_id, *([known] if isinstance(known, int) else known or [])]
     stops = list(dict.fromkeys(i for i in stops if i is not None))
