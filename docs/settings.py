@@ -19,10 +19,11 @@ from pydantic_core import PydanticUndefined
 
 from tutelage.base.config import RunConfig, Section
 from tutelage.cli.verbs import configured
-from tutelage.train.sections import DataSection, OptimSection, SaveSection, SourceSection, TrackSection
+from tutelage.train.sections import DataSection, LoraSection, MemorySection, OptimSection, SaveSection, SourceSection, TrackSection
 
 DOCS = Path(__file__).parent
-SHARED: dict[str, type[Section]] = {"data": DataSection, "optim": OptimSection, "save": SaveSection, "track": TrackSection}
+SHARED: dict[str, type[Section]] = {"data": DataSection, "optim": OptimSection, "lora": LoraSection, "memory": MemorySection,
+                                    "save": SaveSection, "track": TrackSection}
 MARKED = re.compile(r"(<!-- settings: (\w+) -->\n).*?(<!-- end -->)", re.S)
 Row = tuple[str, Any, str]
 

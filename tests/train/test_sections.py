@@ -6,7 +6,7 @@ import pytest
 
 from tutelage.base.config import load_values
 from tutelage.base.errors import ConfigError
-from tutelage.train.sections import DataSection
+from tutelage.train.sections import DataSection, LoraSection
 
 
 @pytest.mark.parametrize("values, message", [
@@ -27,6 +27,14 @@ def test_every_source_keeps_its_own_options():
     assert (second, others["columns"], others["mask_where"]) == (["c"], None, {"kind": "call"})
     assert data.all_files() == ["a", "b", "c"]
     assert DataSection(files=["a"]).each() == [(["a"], DataSection(files=["a"]).read_options())]
+
+
+@pytest.mark.parametrize("values", [{"targets": ["q_proj"]}, {"alpha": 8}])
+def test_adapter_settings_without_a_rank_are_no_silent_full_training(values):
+    with pytest.raises(ConfigError, match="without a rank there is no adapter: set lora.rank"):
+        load_values(LoraSection, values, where="lora")
+    assert load_values(LoraSection, values | {"rank": 0}, where="lora").rank == 0       # turned off, on purpose
+    assert LoraSection.model_validate(LoraSection().model_dump(mode="json")) == LoraSection()
 
 
 def test_one_file_may_stand_without_brackets():

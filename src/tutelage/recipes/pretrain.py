@@ -35,6 +35,7 @@ from tutelage.train.preview import Preview, probe
 from tutelage.train.run import Run
 from tutelage.train.sections import Budget, DataSection, MemorySection, OptimSection, SaveSection, TrackSection
 from tutelage.train.step import language_model_step
+from tutelage.train.trainees import economise
 
 log = get_logger()
 
@@ -114,7 +115,7 @@ def pretrain(cfg: PretrainConfig) -> dict[str, Any]:
             return done
         parts = build(cfg, run)
         policy = parts.policy
-        optimizer = build_optimizer([(policy, cfg.optim.learning_rate)], cfg.optim)
+        optimizer = build_optimizer([(policy, cfg.optim.learning_rate)], cfg.optim, kind=cfg.memory.optimizer)
         total_steps = cfg.train.steps(len(parts.train), cfg.train.batch_size)
         state = TrainState({"policy": optimizer}, values={"bits_per_byte": None})
         run.restore(state)
@@ -170,7 +171,7 @@ def build(cfg: PretrainConfig, run: Run | None) -> Parts:
         raise DataError(
             f"no training text in {', '.join(cfg.data.all_files())} ({len(sides['eval'])} texts, all held out)", hint="lower data.eval_frac"
         )
-    policy.to(cfg.device).train()
+    economise(cfg, policy.to(cfg.device)).train()
 
     def pack(side: list[Prompt]) -> PackedBatch:
         texts = [d for d in side if isinstance(d, str)]
@@ -238,7 +239,7 @@ def continuations(policy: Any, tokenizer: Any, cfg: PretrainConfig) -> list[str]
 def preview(cfg: PretrainConfig) -> Preview:
     """What --dry-run shows: data as read, three packed rows, and a forecast from two real steps on a throw-away model."""
     parts = build(cfg, None)
-    optimizer = build_optimizer([(parts.policy, cfg.optim.learning_rate)], cfg.optim)
+    optimizer = build_optimizer([(parts.policy, cfg.optim.learning_rate)], cfg.optim, kind=cfg.memory.optimizer)
     total_steps = cfg.train.steps(len(parts.train), cfg.train.batch_size)
     samples = []
     for batch in (parts.train.select(slice(i, i + 1)) for i in range(min(3, len(parts.train)))):

@@ -15,7 +15,6 @@ from tutelage.base.files import atomic_write_text
 from tutelage.base.records import Prompt
 from tutelage.evals.reward_report import label_report, pair_report
 from tutelage.models.batches import TokenBatch, pad_tokens
-from tutelage.models.heads import ScoredModel
 from tutelage.models.policy import resolve_model
 from tutelage.recipes.reward_model_setup import Item, Parts, RewardConfig, build
 from tutelage.text.chat import Encoded, marked_text
@@ -28,6 +27,7 @@ from tutelage.train.optim import build_optimizer, clip_and_step, lr_factor, set_
 from tutelage.train.precision import computing
 from tutelage.train.preview import Preview, probe
 from tutelage.train.run import Run
+from tutelage.train.trainees import audit_tolerance, reopen_scored, weights_name
 
 ROWS_PER_FORWARD = 32
 
@@ -37,9 +37,9 @@ def train_reward_model(cfg: RewardConfig) -> dict[str, Any]:
     with Run.open(cfg, "reward", inputs={"policy": resolve_model(cfg.model.policy), "data": expand_files(cfg.data.all_files())}) as run:
         if done := run.finished():
             return done
-        parts = build(cfg, run)
+        parts, weights = build(cfg, run), weights_name(cfg, "reward")
         reward_model = parts.reward_model
-        optimizer = build_optimizer([(reward_model, cfg.optim.learning_rate)], cfg.optim)
+        optimizer = build_optimizer([(reward_model, cfg.optim.learning_rate)], cfg.optim, kind=cfg.memory.optimizer)
         batches = batch_units(parts.train, cfg)
         total_steps = cfg.train.steps(len(batches), cfg.train.batch_size)
         state = TrainState({"reward": optimizer}, values={"bt_scale": None})     # None: not normalised yet
@@ -50,7 +50,7 @@ def train_reward_model(cfg: RewardConfig) -> dict[str, Any]:
         )
 
         def write_models(folder: Path) -> None:
-            reward_model.save(folder / "model", parts.tokenizer)
+            reward_model.save(folder / weights, parts.tokenizer)
 
         for step in run.steps(total_steps, write_models=write_models, state=state):
             items = items_of_step(step, batches, cfg)
@@ -58,7 +58,7 @@ def train_reward_model(cfg: RewardConfig) -> dict[str, Any]:
             if step == run.start_step:
                 few = items[:4]
                 audits.check_microbatch_gradients(lambda rows, few=few: loss_of(parts, few[rows], len(few), cfg)[0],
-                                                  [reward_model], len(few))
+                                                  [reward_model], len(few), tolerance=audit_tolerance(cfg))
             stats = train_step(parts, optimizer, items, cfg, run)
             if cfg.eval.every_steps and (step + 1) % cfg.eval.every_steps == 0:
                 stats |= quick_look(parts, cfg)
@@ -67,7 +67,7 @@ def train_reward_model(cfg: RewardConfig) -> dict[str, Any]:
         bt_scale = state.values["bt_scale"]
         if bt_scale is None:
             bt_scale = state.values["bt_scale"] = normalize(parts, cfg) if cfg.algo.normalize else 1.0
-        saved = run.save(total_steps, write_models, state) / "model"
+        saved = run.save(total_steps, write_models, state) / weights
         check_saved(parts, saved, cfg)
         held = all_scores(parts, parts.held_out, cfg)
         atomic_write_text(run.folder / "scores.jsonl", "".join(
@@ -216,7 +216,7 @@ def normalize(parts: Parts, cfg: RewardConfig, *, max_items: int = 512) -> float
 @torch.no_grad()
 def check_saved(parts: Parts, folder: Path, cfg: RewardConfig) -> None:
     """Audit: the saved folder scores as the model in memory does, head and shift included."""
-    reopened = ScoredModel.open(folder, device=cfg.device).eval()
+    reopened = reopen_scored(cfg, parts.reward_model, folder, parts.tokenizer).eval()
     few = (parts.held_out or parts.train)[:4]
     before = torch.tensor([s for row in all_scores(parts, few, cfg) for s in row])
     after = torch.tensor([s for row in all_scores(Parts(reopened, parts.tokenizer, [], [], "", 0), few, cfg) for s in row])
@@ -269,7 +269,7 @@ def preview(cfg: RewardConfig) -> Preview:
     """What --dry-run shows."""
     parts = build(cfg, None)
     units = batch_units(parts.train, cfg)
-    optimizer = build_optimizer([(parts.reward_model, cfg.optim.learning_rate)], cfg.optim)
+    optimizer = build_optimizer([(parts.reward_model, cfg.optim.learning_rate)], cfg.optim, kind=cfg.memory.optimizer)
     return probe(
         cfg,
         data={

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
@@ -12,14 +13,15 @@ from tutelage.base.config import RunConfig, Section
 from tutelage.base.errors import DataError
 from tutelage.base.log import get_logger
 from tutelage.base.records import Judgement, Prompt
-from tutelage.models.heads import ScoredModel, is_scored
+from tutelage.models.heads import ScoredModel
 from tutelage.models.policy import context_length, resolve_model
 from tutelage.text.chat import Encoded, encode_example
 from tutelage.text.readers import read_judgements, read_sources
 from tutelage.text.split import split_sides
 from tutelage.text.tokenizer import open_tokenizer
 from tutelage.train.run import Run
-from tutelage.train.sections import Budget, DataSection, MemorySection, OptimSection, SaveSection, TrackSection
+from tutelage.train.sections import Budget, DataSection, LoraSection, MemorySection, OptimSection, SaveSection, TrackSection
+from tutelage.train.trainees import open_reward_to_train, weights_name
 
 log = get_logger()
 
@@ -73,6 +75,7 @@ class RewardConfig(RunConfig):
     train: TrainSection = TrainSection()
     algo: AlgoSection = AlgoSection()
     optim: OptimSection = OptimSection(learning_rate=3e-4)
+    lora: LoraSection = LoraSection()
     memory: MemorySection = MemorySection()
     eval: EvalSection = EvalSection()
     save: SaveSection = SaveSection()
@@ -110,12 +113,10 @@ class Parts:
 def build(cfg: RewardConfig, run: Run | None) -> Parts:
     """Start from the SFT weights with a fresh head; read, split and encode the judgements."""
     source = resolve_model(cfg.model.policy)
+    if run:
+        source = Path(run.weights_dir(weights_name(cfg, "reward"), source))
     tokenizer = open_tokenizer(source)
-    resumed = run.weights_dir("model", "") if run else ""
-    if resumed or is_scored(source):
-        reward_model = ScoredModel.open(resumed or source, device=cfg.device, tokenizer=tokenizer)
-    else:
-        reward_model = ScoredModel.from_policy(source, seed=cfg.seed, device=cfg.device, tokenizer=tokenizer)
+    reward_model = open_reward_to_train(cfg, source, tokenizer)
     data = cfg.data
     found = read_sources(read_judgements, data.each())
     limit = cfg.model.context_tokens or context_length(reward_model.model) or 10**9

@@ -16,7 +16,7 @@ from tutelage.base.errors import DataError
 from tutelage.base.log import get_logger
 from tutelage.base.records import Demonstration
 from tutelage.models.batches import TokenBatch, pad_tokens
-from tutelage.models.policy import context_length, open_policy, resolve_model, save_policy, token_logprobs
+from tutelage.models.policy import context_length, resolve_model, save_policy, token_logprobs
 from tutelage.recipes.sft_mix import MixSection, Trial, measure, read_tasks, rows_per_epoch, rows_to_train, tell, trials
 from tutelage.text.chat import Encoded, encode_example, marked_text
 from tutelage.text.readers import expand_files
@@ -28,8 +28,9 @@ from tutelage.train.optim import build_optimizer, lr_factor, set_lr
 from tutelage.train.precision import computing
 from tutelage.train.preview import Preview, probe
 from tutelage.train.run import Run
-from tutelage.train.sections import Budget, MemorySection, OptimSection, SaveSection, TrackSection
+from tutelage.train.sections import Budget, LoraSection, MemorySection, OptimSection, SaveSection, TrackSection
 from tutelage.train.step import language_model_step
+from tutelage.train.trainees import audit_tolerance, open_policy_to_train, reopen_policy, weights_name
 
 log = get_logger()
 
@@ -71,6 +72,7 @@ class SFTConfig(RunConfig):
     data: MixSection
     train: TrainSection = TrainSection()
     optim: OptimSection = OptimSection(learning_rate=5e-4)
+    lora: LoraSection = LoraSection()
     memory: MemorySection = MemorySection()
     eval: EvalSection = EvalSection()
     save: SaveSection = SaveSection()
@@ -98,9 +100,9 @@ def train_sft(cfg: SFTConfig) -> dict[str, Any]:
     with Run.open(cfg, "sft", inputs={"policy": resolve_model(cfg.model.policy), "data": expand_files(cfg.data.all_files())}) as run:
         if done := run.finished():
             return done
-        parts = build(cfg, run)
+        parts, weights = build(cfg, run), weights_name(cfg, "policy")
         policy = parts.policy
-        optimizer = build_optimizer([(policy, cfg.optim.learning_rate)], cfg.optim)
+        optimizer = build_optimizer([(policy, cfg.optim.learning_rate)], cfg.optim, kind=cfg.memory.optimizer)
         total_steps = cfg.train.steps(rows_per_epoch(parts.sizes, cfg.data.cap), cfg.train.batch_size)
         state = TrainState({"policy": optimizer}, values={"best_loss": None, "best_step": 0, "bad_evals": 0, "unseen": None})
         run.restore(state)
@@ -110,7 +112,7 @@ def train_sft(cfg: SFTConfig) -> dict[str, Any]:
         audits.dump_masks(run.folder / "masks.txt", [(marked_text(parts.tokenizer, e), sum(e.response_mask)) for e in parts.train[:8]])
 
         def write_models(folder: Path) -> None:
-            save_policy(policy, parts.tokenizer, folder / "model")
+            save_policy(policy, parts.tokenizer, folder / weights)
 
         for step in run.steps(total_steps, write_models=write_models, state=state):
             batch = batch_of(parts, step_rows(step, parts, cfg), cfg.device)
@@ -118,7 +120,8 @@ def train_sft(cfg: SFTConfig) -> dict[str, Any]:
             if step == run.start_step:
                 few = batch.select(slice(0, 4))
                 audits.check_microbatch_gradients(
-                    lambda rows, few=few: loss_of(policy, few.select(rows), few.response_mask.sum()), [policy], len(few)
+                    lambda rows, few=few: loss_of(policy, few.select(rows), few.response_mask.sum()), [policy], len(few),
+                    tolerance=audit_tolerance(cfg)
                 )
             stats = train_step(policy, optimizer, batch, cfg, run)
             last = step + 1 == total_steps
@@ -137,21 +140,23 @@ def train_sft(cfg: SFTConfig) -> dict[str, Any]:
                 break
         best = run.mark_latest(state.values["best_step"]) if parts.held_out else run.save(total_steps, write_models, state)
         if not parts.held_out or state.values["best_step"] == step + 1:
-            check_saved(policy, parts, best / "model", cfg)
-        result = {"model": str(best / "model"), "best_loss": state.values["best_loss"], "best_step": state.values["best_step"],
+            check_saved(policy, parts, best / weights, cfg)
+        result = {"model": str(best / weights), "best_loss": state.values["best_loss"], "best_step": state.values["best_step"],
                   "steps": step + 1, "rows": len(parts.train)}
         if parts.unseen:
             is_best = not parts.held_out or state.values["best_step"] == step + 1
-            after = measure_unseen(policy if is_best else open_policy(best / "model", device=cfg.device), parts, cfg)
+            after = measure_unseen(policy if is_best else reopen_policy(cfg, policy, best / weights, parts.tokenizer), parts, cfg)
             result["tasks"] = {name: {"before": state.values["unseen"][name], "after": after[name]} for name in after}
         return run.finish(result)
 
 
 def build(cfg: SFTConfig, run: Run | None) -> Parts:
     """Open the model, read, split and encode the demonstrations."""
-    source = run.weights_dir("model", resolve_model(cfg.model.policy)) if run else resolve_model(cfg.model.policy)
+    source = resolve_model(cfg.model.policy)
+    if run:
+        source = Path(run.weights_dir(weights_name(cfg, "policy"), source))
     tokenizer = open_tokenizer(source)
-    policy = open_policy(source, device=cfg.device, tokenizer=tokenizer)
+    policy = open_policy_to_train(cfg, source, tokenizer)
     policy.train()
     data = cfg.data
     tasks, layout = read_tasks(data, cfg.seed)
@@ -235,7 +240,7 @@ def check_saved(policy: Any, parts: Parts, folder: Path, cfg: SFTConfig) -> None
     """Audit: the saved folder gives the log-probs that are in memory."""
     batch = batch_of(parts, range(min(4, len(parts.train))), cfg.device)
     policy.eval()
-    reopened = open_policy(folder, device=cfg.device).eval()
+    reopened = reopen_policy(cfg, policy, folder, parts.tokenizer).eval()
     before, after = (
         torch.where(batch.response_mask, token_logprobs(m, batch.tokens, batch.attention_mask), 0.0) for m in (policy, reopened)
     )
@@ -245,7 +250,7 @@ def check_saved(policy: Any, parts: Parts, folder: Path, cfg: SFTConfig) -> None
 def preview(cfg: SFTConfig) -> Preview:
     """What --dry-run shows."""
     parts = build(cfg, None)
-    optimizer = build_optimizer([(parts.policy, cfg.optim.learning_rate)], cfg.optim)
+    optimizer = build_optimizer([(parts.policy, cfg.optim.learning_rate)], cfg.optim, kind=cfg.memory.optimizer)
     return probe(
         cfg,
         data={

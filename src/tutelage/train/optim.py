@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from tutelage.base.errors import AuditError
+from tutelage.models.memory import require_bitsandbytes
 from tutelage.train.sections import OptimSection
 
 
@@ -28,8 +30,11 @@ def lr_factor(step: int, total_steps: int, optim: OptimSection) -> float:
     return optim.min_lr_frac + (1 - optim.min_lr_frac) * left
 
 
-def build_optimizer(modules: Iterable[tuple[nn.Module, float]], optim: OptimSection) -> torch.optim.AdamW:
-    """AdamW over (module, peak learning rate) pairs. A tensor shared by two modules is listed once, under the first."""
+def build_optimizer(modules: Iterable[tuple[nn.Module, float]], optim: OptimSection, *, kind: str = "float32") -> torch.optim.Optimizer:
+    """AdamW over (module, peak learning rate) pairs. A tensor shared by two modules is listed once, under the first.
+
+    kind: float32, or 8bit for moments in 8 bits each. Raises: MissingExtraError when those need what is not installed.
+    """
     groups, seen = [], set()
     for module, peak in modules:
         for decay in (True, False):
@@ -37,7 +42,28 @@ def build_optimizer(modules: Iterable[tuple[nn.Module, float]], optim: OptimSect
             seen.update(id(p) for p in params)
             if params:
                 groups.append({"params": params, "lr": peak, "peak_lr": peak, "weight_decay": optim.weight_decay if decay else 0.0})
+    if kind == "8bit":
+        return _eight_bit(groups, optim)
     return torch.optim.AdamW(groups, betas=(optim.beta1, optim.beta2), eps=optim.eps, fused=True)
+
+
+def _eight_bit(groups: list[dict[str, Any]], optim: OptimSection) -> torch.optim.Optimizer:
+    """AdamW with moments in 8 bits (small tensors keep 32), whose state is flat: that is what checkpoints hold."""
+
+    class AdamW(require_bitsandbytes("memory.optimizer=8bit").optim.AdamW8bit):                       # type: ignore[misc]
+        def state_dict(self) -> dict[str, Any]:
+            found = super().state_dict()                            # it hides its tensors one level down, from FSDP
+            flat = {i: {k: v for k, v in entry.items() if not isinstance(v, dict)} for i, entry in found["state"].items()}
+            for i, entry in found["state"].items():
+                for inner in entry.values():
+                    flat[i] |= inner if isinstance(inner, dict) else {}
+            return {**found, "state": flat}
+
+        def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+            counted = {i: {**entry, "step": int(entry["step"])} for i, entry in state_dict["state"].items()}
+            super().load_state_dict({**state_dict, "state": counted})
+
+    return cast("torch.optim.Optimizer", AdamW(groups, betas=(optim.beta1, optim.beta2), eps=optim.eps))
 
 
 def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:

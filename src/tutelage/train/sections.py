@@ -41,12 +41,36 @@ class OptimSection(Section):
     """Rows per forward pass; None takes the whole batch at once. Changes memory, never the gradient."""
 
 
+class LoraSection(Section):
+    """Low-rank adapters: the base stays as it is, and only what is added to it learns (docs/memory.md)."""
+
+    rank: int = Field(0, ge=0)
+    """Rank of the adapters; 0 trains all weights. A run that starts from an adapter must give that adapter's rank."""
+    alpha: float = Field(32.0, gt=0)
+    """Strength of a new adapter: its update is multiplied by alpha / rank."""
+    targets: Names = []
+    """Linear layers to adapt, by their last names, such as [q_proj, v_proj]; empty takes every one of the transformer."""
+
+    @model_validator(mode="after")
+    def _rank_said(self) -> Self:
+        if self.model_fields_set and "rank" not in self.model_fields_set:
+            raise ValueError("without a rank there is no adapter: set lora.rank, such as 16 (0 trains all weights)")
+        return self
+
+
 class MemorySection(Section):
-    """What is traded for memory and time."""
+    """What is traded for memory and time (docs/memory.md)."""
 
     precision: Literal["float32", "bf16", "auto"] = "float32"
     """bf16 computes the matrix products of training in bfloat16, nearly twice as fast where the processor has instructions for it; weights,
-    gradients, optimizer and all measurements stay float32. auto does so where it has them."""
+    gradients, optimizer and all measurements stay float32, but a LoRA base is stored in bfloat16, and with it, or in ppo, everything is
+    computed so. auto does it where there are such instructions."""
+    checkpointing: bool = False
+    """Compute activations a second time in the backward pass instead of keeping them: less memory, about a third more time."""
+    optimizer: Literal["float32", "8bit"] = "float32"
+    """8bit keeps AdamW's two moments in 8 bits each; needs bitsandbytes."""
+    base: Literal["full", "8bit", "4bit"] = "full"
+    """Bits in which the frozen base under a LoRA adapter is kept; 8bit and 4bit need bitsandbytes."""
 
 
 class SourceSection(Section):
