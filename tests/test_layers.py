@@ -84,7 +84,7 @@ def violations(path: Path, tree: ast.Module) -> Iterator[str]:
             other = parts[1] if len(parts) > 1 else ""
             if other in MAY_IMPORT and other != room and other not in MAY_IMPORT.get(room, set()):
                 yield f"{where} ({room} may not import {other})"
-            own = path.stem.removesuffix("_setup")
+            own = path.stem.removesuffix("_setup").removesuffix("_adapters")
             if room == other == "recipes" and own not in CHAINING and not (len(parts) > 2 and parts[2].startswith(own)):
                 yield f"{where} (recipes do not import each other)"
         elif room == "algos" and parts[0] != "torch" and parts[0] not in sys.stdlib_module_names:

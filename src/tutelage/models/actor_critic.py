@@ -89,7 +89,7 @@ class SharedTrunk:
     def _forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """(logits, score of the prefix ending at each token): (B, T, V), (B, T)."""
         out = self.policy(input_ids=tokens, attention_mask=torch.ones_like(tokens), use_cache=False, output_hidden_states=True)
-        return out.logits, self.value_head(out.hidden_states[-1]).squeeze(-1)
+        return out.logits, self.value_head(out.hidden_states[-1].float()).squeeze(-1)
 
     def evaluate(self, tokens: Tensor, attention_mask: Tensor, *, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
         mask = check_right_padded(attention_mask)
@@ -109,6 +109,10 @@ class SharedTrunk:
 
     def save(self, folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
         save_policy(self.policy, tokenizer, folder / "model")
+        self.save_head(folder)
+
+    def save_head(self, folder: Path) -> None:
+        """Write `critic/value_head.safetensors`."""
         (folder / "critic").mkdir()
         save_file(self.value_head.state_dict(), folder / "critic" / "value_head.safetensors")
 

@@ -7,7 +7,7 @@ Huang et al. 2024 (2403.17031).
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from tutelage.algos.shaping import RunningMoments, missing_eos_penalty, missing_
 from tutelage.base.log import get_logger, only_warnings
 from tutelage.base.records import Prompt, prompt_text
 from tutelage.models.actor_critic import ActorCritic
-from tutelage.models.policy import open_policy, packed_logprobs, token_logprobs
+from tutelage.models.policy import packed_logprobs, token_logprobs
 from tutelage.recipes.ppo_setup import Experience, Players, PPOConfig, build, describe_inputs, find_functions, pretraining_loss
 from tutelage.rewards.base import check_scores
 from tutelage.rewards.functions import Function
@@ -34,9 +34,11 @@ from tutelage.train import audits
 from tutelage.train.batches import rows_of_step
 from tutelage.train.checkpoint import TrainState
 from tutelage.train.optim import build_optimizer, clip_and_step, lr_factor, set_lr
+from tutelage.train.precision import resolve_precision
 from tutelage.train.preview import Preview, forecast
 from tutelage.train.run import Run
 from tutelage.train.sections import TrackSection
+from tutelage.train.trainees import audit_tolerance, reopen_policy, throughout, weights_name
 
 log = get_logger()
 
@@ -66,7 +68,8 @@ def ppo(players: Players, cfg: PPOConfig, run: Run) -> dict[str, Any]:
     """The loop. Returns the run's result."""
     algo = cfg.algo
     networks = dict(players.actor_critic.networks())
-    optimizer = build_optimizer([(networks["policy"], cfg.optim.learning_rate), (networks["critic"], cfg.critic.learning_rate)], cfg.optim)
+    optimizer = build_optimizer([(networks["policy"], cfg.optim.learning_rate), (networks["critic"], cfg.critic.learning_rate)], cfg.optim,
+                                kind=cfg.memory.optimizer)
     state = TrainState({"ppo": optimizer}, values={"kl_coef": algo.kl_coef, "moments": asdict(RunningMoments()), "optimizer_steps": 0})
     run.restore(state)
     at = Progress(state.values["kl_coef"], RunningMoments(**state.values["moments"]), state.values["optimizer_steps"])
@@ -103,9 +106,7 @@ def ppo(players: Players, cfg: PPOConfig, run: Run) -> dict[str, Any]:
         set_lr(optimizer, lr_factor(iteration, algo.num_iterations, cfg.optim))
         audit = iteration == run.start_step
         if audit:
-            check_split(players.actor_critic, experience.select(slice(0, 4)), cfg)
-            if players.pretraining is not None:
-                audits.check_packing(partial(packed_logprobs, players.actor_critic.policy), players.pretraining)
+            check_split(players, experience.select(slice(0, 4)), cfg)
         stats = improve(players, optimizer, experience, at, iteration, cfg, run, audit=audit)
 
         # Record what tells a healthy run from a hacked reward.
@@ -127,8 +128,8 @@ def ppo(players: Players, cfg: PPOConfig, run: Run) -> dict[str, Any]:
             log.info("iteration %d: score %.2f, KL %.1f nats | %s -> %s", iteration, stats["objective/score"], round(kl, 1) + 0.0,
                      prompt_text(prompts[0])[:60], " ".join(rollout.texts(players.tokenizer)[0].split())[:140])
 
-    saved = run.save(algo.num_iterations, write_models, state) / "model"
-    check_saved(players, saved)
+    saved = run.save(algo.num_iterations, write_models, state) / weights_name(cfg, "policy")
+    check_saved(players, saved, cfg)
     return run.finish({"model": str(saved), "iterations": algo.num_iterations,
                        "score": stats.get("objective/score"), "kl": stats.get("objective/kl")})
 
@@ -143,6 +144,11 @@ def roll_out(players: Players, cfg: PPOConfig, iteration: int) -> tuple[list[Pro
     completions = players.engine.generate(prompt_tokens, players.sampling, row_ids=[iteration * size + i for i in range(size)])
     rollout = Rollout.collate(prompt_tokens, completions, players.tokenizer.pad_token_id).to(cfg.device)
     audits.check_fresh_rollout((c.weight_version for c in completions), iteration)
+    if resolve_precision(cfg.memory, cfg.device) == "bf16":          # a decoder rounds otherwise than the forward pass that trains
+        with torch.no_grad():
+            again = token_logprobs(players.actor_critic.policy, rollout.tokens, rollout.attention_mask,
+                                   temperature=cfg.rollout.temperature, microbatch=cfg.optim.microbatch_size)
+        rollout = replace(rollout, logprobs=torch.where(rollout.response_mask, again, 0.0))
     return [players.prompts[i] for i in rows], rollout
 
 
@@ -194,12 +200,13 @@ def improve(players: Players, optimizer: torch.optim.Optimizer, experience: Expe
 def ppo_step(players: Players, optimizer: torch.optim.Optimizer, batch: Experience, step: int, cfg: PPOConfig, run: Run,
              *, train_policy: bool, audit: bool) -> dict[str, float]:
     """One optimizer step on one minibatch, in micro-batches that add up to it exactly."""
-    num_tokens = batch.response_mask.sum()
+    num_tokens, networks = batch.response_mask.sum(), dict(players.actor_critic.networks())
     totals: dict[str, float] = {}
     for piece in batch.micro(cfg.optim.microbatch_size):
         loss, stats, ratio = ppo_loss(players.actor_critic, piece, num_tokens, cfg, train_policy=train_policy)
         if audit:
-            audits.check_first_minibatch(ratio, stats["policy/approx_kl"].item(), stats["policy/clipfrac"].item())
+            audits.check_first_minibatch(ratio, stats["policy/approx_kl"].item(), stats["policy/clipfrac"].item(),
+                                         tolerance=audit_tolerance(cfg))
         if not audits.check_finite(loss):
             raise run.save_bad_batch(vars(piece), "PPO loss is not finite")
         loss.backward()
@@ -210,9 +217,8 @@ def ppo_step(players: Players, optimizer: torch.optim.Optimizer, batch: Experien
         (cfg.ptx.coef * ptx_loss).backward()
         totals["ptx/loss"] = ptx_loss.item()
     if not train_policy:                                             # a shared trunk also hears the value loss
-        players.actor_critic.policy.zero_grad(set_to_none=True)
-    networks = [module for _, module in players.actor_critic.networks()]
-    totals["policy/grad_norm"], totals["value/grad_norm"] = clip_and_step(optimizer, networks, cfg.optim.max_grad_norm)
+        networks["policy"].zero_grad(set_to_none=True)
+    totals["policy/grad_norm"], totals["value/grad_norm"] = clip_and_step(optimizer, networks.values(), cfg.optim.max_grad_norm)
     return totals
 
 
@@ -235,19 +241,22 @@ def ppo_loss(actor_critic: ActorCritic, batch: Experience, num_tokens: Tensor | 
     return loss, {name: x.detach() for name, x in stats.items()}, (logprobs - batch.old_logprobs)[mask].exp().detach()
 
 
-def check_split(actor_critic: ActorCritic, few: Experience, cfg: PPOConfig) -> None:
-    """Audit: the gradient of a few rows equals the sum over their halves."""
-    num_tokens = few.response_mask.sum()
+def check_split(players: Players, few: Experience, cfg: PPOConfig) -> None:
+    """Audit: the gradient of a few rows equals the sum over their halves, and packed pretraining texts do not see each other."""
+    actor_critic, num_tokens, tolerance = players.actor_critic, few.response_mask.sum(), audit_tolerance(cfg)
     modules = [module for _, module in actor_critic.networks()]
-    audits.check_microbatch_gradients(lambda rows: ppo_loss(actor_critic, few.select(rows), num_tokens, cfg)[0], modules, len(few))
+    audits.check_microbatch_gradients(lambda rows: ppo_loss(actor_critic, few.select(rows), num_tokens, cfg)[0], modules, len(few),
+                                      tolerance=tolerance)
+    if players.pretraining is not None:
+        audits.check_packing(partial(packed_logprobs, actor_critic.policy), players.pretraining, tolerance=tolerance)
 
 
 @torch.no_grad()
-def check_saved(players: Players, folder: Path) -> None:
+def check_saved(players: Players, folder: Path, cfg: PPOConfig) -> None:
     """Audit: the saved policy gives the log-probs that are in memory."""
     tokens = torch.tensor([players.prompt_tokens[0]])
     policy = players.actor_critic.policy
-    reopened = open_policy(folder, device=policy.device)
+    reopened = throughout(cfg, reopen_policy(cfg, policy, folder, players.tokenizer))
     tokens = tokens.to(policy.device)
     mask = torch.ones_like(tokens, dtype=torch.bool)
     audits.check_reload(token_logprobs(policy, tokens, mask), token_logprobs(reopened, tokens, mask), folder)

@@ -31,7 +31,8 @@ from tutelage.text.split import split_of, split_sides
 from tutelage.text.tokenizer import open_tokenizer
 from tutelage.train.batches import rows_of_step
 from tutelage.train.run import Run
-from tutelage.train.sections import DataSection, Names, OptimSection, SaveSection, TrackSection
+from tutelage.train.sections import DataSection, LoraSection, MemorySection, Names, OptimSection, SaveSection, TrackSection
+from tutelage.train.trainees import economise, throughout
 
 log = get_logger()
 
@@ -171,6 +172,8 @@ class PPOConfig(RunConfig):
     ptx: PtxSection = PtxSection()
     optim: OptimSection = OptimSection(learning_rate=1e-4, schedule="linear", warmup_frac=0.0, beta2=0.999)
     eval: EvalSection = EvalSection()
+    lora: LoraSection = LoraSection()
+    memory: MemorySection = MemorySection()
     save: SaveSection = SaveSection()
     track: TrackSection = TrackSection()
 
@@ -245,17 +248,25 @@ def build(cfg: PPOConfig, run: Run, functions: Mapping[str, Function] = MappingP
     """Open the models (from the last checkpoint when resuming) and read the prompts of the training side."""
     source = resolve_model(cfg.model.policy)
     tokenizer = open_tokenizer(source)
-    policy = open_policy(run.weights_dir("model", source), device=cfg.device, tokenizer=tokenizer)
-    ref_policy = open_policy(source, device=cfg.device, tokenizer=tokenizer).requires_grad_(False)
-    reward = open_reward(cfg.all_rewards(), functions, tokenizer, cfg.device)
-    actor_critic = open_actor_critic(cfg, run, policy, source, tokenizer)
+    if cfg.lora.rank:
+        from tutelage.recipes.ppo_adapters import build_on_one_base
+
+        actor_critic, ref_policy, reward = build_on_one_base(cfg, run, source, functions, tokenizer)
+    else:
+        policy = throughout(cfg, economise(cfg, open_policy(run.weights_dir("model", source), device=cfg.device, tokenizer=tokenizer)))
+        ref_policy = throughout(cfg, open_policy(source, device=cfg.device, tokenizer=tokenizer).requires_grad_(False))
+        reward = open_reward(cfg.all_rewards(), functions, tokenizer, cfg.device)
+        for judge in model_rewards(reward):
+            throughout(cfg, judge.model.model)
+        actor_critic = open_actor_critic(cfg, run, policy, source, tokenizer)
     prompts, prompt_tokens, layout, left_out = read_training_prompts(cfg, tokenizer, actor_critic, model_rewards(reward))
     sampling = Sampling(
         temperature=cfg.rollout.temperature, max_tokens=cfg.rollout.max_tokens, stop_tokens=stop_tokens(tokenizer), seed=cfg.seed
     )
     return Players(
         actor_critic, ref_policy, reward,
-        InProcessEngine(policy, tokenizer.pad_token_id, max_batch=cfg.rollout.batch_size), tokenizer, sampling, prompts, prompt_tokens,
+        InProcessEngine(actor_critic.policy, tokenizer.pad_token_id, max_batch=cfg.rollout.batch_size),
+        tokenizer, sampling, prompts, prompt_tokens,
         pack_pretraining(cfg, tokenizer) if cfg.ptx.files else None, layout, left_out)
 
 
@@ -265,11 +276,14 @@ def open_actor_critic(cfg: PPOConfig, run: Run, policy: Any, source: Path, token
     if cfg.critic.kind == "shared":
         return SharedTrunk(policy, Path(saved) / "value_head.safetensors" if saved else None)
     if saved:
-        return SeparateNetworks(policy, ScoredModel.open(saved, device=cfg.device))
-    if start := critic_start(cfg, tokenizer):
+        critic = ScoredModel.open(saved, device=cfg.device)
+    elif start := critic_start(cfg, tokenizer):
         folder, weight = start
-        return SeparateNetworks(policy, ScoredModel.open(folder, device=cfg.device).rescale_(weight, 0.0))
-    return SeparateNetworks(policy, ScoredModel.from_policy(source, cfg.seed, tokenizer=tokenizer, device=cfg.device))
+        critic = ScoredModel.open(folder, device=cfg.device).rescale_(weight, 0.0)
+    else:
+        critic = ScoredModel.from_policy(source, cfg.seed, tokenizer=tokenizer, device=cfg.device)
+    throughout(cfg, economise(cfg, critic.model))
+    return SeparateNetworks(policy, critic)
 
 
 def critic_start(cfg: PPOConfig, tokenizer: Any) -> tuple[Path, float] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -59,8 +59,11 @@ def load_functions(sections: Mapping[str, RewardSection]) -> dict[str, Function]
     return {name: load_function(section.function) for name, section in sections.items() if section.function is not None}
 
 
-def open_reward(sections: Mapping[str, RewardSection], functions: Mapping[str, Function], policy_tokenizer: Any, device: str) -> Reward:
+def open_reward(sections: Mapping[str, RewardSection], functions: Mapping[str, Function], policy_tokenizer: Any, device: str,
+                open_model: Callable[..., ScoredModel] = ScoredModel.open) -> Reward:
     """The sum of the named rewards; just the one when it stands alone with weight 1. A function without a section weighs 1.
+
+    open_model: how a reward model comes into memory, as ScoredModel.open, or sharing what is there.
 
     Raises: ArtifactError when a reward model cannot be opened.
     """
@@ -71,7 +74,7 @@ def open_reward(sections: Mapping[str, RewardSection], functions: Mapping[str, F
         else:
             folder = resolve_model(section.model)
             tokenizer = open_tokenizer(folder)
-            model = ScoredModel.open(folder, device=device, tokenizer=tokenizer).requires_grad_(False)
+            model = open_model(folder, device=device, tokenizer=tokenizer).requires_grad_(False)
             parts[name] = (section.weight, ModelReward(model, tokenizer, policy_tokenizer))
     if len(parts) == 1 and (only := next(iter(parts.values())))[0] == 1.0:
         return only[1]

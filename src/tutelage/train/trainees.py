@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tutelage.base.errors import ConfigError
 from tutelage.models.adapters import RoleScore, open_adapted_policy, open_adapted_reward
 from tutelage.models.heads import ScoredModel, is_scored
-from tutelage.models.memory import recompute_activations
+from tutelage.models.memory import compute_in_bf16, recompute_activations
 from tutelage.models.policy import open_policy
 from tutelage.train.precision import resolve_precision
 from tutelage.train.sections import LoraSection, MemorySection
@@ -76,6 +76,14 @@ def economise(cfg: Economises, model: PreTrainedModel) -> PreTrainedModel:
                           hint="it is for adapters: set lora.rank, such as 16, in sft, reward or ppo")
     if cfg.memory.checkpointing:
         recompute_activations(model)
+    return model
+
+
+def throughout(cfg: Economises, model: PreTrainedModel) -> PreTrainedModel:
+    """The model, computing all it is asked for in `memory.precision`: PPO's players must agree on each other's log-probs."""
+    if resolve_precision(cfg.memory, cfg.device) == "bf16":
+        compute_in_bf16(model.base_model)
+        compute_in_bf16(model)
     return model
 
 
