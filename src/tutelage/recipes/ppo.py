@@ -33,11 +33,12 @@ from tutelage.rollout.batch import Rollout
 from tutelage.train import audits
 from tutelage.train.batches import rows_of_step
 from tutelage.train.checkpoint import TrainState
+from tutelage.train.forecast import free_memory_mb, peak_memory_mb
 from tutelage.train.optim import build_optimizer, clip_and_step, lr_factor, set_lr
 from tutelage.train.precision import resolve_precision
-from tutelage.train.preview import Preview, forecast
+from tutelage.train.preview import Preview, describe
 from tutelage.train.run import Run
-from tutelage.train.sections import TrackSection
+from tutelage.train.sections import SaveSection, TrackSection
 from tutelage.train.trainees import audit_tolerance, reopen_policy, throughout, weights_name
 
 log = get_logger()
@@ -268,18 +269,25 @@ def _means(rows: list[dict[str, float]]) -> dict[str, float]:
 
 
 def preview(cfg: PPOConfig) -> Preview:
-    """What --dry-run shows: prompts as read, and a forecast from two real iterations on throw-away weights."""
+    """What --dry-run shows: prompts as read, and a forecast from three real iterations in a throw-away run."""
     import tempfile
 
-    functions = find_functions(cfg)
-    with tempfile.TemporaryDirectory() as scratch:
-        two = cfg.algo.model_copy(update={"num_iterations": 2})
-        short = cfg.model_copy(update={"run_dir": Path(scratch) / "run", "resume": False, "algo": two, "track": TrackSection()})
+    functions, started = find_functions(cfg), time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="tutelage-preview-") as scratch:
+        few = cfg.algo.model_copy(update={"num_iterations": min(3, cfg.algo.num_iterations)})
+        short = cfg.model_copy(update={"run_dir": Path(scratch) / "run", "resume": False, "algo": few, "track": TrackSection(),
+                                       "save": SaveSection()})
         with Run.open(short, "ppo") as run:
             players = build(short, run, functions)
+            setup = time.perf_counter() - started
             with only_warnings():
                 ppo(players, short, run)
-            seconds = run.metrics()[-1]["time/iteration_seconds"]
+            spent = [row["time/iteration_seconds"] for row in run.metrics()]
+    ends = time.perf_counter() - started - setup - sum(spent)        # a checkpoint, and opening it again, about as long each
+    each = sum(spent[1:]) / len(spent[1:]) if spent[1:] else spent[0]
+    saves = cfg.algo.num_iterations // cfg.save.every_steps if cfg.save.every_steps else 0
+    found = {"steps": cfg.algo.num_iterations, "seconds_per_step": round(each, 3), "setup_seconds": round(setup, 1),
+             "seconds": round(setup + spent[0] + each * (cfg.algo.num_iterations - 1) + ends * (1 + saves / 2), 1),
+             "peak_memory_mb": peak_memory_mb(cfg.device), "free_memory_mb": free_memory_mb(cfg.device)}
     data = {"layout": players.layout, "train_prompts": len(players.prompts), "left_out_prompts": players.left_out}
-    samples = [players.tokenizer.decode(t) for t in players.prompt_tokens[:3]]
-    return forecast(cfg, data=data, samples=samples, total_steps=cfg.algo.num_iterations, seconds_per_step=seconds)
+    return describe(cfg, data=data, samples=[players.tokenizer.decode(t) for t in players.prompt_tokens[:3]], forecast=found)

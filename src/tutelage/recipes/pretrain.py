@@ -29,9 +29,10 @@ from tutelage.text.tokenizer import open_tokenizer, train_tokenizer
 from tutelage.train import audits
 from tutelage.train.batches import rows_of_step
 from tutelage.train.checkpoint import TrainState
+from tutelage.train.forecast import Work, forecast, from_now
 from tutelage.train.optim import build_optimizer, lr_factor, set_lr
 from tutelage.train.precision import computing
-from tutelage.train.preview import Preview, probe
+from tutelage.train.preview import Preview, describe, write_aside
 from tutelage.train.run import Run
 from tutelage.train.sections import Budget, DataSection, MemorySection, OptimSection, SaveSection, TrackSection
 from tutelage.train.step import language_model_step
@@ -237,27 +238,27 @@ def continuations(policy: Any, tokenizer: Any, cfg: PretrainConfig) -> list[str]
 
 
 def preview(cfg: PretrainConfig) -> Preview:
-    """What --dry-run shows: data as read, three packed rows, and a forecast from two real steps on a throw-away model."""
+    """What --dry-run shows: data as read, three packed rows, and a forecast from real steps on a throw-away model."""
+    started = from_now(cfg.device)
     parts = build(cfg, None)
-    optimizer = build_optimizer([(parts.policy, cfg.optim.learning_rate)], cfg.optim, kind=cfg.memory.optimizer)
-    total_steps = cfg.train.steps(len(parts.train), cfg.train.batch_size)
+    policy, optimizer = parts.policy, build_optimizer([(parts.policy, cfg.optim.learning_rate)], cfg.optim, kind=cfg.memory.optimizer)
+    total_steps, size = cfg.train.steps(len(parts.train), cfg.train.batch_size), cfg.train.batch_size
     samples = []
     for batch in (parts.train.select(slice(i, i + 1)) for i in range(min(3, len(parts.train)))):
         samples.append(marked_text(parts.tokenizer, Encoded(batch.tokens[0].tolist(), batch.trained_mask[0].tolist()))[:400])
-    return probe(
-        cfg,
-        data={
-            "layout": "text",
-            "files": [str(f) for f in parts.files],
-            "train_rows": len(parts.train),
-            "held_out_rows": len(parts.held_out),
-        },
-        samples=samples,
-        total_steps=total_steps,
-        step=lambda i: train_step(
-            parts.policy, optimizer, parts.train.select(rows_of_step(i, len(parts.train), cfg.train.batch_size, cfg.seed)), cfg, None
-        ),
-    )
+
+    def step(i: int) -> None:
+        train_step(policy, optimizer, parts.train.select(rows_of_step(i, len(parts.train), size, cfg.seed)), cfg, None)
+
+    works = {
+        "step": Work(total_steps, step),
+        "evaluation": Work(1 + -(-total_steps // cfg.eval.every_steps),
+                           lambda i: (bits_per_byte(policy, parts, cfg), continuations(policy, parts.tokenizer, cfg))),
+        "checkpoint": Work(1 + (total_steps // cfg.save.every_steps if cfg.save.every_steps else 0),
+                           lambda i: write_aside(lambda folder: save_policy(policy, parts.tokenizer, folder / "model"), optimizer)),
+    }
+    data = {"layout": "text", "files": [str(f) for f in parts.files], "train_rows": len(parts.train), "held_out_rows": len(parts.held_out)}
+    return describe(cfg, data=data, samples=samples, forecast=forecast(works, started=started, device=cfg.device))
 
 
 def _scratch() -> str:

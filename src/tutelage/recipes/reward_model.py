@@ -23,9 +23,10 @@ from tutelage.text.split import split_key
 from tutelage.train import audits
 from tutelage.train.batches import rows_of_step
 from tutelage.train.checkpoint import TrainState
+from tutelage.train.forecast import Work, forecast, from_now
 from tutelage.train.optim import build_optimizer, clip_and_step, lr_factor, set_lr
 from tutelage.train.precision import computing
-from tutelage.train.preview import Preview, probe
+from tutelage.train.preview import Preview, describe, write_aside
 from tutelage.train.run import Run
 from tutelage.train.trainees import audit_tolerance, reopen_scored, weights_name
 
@@ -265,20 +266,42 @@ def shown(parts: Parts, item: Item) -> str:
     return "\n".join(f"[{mark}] {marked_text(parts.tokenizer, answer).strip()}" for mark, answer in zip(marks, item.answers, strict=True))
 
 
+def answers_of(items: list[Item]) -> list[Encoded]:
+    """Their answers, each once."""
+    return list({id(answer): answer for item in items for answer in item.answers}.values())
+
+
 def preview(cfg: RewardConfig) -> Preview:
     """What --dry-run shows."""
+    started = from_now(cfg.device)
     parts = build(cfg, None)
-    units = batch_units(parts.train, cfg)
-    optimizer = build_optimizer([(parts.reward_model, cfg.optim.learning_rate)], cfg.optim, kind=cfg.memory.optimizer)
-    return probe(
-        cfg,
-        data={
-            "layout": parts.layout,
-            "train_rows": len(parts.train),
-            "held_out_rows": len(parts.held_out),
-            "left_out_rows": parts.left_out,
-        },
-        samples=[shown(parts, item) for item in parts.train[:3]],
-        total_steps=cfg.train.steps(len(units), cfg.train.batch_size),
-        step=lambda i: train_step(parts, optimizer, items_of_step(i, units, cfg), cfg, None),
-    )
+    model, units = parts.reward_model, batch_units(parts.train, cfg)
+    optimizer = build_optimizer([(model, cfg.optim.learning_rate)], cfg.optim, kind=cfg.memory.optimizer)
+    total_steps = cfg.train.steps(len(units), cfg.train.batch_size)
+    looks = 1 + (total_steps // cfg.eval.every_steps if cfg.eval.every_steps else 0)
+    to_score = looks * len(answers_of(parts.held_out)) + (len(answers_of(parts.train[:512])) if cfg.algo.normalize else 0)
+    by_length = sorted(answers_of(parts.train), key=lambda answer: -len(answer.tokens))
+
+    def step(i: int) -> None:
+        train_step(parts, optimizer, items_of_step(i, units, cfg), cfg, None)
+
+    def tokens_at_once(i: int) -> int:                               # of the last micro-batch, which holds the longest
+        items = sorted(items_of_step(i, units, cfg), key=longest)[-(cfg.optim.microbatch_size or len(parts.train)) :]
+        return sum(len(answer.tokens) for answer in answers_of(items))
+
+    @torch.no_grad()
+    def score(i: int) -> None:
+        start = int(i * ROWS_PER_FORWARD / to_score * max(1, len(by_length) - ROWS_PER_FORWARD + 1))
+        read_answers(parts, by_length[start : start + ROWS_PER_FORWARD], cfg.device)
+
+    works = {
+        "step": Work(total_steps, step, largest=lambda: step(max(range(0, total_steps, 1 + total_steps // 500), key=tokens_at_once))),
+        f"scoring of {ROWS_PER_FORWARD}": Work(to_score / ROWS_PER_FORWARD, score),
+        "report": Work(1, lambda i: held_out_report(parts, cfg, 1.0, [[0.0] * len(item.answers) for item in parts.held_out]),
+                       largest=lambda: None),                        # its baselines learn from all training texts: once is enough
+        "checkpoint": Work(1 + (total_steps // cfg.save.every_steps if cfg.save.every_steps else 0),
+                           lambda i: write_aside(lambda folder: model.save(folder / "model", parts.tokenizer), optimizer)),
+    }
+    data = {"layout": parts.layout, "train_rows": len(parts.train), "held_out_rows": len(parts.held_out), "left_out_rows": parts.left_out}
+    return describe(cfg, data=data, samples=[shown(parts, item) for item in parts.train[:3]],
+                    forecast=forecast(works, started=started, device=cfg.device))

@@ -24,9 +24,10 @@ from tutelage.text.split import split_sides
 from tutelage.text.tokenizer import open_tokenizer
 from tutelage.train import audits
 from tutelage.train.checkpoint import TrainState
+from tutelage.train.forecast import Work, forecast, from_now
 from tutelage.train.optim import build_optimizer, lr_factor, set_lr
 from tutelage.train.precision import computing
-from tutelage.train.preview import Preview, probe
+from tutelage.train.preview import Preview, describe, write_aside
 from tutelage.train.run import Run
 from tutelage.train.sections import Budget, LoraSection, MemorySection, OptimSection, SaveSection, TrackSection
 from tutelage.train.step import language_model_step
@@ -249,24 +250,25 @@ def check_saved(policy: Any, parts: Parts, folder: Path, cfg: SFTConfig) -> None
 
 def preview(cfg: SFTConfig) -> Preview:
     """What --dry-run shows."""
+    started = from_now(cfg.device)
     parts = build(cfg, None)
     optimizer = build_optimizer([(parts.policy, cfg.optim.learning_rate)], cfg.optim, kind=cfg.memory.optimizer)
-    return probe(
-        cfg,
-        data={
-            "layout": parts.layout,
-            "train_rows": len(parts.train),
-            "held_out_rows": len(parts.held_out),
-            "too_long_rows": parts.too_long,
-            "held_out_tasks": {name: len(rows) for name, rows in parts.unseen.items()},
-        },
-        samples=[marked_text(parts.tokenizer, e) for e in parts.train[:3]],
-        total_steps=cfg.train.steps(rows_per_epoch(parts.sizes, cfg.data.cap), cfg.train.batch_size),
-        step=lambda i: train_step(
-            parts.policy,
-            optimizer,
-            batch_of(parts, step_rows(i, parts, cfg), cfg.device),
-            cfg,
-            None,
-        ),
-    )
+    total_steps, size = cfg.train.steps(rows_per_epoch(parts.sizes, cfg.data.cap), cfg.train.batch_size), cfg.train.batch_size
+    evaluations = -(-total_steps // cfg.eval.every_steps) if parts.held_out else 0
+    by_length = sorted(range(len(parts.train)), key=lambda i: -len(parts.train[i].tokens))
+
+    def step(rows: Any) -> None:
+        train_step(parts.policy, optimizer, batch_of(parts, rows, cfg.device), cfg, None)
+
+    works = {
+        "step": Work(total_steps, lambda i: step(step_rows(i, parts, cfg)),
+                     largest=lambda: step([by_length[0], *by_length[-size + 1 :]][:size])),      # one long row pads all the others
+        "evaluation": Work(evaluations, lambda i: held_out_loss(parts.policy, parts, cfg)),
+        "held-out tasks": Work(2 if parts.unseen else 0, lambda i: measure_unseen(parts.policy, parts, cfg)),
+        "checkpoint": Work(max(1, evaluations) + (total_steps // cfg.save.every_steps if cfg.save.every_steps else 0),
+                           lambda i: write_aside(lambda folder: save_policy(parts.policy, parts.tokenizer, folder / "model"), optimizer)),
+    }
+    data = {"layout": parts.layout, "train_rows": len(parts.train), "held_out_rows": len(parts.held_out), "too_long_rows": parts.too_long,
+            "held_out_tasks": {name: len(rows) for name, rows in parts.unseen.items()}}
+    return describe(cfg, data=data, samples=[marked_text(parts.tokenizer, e) for e in parts.train[:3]],
+                    forecast=forecast(works, started=started, device=cfg.device))

@@ -1,0 +1,96 @@
+"""How long a run will take and how much memory it will need, from real pieces of its work."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+TIMED_PIECES, TIMED_SECONDS = 8, 20.0
+"""A kind of work is timed on so many pieces at most, and no further than so many seconds (one piece always)."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """A kind of work that a run does `times` times. do(i) does piece i as the run would, on weights that are thrown away.
+
+    largest: does the piece that needs the most memory; it also warms caches up, so it is not timed.
+    """
+
+    times: float
+    do: Callable[[int], object]
+    largest: Callable[[], object] | None = None
+
+    def seconds_each(self) -> float:
+        """Mean over pieces spread evenly over the run: early and late, short and long rows alike."""
+        (self.largest or (lambda: self.do(0)))()
+        count = max(1, min(TIMED_PIECES, round(self.times)))
+        spent: list[float] = []
+        while len(spent) < count and sum(spent) < TIMED_SECONDS:
+            # By the golden section: whatever number of pieces there is time for, they lie evenly.
+            piece = int((0.5 + 0.618034 * len(spent)) % 1.0 * max(1.0, self.times))
+            started = time.perf_counter()
+            self.do(piece)
+            spent.append(time.perf_counter() - started)
+        return sum(spent) / len(spent)
+
+
+def forecast(works: Mapping[str, Work], *, started: float, device: str) -> dict[str, Any]:
+    """Do the largest and some other pieces of each work; `step` is the one that trains. started: `from_now` before anything was opened.
+
+    Returns: seconds of the whole run, Python's own start left out; peak memory of this process (of the GPU, where that is the device) in
+    MB, measured while the largest pieces were done; what each kind of work takes; memory free now.
+    """
+    setup = time.perf_counter() - started
+    each = {name: work.seconds_each() for name, work in works.items() if work.times > 0}
+    seconds = setup + sum(works[name].times * one for name, one in each.items())
+    others = {name: {"times": round(works[name].times), "seconds_each": round(one, 3)} for name, one in each.items() if name != "step"}
+    return {"steps": round(works["step"].times), "seconds_per_step": round(each["step"], 4), "setup_seconds": round(setup, 1), **others,
+            "seconds": round(seconds, 1), "peak_memory_mb": peak_memory_mb(device), "free_memory_mb": free_memory_mb(device)}
+
+
+# -- memory -----------------------------------------------------------------------------------------------------------
+
+
+def from_now(device: str) -> float:
+    """Forget the peak of memory. Returns: the moment, for `forecast`."""
+    forget_peak(device)
+    return time.perf_counter()
+
+
+def forget_peak(device: str) -> None:
+    """Let the peak be that of what follows, where the system can (Linux and CUDA); else it stays the process's."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    try:
+        Path("/proc/self/clear_refs").write_text("5")               # resets the high-water mark of resident memory
+    except OSError:
+        pass
+
+
+def peak_memory_mb(device: str) -> int:
+    """Most memory in use at once: of tensors on the GPU where that is the device, else resident memory of this process."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.max_memory_allocated(device) // 2**20
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        return int(status.split("VmHWM:")[1].split()[0]) // 1024     # getrusage's also counts the process that started this one
+    except (OSError, IndexError):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (2**20 if sys.platform == "darwin" else 1024)
+
+
+def free_memory_mb(device: str) -> int | None:
+    """Memory that could be had now, None where the system does not say."""
+    if torch.device(device).type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0]) // 2**20
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) // 1024 for line in lines if line.startswith("MemAvailable:")), None)
