@@ -203,7 +203,7 @@ def fingerprint(folder: Path) -> dict[str, str]:
     found = {}
     for file in sorted(p for p in folder.rglob("*") if p.is_file()):
         name, data = str(file.relative_to(folder)), file.read_bytes()
-        if file.name in ("config.yaml", "lineage.json", ".lock"):    # these name the folder
+        if file.name in ("config.yaml", "lineage.json", "cost.json", ".lock"):    # these name the folder or the time
             continue
         if file.name in ("metrics.jsonl", "result.json"):
             rows = [json.loads(text) for text in (data.splitlines() if file.suffix == ".jsonl" else [data])]

@@ -1,9 +1,11 @@
-"""A forecast adds up what it timed, and memory is what the process really held."""
+"""A forecast adds up what it timed, a run tells the truth beside its own, and memory is what the process really held."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from tests.small import environment, reward_config, sft_config
 from tutelage.recipes import reward_model
 from tutelage.recipes.sft import preview, train_sft
 from tutelage.train import forecast as module
-from tutelage.train.forecast import Work, forecast, forget_peak, peak_memory_mb
+from tutelage.train.forecast import Watch, Work, duration, forecast, forget_peak, peak_memory_mb, tell_truth
 
 
 class Clock:
@@ -54,6 +56,28 @@ def test_slow_pieces_are_timed_once(monkeypatch):
     assert len(done) == 2                                            # the one that warms up, and the one
 
 
+def test_a_run_of_even_steps_is_forecast_exactly_and_its_truth_stands_beside(monkeypatch, tmp_path, caplog):
+    clock = Clock(monkeypatch)
+    watch = Watch(100, clock.now)
+    clock.pass_(7.0)
+    caplog.set_level("INFO", logger="tutelage")
+    for step in range(100):
+        clock.pass_(2.0 if step == 0 else 0.5)                       # the first holds the audits
+        watch.step("cpu")
+    assert watch.forecast == {"after_steps": 5, "seconds": 7.0 + 2.0 + 99 * 0.5}
+    tell_truth(tmp_path, watch, 60.25, "cpu")
+    cost = json.loads((tmp_path / "cost.json").read_text())
+    assert cost["truth"]["seconds"] == 60.2 and cost["forecast"] == watch.forecast
+    assert "took 60.2 s (forecast after 5 steps: 58.5 s), " in caplog.text
+
+
+def test_a_run_of_three_steps_has_no_forecast():
+    watch = Watch(3, 0.0)
+    for _ in range(3):
+        watch.step("cpu")
+    assert watch.forecast is None
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux lets a process forget its peak")
 def test_the_peak_is_that_of_what_came_after_it_was_forgotten():
     forget_peak("cpu")
@@ -71,6 +95,11 @@ def test_the_peak_is_not_that_of_the_process_that_started_this_one():
     code = "import torch; from tutelage.train.forecast import peak_memory_mb; print(peak_memory_mb('cpu'))"
     peak = int(subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True).stdout)
     assert peak < held.nbytes / 2**20
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(0.04, "0.0 s"), (119.9, "119.9 s"), (250, "4 min 10 s"), (7500, "2 h 5 min")])
+def test_durations_read_well(seconds, said):
+    assert duration(seconds) == said
 
 
 def test_scoring_is_timed_on_answers_of_a_length_from_the_longest_down(small, tmp_path, monkeypatch):
@@ -105,10 +134,13 @@ def test_a_reward_models_largest_step_is_done_first(small, tmp_path, monkeypatch
     assert len(done) == 9 and done[0] == max(done) > min(done)      # eight to time, after the one that needs the most memory
 
 
-def test_a_dry_run_leaves_nothing_and_forecasts_the_memory_of_the_run(small, tmp_path):
+def test_a_dry_run_leaves_nothing_and_a_run_tells_what_it_took(small, tmp_path, caplog):
+    caplog.set_level("INFO", logger="tutelage")
     cfg = sft_config(small, tmp_path / "run", {"train": {"max_steps": 20}})
     found = preview(cfg)["forecast"]
     assert not (tmp_path / "run").exists() and found["steps"] == 20 and found["evaluation"]["times"] == 4
-    forget_peak("cpu")
+    started = time.monotonic()
     train_sft(cfg)
-    assert found["peak_memory_mb"] == pytest.approx(peak_memory_mb("cpu"), rel=0.15)     # the same process, the same shapes
+    cost = json.loads((tmp_path / "run" / "cost.json").read_text())
+    assert 0 < cost["truth"]["seconds"] <= time.monotonic() - started + 0.1 and cost["forecast"]["after_steps"] == 3
+    assert found["peak_memory_mb"] == pytest.approx(cost["truth"]["peak_memory_mb"], rel=0.15)       # the same process, the same shapes

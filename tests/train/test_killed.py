@@ -96,7 +96,7 @@ print(json.dumps({"total": total, "killed": killed}))
 def left(folder: Path) -> dict[str, str]:
     """sha256 of every file but those that name the folder or the time."""
     found = {}
-    for file in (p for p in folder.rglob("*") if p.is_file() and p.name not in ("config.yaml", "lineage.json", ".lock")):
+    for file in (p for p in folder.rglob("*") if p.is_file() and p.name not in ("config.yaml", "lineage.json", "cost.json", ".lock")):
         data = file.read_bytes()
         if file.name in ("metrics.jsonl", "result.json"):
             rows = [json.loads(text) for text in (data.decode().splitlines() if file.suffix == ".jsonl" else [data.decode()])]

@@ -1,7 +1,8 @@
-"""How long a run will take and how much memory it will need, from real pieces of its work."""
+"""How long a run will take and how much memory it will need, from real pieces of its work; and the truth beside it at the end."""
 
 from __future__ import annotations
 
+import json
 import resource
 import sys
 import time
@@ -11,6 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from tutelage.base.files import atomic_write_text
+from tutelage.base.log import get_logger
+
+log = get_logger()
 
 TIMED_PIECES, TIMED_SECONDS = 8, 20.0
 """A kind of work is timed on so many pieces at most, and no further than so many seconds (one piece always)."""
@@ -53,6 +59,47 @@ def forecast(works: Mapping[str, Work], *, started: float, device: str) -> dict[
     others = {name: {"times": round(works[name].times), "seconds_each": round(one, 3)} for name, one in each.items() if name != "step"}
     return {"steps": round(works["step"].times), "seconds_per_step": round(each["step"], 4), "setup_seconds": round(setup, 1), **others,
             "seconds": round(seconds, 1), "peak_memory_mb": peak_memory_mb(device), "free_memory_mb": free_memory_mb(device)}
+
+
+class Watch:
+    """How long a run that is going on will take, told once a twentieth of its steps is done (three at least).
+
+    Of its memory only what it took so far is known by then: longer rows may come. That is for a dry run to forecast.
+    """
+
+    def __init__(self, total: int, started: float) -> None:
+        """started: time.monotonic() when the run began."""
+        self.total, self.started, self.done = total, started, 0
+        self.at = max(3, round(0.05 * total))
+        self.forecast: dict[str, float] | None = None
+
+    def step(self, device: str) -> None:
+        """One step is done."""
+        self.done += 1
+        if self.done == 1:
+            self.first = time.monotonic()                           # it warms caches up and holds the audits, so it is not typical
+        if self.done == self.at < self.total:
+            each = (time.monotonic() - self.first) / (self.done - 1)
+            seconds = self.first - self.started + each * (self.total - 1)
+            self.forecast = {"after_steps": self.done, "seconds": round(seconds, 1)}
+            log.info("about %s in all; %d MB of memory at the peak so far", duration(seconds), peak_memory_mb(device))
+
+
+def tell_truth(folder: Path, watch: Watch | None, seconds: float, device: str) -> None:
+    """Log what the run took beside what was forecast, and write both to cost.json."""
+    truth = {"seconds": round(seconds, 1), "peak_memory_mb": peak_memory_mb(device)}
+    expected = watch.forecast if watch else None
+    said = f" (forecast after {expected['after_steps']} steps: {duration(expected['seconds'])})" if expected else ""
+    log.info("took %s%s, %d MB of memory at the peak", duration(seconds), said, truth["peak_memory_mb"])
+    atomic_write_text(folder / "cost.json", json.dumps({"truth": truth, "forecast": expected}, indent=1) + "\n")
+
+
+def duration(seconds: float) -> str:
+    """`12.3 s` below two minutes, else `4 min 10 s`, `2 h 5 min`."""
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds) // 60
+    return f"{minutes} min {round(seconds) % 60} s" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
 # -- memory -----------------------------------------------------------------------------------------------------------

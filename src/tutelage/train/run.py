@@ -33,6 +33,7 @@ from tutelage.base.log import get_logger
 from tutelage.base.progress import progress
 from tutelage.lineage.ledger import describe_run
 from tutelage.train.checkpoint import TrainState, saved_values
+from tutelage.train.forecast import Watch, forget_peak, tell_truth
 from tutelage.train.identity import changed_machine, check_config, check_inputs
 from tutelage.train.sections import TrackSection
 from tutelage.train.sinks import track_dir
@@ -60,6 +61,7 @@ class Run:
         self.started = time.monotonic()
         self.best_step: int | None = None
         """A checkpoint that `save.keep_last` must not delete."""
+        self._watch: Watch | None = None
         self._checkpoint: Path | None = None
         self._signum: int | None = None
         self._lock: TextIO | None = None
@@ -80,6 +82,7 @@ class Run:
         run = cls(folder, cfg, verb)
         _check_device(cfg.device)
         check_installed(run._track.to)
+        forget_peak(cfg.device)
         run._check_folder(config_text)                               # before anything is written there
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -174,6 +177,7 @@ class Run:
         """
         save = getattr(self.cfg, "save", None)
         every = save.every_steps if save else None
+        self._watch = Watch(total, self.started) if not self.start_step else None
         old = {s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)} if _in_main_thread() else {}
         try:
             with progress(total=total, label=self.verb, unit=unit, start=self.start_step) as bar:
@@ -181,6 +185,8 @@ class Run:
                     seed_everything(self.cfg.seed, step)
                     yield step
                     bar.update()
+                    if self._watch is not None:
+                        self._watch.step(self.cfg.device)
                     if self._signum is not None:
                         self.save(step + 1, write_models, state)
                         raise self._interrupted(self._signum, f"after step {step + 1} of {total}; checkpoint saved")
@@ -231,6 +237,7 @@ class Run:
     def finish(self, result: Mapping[str, Any]) -> dict[str, Any]:
         """Write result.json, which marks the run as done, and return it."""
         done = {"path": str(self.folder), "verb": self.verb, "seconds": round(time.monotonic() - self.started, 1), **result}
+        tell_truth(self.folder, self._watch, done["seconds"], self.cfg.device)
         if checkpoints := checkpoints_of(self.folder):
             self._forget(_step_of(checkpoints[-1]))                  # what a process killed after its last save did not come to
         atomic_write_text(self.folder / "result.json", json.dumps(done, indent=1))
