@@ -103,6 +103,9 @@ def test_the_flag_of_evaluate_takes_the_config_of_folds(small, tmp_path, capsys)
 
     (tmp_path / "cv.yaml").write_text(dump_config(settings(small, tmp_path)))
     with pytest.raises(SystemExit) as stop:
+        main(["run", str(tmp_path / "cv.yaml")])
+    assert stop.value.code == 2 and f"tutelage evaluate --cv {tmp_path / 'cv.yaml'}" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stop:
         main(["evaluate", "--cv", str(tmp_path / "cv.yaml"), "--dry-run", "--json"])
     shown = json.loads(capsys.readouterr().out)
     assert stop.value.code == 0 and shown["data"]["pairs"] == 60

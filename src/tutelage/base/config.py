@@ -172,9 +172,13 @@ def load_config(cls: type[C], path: Path | None = None, overrides: Sequence[str]
 
 
 def written_verb(path: Path) -> str | None:
-    """The verb a config file says it is for; a file with stages is a pipeline, which `run` runs. Raises: ConfigError as load_config."""
+    """The verb a config file says it is for; a file with stages is a pipeline, which `run` runs, or folds, which `evaluate --cv` does.
+
+    Raises: ConfigError as load_config.
+    """
     layer = _read_file(Path(path), ())
-    verb = layer.values.get("verb", "run" if "stages" in layer.values else None)
+    staged = "evaluate --cv" if "judgements" in layer.values else "run"
+    verb = layer.values.get("verb", staged if "stages" in layer.values else None)
     if verb is not None and not isinstance(verb, str):
         raise ConfigError(f"{layer.origins['verb']}: verb: should be one word, got {shorten(verb)}")
     return verb

@@ -28,10 +28,11 @@ def recipe_command(verb: str, default: Recipe) -> click.Command:
     def call(arguments: tuple[str, ...], dry_run: bool, as_json: bool, quiet: bool, verbose: bool, with_code: bool = False, **flags: Any
              ) -> None:
         setup_logging(1 if verbose else -1 if quiet else 0)
-        recipe = next((other for flag, other in others.items() if flags.pop(flag)), default)
+        flag = next((flag for flag in others if flags.pop(flag)), None)
+        recipe, called = (others[flag], f"{verb} --{flag}") if flag else (default, verb)
         path, overrides = split_arguments(arguments)
-        if path is not None and recipe is default and (written := written_verb(path)) not in (None, verb):
-            raise ConfigError(f"{path} is for the verb {written}, not {verb}", hint=f"tutelage {written} {path}")
+        if path is not None and (written := written_verb(path)) not in (None, verb, called):
+            raise ConfigError(f"{path} is for the verb {written}, not {called}", hint=f"tutelage {written} {path}")
         given = {key: value for key, value in flags.items() if value is not None and value is not False}
         with only_json_on_stdout(as_json), allow_code() if with_code else nullcontext():
             module = importlib.import_module(recipe.module)
