@@ -59,7 +59,7 @@ def train_reward_model(cfg: RewardConfig) -> dict[str, Any]:
             if step == run.start_step:
                 few = items[:4]
                 audits.check_microbatch_gradients(lambda rows, few=few: loss_of(parts, few[rows], len(few), cfg)[0],
-                                                  [reward_model], len(few), tolerance=audit_tolerance(cfg))
+                                                  [reward_model], len(few), tolerance=audit_tolerance(cfg, whole=not cfg.lora.rank))
             stats = train_step(parts, optimizer, items, cfg, run)
             if cfg.eval.every_steps and (step + 1) % cfg.eval.every_steps == 0:
                 stats |= quick_look(parts, cfg)

@@ -122,7 +122,7 @@ def train_sft(cfg: SFTConfig) -> dict[str, Any]:
                 few = batch.select(slice(0, 4))
                 audits.check_microbatch_gradients(
                     lambda rows, few=few: loss_of(policy, few.select(rows), few.response_mask.sum()), [policy], len(few),
-                    tolerance=audit_tolerance(cfg)
+                    tolerance=audit_tolerance(cfg, whole=not cfg.lora.rank)
                 )
             stats = train_step(policy, optimizer, batch, cfg, run)
             last = step + 1 == total_steps
