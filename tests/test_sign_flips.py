@@ -143,7 +143,7 @@ def copy_of_algos(room: Path) -> Path:
     """
     ignore = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "src" / "tutelage" / "algos", room / "src" / "tutelage" / "algos", ignore=ignore)
-    shutil.copy(ROOT / "src" / "tutelage" / "__init__.py", room / "src" / "tutelage")
+    (room / "src" / "tutelage" / "__init__.py").touch()              # the package's own opens the Python door, which is other rooms
     shutil.copytree(ROOT / "tests" / "algos", room / "tests", ignore=ignore)
     (room / "pytest.ini").write_text("[pytest]\n")
     (room / "tests" / "test_room.py").write_text("from pathlib import Path\n\nimport tutelage.algos\n\n\n"
