@@ -10,7 +10,7 @@ import types
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tutelage.base.errors import ConfigError, DataError, MissingExtraError
@@ -125,6 +125,7 @@ def test_a_table_with_two_columns_of_one_name_is_refused(tmp_path):
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(["a.csv", "a.tsv", "a.json", "a.parquet", "a.arrow", "a.jsonl.gz"]), st.binary(max_size=80), st.booleans())
+@example("a.csv", b"\r\x00", False)                                 # no row of names
 def test_noise_under_any_name_is_refused_in_one_line(tmp_path, name, noise, packed):
     path = tmp_path / name
     path.write_bytes(gzip.compress(noise) if packed else noise)

@@ -74,22 +74,24 @@ def _read_csv(path: Path) -> Rows:
     head = next(lines)
     tabs = path.name.removesuffix(".gz").endswith(".tsv")
     reader = csv.reader(chain([head], lines), delimiter="\t" if tabs else ";" if ";" in head and "," not in head else ",")
-    names, start = next(reader), reader.line_num + 1
+    names, start = _next_cells(path, reader, 1) or [], reader.line_num + 1
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise DataError(f"{path}:1: the column {twice[0]!r} twice", hint="rename one of them")
-    while True:
-        try:
-            cells = next(reader, None)
-        except csv.Error as error:
-            raise DataError(f"{path}:{start}: not CSV: {error}", hint="check the quotes from this line on") from error
-        if cells is None:
-            return
+    while (cells := _next_cells(path, reader, start)) is not None:
         number, start = start, reader.line_num + 1
         if len(cells) == len(names):
             yield number, Cells((name, cell) for name, cell in zip(names, cells, strict=True) if cell)
         elif cells:
             yield number, Rejected(path, number, f"{len(cells)} cells under {len(names)} columns")
+
+
+def _next_cells(path: Path, reader: Iterator[list[str]], line: int) -> list[str] | None:
+    """The next row, None after the last. Raises: DataError naming the line it begins in."""
+    try:
+        return next(reader, None)
+    except csv.Error as error:
+        raise DataError(f"{path}:{line}: not CSV: {error}", hint="check the quotes and line ends from this line on") from error
 
 
 def _read_parquet(path: Path) -> Rows:
