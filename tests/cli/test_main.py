@@ -186,7 +186,7 @@ def test_a_reader_that_stops_early_is_no_error():
 @pytest.mark.parametrize("arguments", ["--help", "config show nothing --json"])
 def test_output_that_cannot_be_written_is_no_bug(stdout, words, arguments):
     if not Path("/dev/full").exists():
-        pytest.skip("no /dev/full here")
+        pytest.skip("/dev/full, a disk that is always full, is Linux's own")
     done = subprocess.run(f"{sys.executable} -m tutelage.cli.main {arguments} {stdout}", shell=True, capture_output=True, text=True,
                           env=os.environ | {"PYTHONPATH": "src"}, cwd=ROOT)
     assert "unexpected" not in done.stderr and "Traceback" not in done.stderr and "ignored" not in done.stderr
@@ -210,7 +210,7 @@ def test_torch_threads_spin_briefly_unless_the_user_says_otherwise():
     for said, expected in (({}, "1000"), ({"GOMP_SPINCOUNT": "77"}, "77")):
         told = python(code, OMP_DISPLAY_ENV="verbose", **said).stderr
         if "GOMP" not in told:
-            pytest.skip("this torch does not thread with libgomp")
+            pytest.skip("this torch does not thread with libgomp (macOS, or a build with Intel's), which the setting is for")
         assert f"GOMP_SPINCOUNT = '{expected}'" in told
 
 

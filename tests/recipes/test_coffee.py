@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -48,14 +47,6 @@ def test_without_the_data_the_run_stops_in_one_line_that_names_the_file(tmp_path
         run_pipeline(config(tmp_path / "nowhere", f'run_dir="{tmp_path / "run"}"'))
     assert caught.value.exit_code == 2 and "data.root=FOLDER" in str(caught.value.hint)
     assert not (tmp_path / "run").exists()
-
-
-@pytest.fixture
-def data_root() -> Path:
-    root = os.environ.get("TUTELAGE_DATA_ROOT")
-    if not root:
-        pytest.skip("TUTELAGE_DATA_ROOT is not set: the real data sets are not part of the repository")
-    return Path(root)
 
 
 def test_no_conversation_lies_on_two_sides_of_any_stage(data_root, tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -37,14 +36,6 @@ def pipeline(name: str, root: Path, *overrides: str) -> PipelineConfig:
 
 def arguments(root: Path, *overrides: str) -> CrossValidationConfig:
     return load_config(CrossValidationConfig, CONFIGS / "arguments.yaml", [f"data.root={root}", *overrides], {})[0]
-
-
-@pytest.fixture
-def data_root() -> Path:
-    root = os.environ.get("TUTELAGE_DATA_ROOT")
-    if not root:
-        pytest.skip("TUTELAGE_DATA_ROOT is not set: the real data sets are not part of the repository")
-    return Path(root)
 
 
 @pytest.mark.parametrize(("name", "by"), [("film", "opening"), ("harmless", "first_turn")])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -94,14 +93,6 @@ def test_convert_on_the_command_line_says_what_became_of_the_rows(tmp_path, tute
         f"error: {tmp_path}/b.json:2: the layout messages cannot hold this row: a judgement is not a conversation with an answer")
     code, _, err = tutelage("data", "check", str(path), "--column", "q")
     assert code == 2 and err.startswith("error: --column q is not of the form OURS=THEIRS")
-
-
-@pytest.fixture
-def data_root() -> Path:
-    root = os.environ.get("TUTELAGE_DATA_ROOT")
-    if not root:
-        pytest.skip("TUTELAGE_DATA_ROOT is not set: the real data sets are not part of the repository")
-    return Path(root)
 
 
 def test_six_real_files_of_other_people_s_making_are_told_and_counted(data_root):

@@ -324,14 +324,6 @@ def test_the_rows_of_the_docs_page_are_read_in_the_order_of_its_table(tmp_path):
     assert all(f"| `{layout}` |" in page for layout in layouts)
 
 
-@pytest.fixture
-def data_root() -> Path:
-    root = os.environ.get("TUTELAGE_DATA_ROOT")
-    if not root:
-        pytest.skip("TUTELAGE_DATA_ROOT is not set: the real data sets are not part of the repository")
-    return Path(root)
-
-
 def test_the_coffee_bar_s_files_are_read_whole(data_root):
     coffee = data_root / "coffee_orders"
     talks = read_demonstrations(coffee / "dialogues.jsonl.gz", mask_where={"kind": "call"})

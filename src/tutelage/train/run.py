@@ -342,9 +342,12 @@ def _listed(names: list[str]) -> str:
 
 
 def _check_device(name: str) -> None:
+    """Raises: ConfigError unless tensors can be made and read there."""
+    # How torch refuses depends on why: RuntimeError for a name it does not know, AssertionError for a build without that device,
+    # NotImplementedError for one without its kernels, ImportError for a backend that is a package of its own.
     try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        torch.zeros(1, device=name).item()
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
         raise ConfigError(f"device={name} cannot be used: {str(error).splitlines()[0]}", hint="cpu always works") from error
 
 
