@@ -18,7 +18,7 @@ from typing import NamedTuple
 import pytest
 
 if not hasattr(os, "fork"):
-    pytest.skip("three dozen copies each need a torch of their own: by fork in seconds, which Windows does not have", allow_module_level=True)
+    pytest.skip("three dozen copies each need a torch of their own: seconds by fork, which Windows has not", allow_module_level=True)
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -1,13 +1,11 @@
 """The same quantities from TRL, written by other people."""
 
-import pytest
 import torch
 from torch.testing import assert_close
+from trl.trainer import utils as trl_utils
 
 from tutelage.algos.advantages import group_normalized
 from tutelage.algos.logprobs import entropy_from_logits, gather_logprobs
-
-trl_utils = pytest.importorskip("trl.trainer.utils", reason="TRL is a development-only oracle")
 
 LOGITS = torch.randn(3, 6, 13, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 TOKENS = torch.randint(0, 13, (3, 6), generator=torch.Generator().manual_seed(1))

@@ -138,7 +138,8 @@ def test_a_question_is_found_again_through_case_a_greeting_and_a_typo() -> None:
 
 
 def test_answers_fit_64_tokens_of_a_small_bpe(demos: list[tuple[str, str]]) -> None:
-    tokenizers = pytest.importorskip("tokenizers")
+    import tokenizers
+
     bpe = tokenizers.Tokenizer(tokenizers.models.BPE())
     bpe.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     trainer = tokenizers.trainers.BpeTrainer(

@@ -6,11 +6,12 @@ import ast
 import time
 from pathlib import Path
 
+import nbclient
+import nbformat
 import pytest
 
 import tutelage
 
-nbformat = pytest.importorskip("nbformat")
 NOTEBOOK = Path(__file__).parents[2] / "docs" / "first.ipynb"
 
 
@@ -40,8 +41,6 @@ SMALLER = {"800_000": "20_000", "num_demonstrations=2000": "num_demonstrations=8
 
 def run(notebook, folder: Path) -> str:
     """Execute every cell; returns what was printed. Checks what does not hang on the numbers."""
-    nbclient = pytest.importorskip("nbclient")
-    pytest.importorskip("ipykernel")
     with pytest.MonkeyPatch.context() as patch:                     # the kernel stands in another folder: what is tested here runs there
         patch.setenv("PYTHONPATH", str(Path(tutelage.__file__).resolve().parents[1]))
         nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}}).execute()

@@ -4,11 +4,10 @@ import math
 
 import numpy as np
 import pytest
+from sklearn import linear_model as linear
+from sklearn.feature_extraction import text
 
 from tutelage.evals import words
-
-linear = pytest.importorskip("sklearn.linear_model")
-text = pytest.importorskip("sklearn.feature_extraction.text")
 
 GOOD = "please thanks gladly here the steps kind sorry".split()
 ALL = [*GOOD, *"no idiot whatever the a of it stuff never go away milk coffee train".split()]

@@ -119,8 +119,6 @@ def test_whatever_was_said_comes_back_or_is_refused(tmp_path, to, row):
 @pytest.mark.parametrize("kind, to", [("conversation", "messages"), ("conversation", "alpaca"), ("pair", "preference"),
                                       ("label", "unpaired"), ("ranking", "judgement"), ("pair", "label-studio"), ("text", "text")])
 def test_every_form_of_file_gives_the_rows_back(tmp_path, kind, to, suffix):
-    if suffix == ".parquet":
-        pytest.importorskip("pyarrow")
     source, out = jsonl(tmp_path / "a.jsonl", ROWS[kind], ROWS[kind]), tmp_path / f"b{suffix}"
     convert(source, to, out)
     if suffix == ".csv" and to in ("judgement", "label-studio"):    # lists of answers inside a cell are text, which no reader of ours opens

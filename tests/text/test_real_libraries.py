@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import datasets
 import pytest
+from trl import data_utils as trl
 
 from tutelage.base.errors import DataError
 from tutelage.text.convert import convert
 from tutelage.text.readers import read_demonstrations, read_judgements, read_prompts
-
-datasets = pytest.importorskip("datasets")
-trl = pytest.importorskip("trl.data_utils")
 
 HI, HELLO, NO = {"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}, {"role": "assistant", "content": "no"}
 TALK = [{"role": "system", "content": "be brief"}, HI, HELLO, {"role": "user", "content": "tea?"}]

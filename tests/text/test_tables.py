@@ -138,7 +138,8 @@ def test_noise_under_any_name_is_refused_in_one_line(tmp_path, name, noise, pack
 # -- what the data extra brings ------------------------------------------------------------------------------------------
 
 def test_parquet_and_arrow_of_the_datasets_library_read_as_its_json_does(tmp_path):
-    datasets = pytest.importorskip("datasets")
+    import datasets
+
     rows = [*ROWS, {"messages": [TALK[0], TALK[1] | {"trained": False}, *TALK]}]     # a field only some messages have: null in the others
     made = datasets.Dataset.from_list(rows)
     made.to_parquet(str(tmp_path / "a.parquet"))
@@ -152,7 +153,8 @@ def test_parquet_and_arrow_of_the_datasets_library_read_as_its_json_does(tmp_pat
 
 
 def test_csv_of_the_datasets_library_comes_back(tmp_path):
-    datasets = pytest.importorskip("datasets")
+    import datasets
+
     rows = [{"prompt": "a, \"b\"\nc", "chosen": "yes", "rejected": "no", "margin": 0.5}] * 2
     datasets.Dataset.from_list(rows).to_csv(str(tmp_path / "a.csv"))
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -171,7 +173,6 @@ def test_a_data_set_of_the_hub_is_streamed_by_name_config_and_split(monkeypatch)
 
 
 def test_a_folder_is_a_data_set_to_the_hub_s_library_too(tmp_path):
-    pytest.importorskip("datasets")
     (tmp_path / "data.jsonl").write_text(json.dumps({"prompt": "hi"}) + "\n")
     assert read_prompts(f"hub:{tmp_path}").rows == [read_prompts(tmp_path / "data.jsonl").rows[0]]
     with pytest.raises(DataError, match=r"cannot read hub:"):
@@ -191,7 +192,9 @@ def test_without_the_extra_the_pip_command_is_named_and_the_exit_code_is_four(tm
 
 
 def test_a_parquet_bomb_is_refused_by_what_it_declares(tmp_path, monkeypatch):
-    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    import pyarrow as arrow
+    from pyarrow import parquet
+
     monkeypatch.setattr(tables, "FREE_BYTES", 1 << 20)
     parquet.write_table(arrow.table({"prompt": ["x" * 1000] * 20_000}), tmp_path / "a.parquet", compression="zstd", use_dictionary=False)
     with pytest.raises(DataError, match=r"the column prompt grows to \d+ times its size: a bomb"):
