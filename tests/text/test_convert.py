@@ -136,6 +136,21 @@ def test_rows_that_do_not_fit_are_skipped_only_when_asked_and_then_counted(tmp_p
     assert json.loads((tmp_path / "b.jsonl").read_text().splitlines()[0]) == {"prompt": [USER], "chosen": chosen, "rejected": rejected}
 
 
+def test_a_limit_counts_rows_that_were_skipped_and_files_are_named_by_all_their_layouts(tmp_path):
+    tie = ROWS["tie"]
+    source, more = jsonl(tmp_path / "a.jsonl", ROWS["ranking"], tie, *[ROWS["ranking"]] * 5), jsonl(tmp_path / "b.jsonl", ROWS["pair"])
+    result = convert(source, "preference", tmp_path / "c.jsonl", skip=True, options={"limit": 2})
+    assert (result.rows_read, sum(result.skipped.values())) == (2, 1) and len(read_judgements(tmp_path / "c.jsonl").rows) == 3
+    assert list(convert([source, more], "judgement", tmp_path / "d.jsonl").layouts) == ["judgement", "preference"]
+
+
+def test_blank_lines_are_no_rows_whatever_the_layout(tmp_path):
+    (tmp_path / "a.jsonl").write_text("\n\n")
+    with pytest.raises(DataError, match=r"no rows in .*a\.jsonl$"):
+        convert(tmp_path / "a.jsonl", "preference", tmp_path / "b.jsonl")
+    assert not (tmp_path / "b.jsonl").exists()
+
+
 def test_the_sides_of_a_soft_target_turn_with_the_pair(tmp_path):
     row = {"prompt": [USER], "responses": ["a", "b"], "ranks": [1, 0], "target": 0.25}
     convert(jsonl(tmp_path / "a.jsonl", row), "preference", tmp_path / "b.jsonl")

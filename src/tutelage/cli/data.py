@@ -90,7 +90,7 @@ def convert(files: tuple[str, ...], goal: Any, as_json: bool, to: str, out: Path
     reasons: dict[str, int] = {}
     for rejected in done.rejected:
         reasons[rejected.reason] = reasons.get(rejected.reason, 0) + 1
-    result = {"file": str(out), "from": done.layout, "to": to, "rows_read": done.rows_read, "rows_written": done.rows_written,
+    result = {"file": str(out), "from": ", ".join(done.layouts), "to": to, "rows_read": done.rows_read, "rows_written": done.rows_written,
               "rejected": reasons, "skipped": dict(done.skipped), "left_behind": sorted(done.left_behind)}
     print_result(result if as_json else {key: value for key, value in result.items() if value}, as_json)
 

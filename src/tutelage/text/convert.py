@@ -30,9 +30,13 @@ _TABLE_ROWS = 1000
 
 @dataclass
 class Converted:
-    """What came of it. skipped: reason -> rows that the layout cannot hold; left_behind: names of metadata that it has no place for."""
+    """What came of it.
 
-    layout: str
+    layouts: in the order of the files. skipped: reason -> rows that the layout cannot hold. left_behind: names of metadata that it has no
+    place for.
+    """
+
+    layouts: dict[str, None] = field(default_factory=dict)
     rows_read: int = 0
     rows_written: int = 0
     rejected: list[Rejected] = field(default_factory=list)
@@ -58,10 +62,12 @@ def convert(files: Files, to: str, out: Path, *, goal: Goal | None = None, skip:
         raise ConfigError(f"--out {out}: unknown form", hint=f"end the name in one of {', '.join(FORMATS)}")
     if out.exists():
         raise ConfigError(f"--out {out} is already there", hint="remove it first, or choose another name")
-    result = Converted("")
+    result = Converted()
     with atomic_path(out) as aside:
         _WRITE_AS[suffix](aside, _converted(files, to, goal, skip, options, result))
         check_rejected(result.rows_read, result.rejected, options)
+        if not result.rows_read:
+            raise DataError(f"no rows in {', '.join(map(str, expand_files(files)))}", hint="the files hold blank lines only")
         if not result.rows_written:
             raise DataError(f"{to} can hold none of the {result.rows_read} rows: {', '.join(result.skipped)}", hint="choose another layout")
     return result
@@ -93,7 +99,9 @@ def _content(row: Mapping[str, Any], layout: str, rules: Rules, *, goal: Goal | 
 def _converted(files: Files, to: str, goal: Goal | None, skip: bool, options: ReadOptions, result: Converted) -> Iterator[dict[str, Any]]:
     back_rules = Rules(prompt_style=options.get("prompt_style", "chat"))
     for layout, path, line, content in contents(files, goal, options):
-        result.layout = layout
+        if result.rows_read == options.get("limit"):
+            return
+        result.layouts[layout] = None
         if isinstance(content, Rejected):
             result.rejected.append(content)
             continue
@@ -112,8 +120,6 @@ def _converted(files: Files, to: str, goal: Goal | None, skip: bool, options: Re
         result.left_behind |= left_behind(content, back)
         result.rows_written += len(rows)
         yield from rows
-        if result.rows_read == options.get("limit"):
-            return
 
 
 def _read_back(row: Mapping[str, Any], to: str, content: Content, rules: Rules) -> Iterator[Content]:
