@@ -12,11 +12,12 @@ from safetensors.torch import load_file
 from torch.testing import assert_close
 
 from tests.recipes.test_resume import Killed, kill_at, last_checkpoint, rows
-from tests.small import open_players, ppo_config, reward_config, same_weights, sft_config
+from tests.small import config, open_players, ppo_config, reward_config, same_weights, sft_config
 from tutelage.base.errors import ArtifactError, ConfigError, MissingExtraError
 from tutelage.models.heads import ScoredModel
 from tutelage.models.policy import open_policy, resolve_model, save_policy, token_logprobs
 from tutelage.models.presets import new_policy
+from tutelage.recipes.evaluate import EvaluateConfig, evaluate
 from tutelage.recipes.export import export_model
 from tutelage.recipes.ppo import ppo, train_ppo
 from tutelage.recipes.reward_model import train_reward_model
@@ -54,6 +55,16 @@ def test_what_a_run_leaves_is_small_and_found_by_its_folder(small, trained):
     assert {name for name in reward if ".lora_" not in name} == {"base_model.model.score.weight"}
     assert json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"] == str(small.sft)
     assert not (adapter.parent.parent / "model").exists()
+
+
+def test_the_checkpoints_of_adapters_are_judged_as_those_of_whole_models_are(small, trained, tmp_path):
+    done = train_ppo(ppo_config(small, tmp_path / "ppo", LORA, with_models(trained["sft"], trained["reward"]), {"save": {"every_steps": 1}}))
+    evaluate(config(EvaluateConfig, tmp_path / "evaluate", {
+        "models": {"sft": {"path": str(trained["sft"])}, "ppo": {"path": done["path"]}}, "reward": str(trained["reward"]),
+        "data": {"files": [str(small.prompts)], "eval_frac": 0.4}, "rollout": {"max_tokens": 6}, "max_prompts": 8,
+        "frontier": {"run": done["path"], "max_prompts": 8}}))
+    points = json.loads((tmp_path / "evaluate/report/report.json").read_text())["frontier"]
+    assert [point["step"] for point in points] == [1, 2] and points[1]["kl"] != 0.0
 
 
 @pytest.mark.parametrize("kind", ["sft", "reward"])
@@ -182,7 +193,6 @@ def test_a_resumed_run_with_adapters_ends_with_the_weights_and_metrics_of_an_und
 @pytest.mark.parametrize(("train", "make", "base"), [(train_sft, sft_config, "8bit"), (train_sft, sft_config, "4bit"),
                                                      (train_reward_model, reward_config, "4bit")])
 def test_with_bitsandbytes_a_quantised_base_and_8_bit_moments_resume_to_the_same_weights(small, tmp_path, monkeypatch, train, make, base):
-    pytest.importorskip("bitsandbytes", reason="bitsandbytes is an extra: pip install tutelage[quantized]")
     tokenizer = open_tokenizer(small.sft)
     save_policy(new_policy("micro", tokenizer, context_tokens=48, seed=0), tokenizer, tmp_path / "wide")
     over = {"model": {"policy": str(tmp_path / "wide")}, "lora": {"rank": 64}, "memory": {"optimizer": "8bit", "base": base},
@@ -198,7 +208,6 @@ def test_with_bitsandbytes_a_quantised_base_and_8_bit_moments_resume_to_the_same
 
 
 def test_widths_that_bitsandbytes_cannot_pack_are_one_line(small, tmp_path):
-    pytest.importorskip("bitsandbytes", reason="bitsandbytes is an extra: pip install tutelage[quantized]")
     with pytest.raises(ArtifactError, match="bitsandbytes cannot compute .* in 4bit: ") as error:
         train_sft(sft_config(small, tmp_path / "run", LORA, {"memory": {"base": "4bit"}}))       # 32 wide
     assert "multiples of 64" in str(error.value.hint)

@@ -25,7 +25,7 @@ from tutelage.evals.stats import mean_ci, paired_difference, win_rate
 from tutelage.evals.words import WordScorer, distinct_n
 from tutelage.models.batches import PackedBatch, pad_tokens
 from tutelage.models.heads import ScoredModel
-from tutelage.models.policy import context_length, open_policy, packed_logprobs, token_logprobs
+from tutelage.models.policy import context_length, open_policy, packed_logprobs, resolve_model, token_logprobs
 from tutelage.rewards.base import ModelReward, last_user_text
 from tutelage.rollout import InProcessEngine, Sampling
 from tutelage.rollout.batch import Rollout
@@ -335,7 +335,7 @@ def frontier(cfg: EvaluateConfig, prompts: list[Prompt], ref_policy: Any, judges
     points = []
     few = prompts[: cfg.frontier.max_prompts]
     for checkpoint in checkpoints_of(Path(str(cfg.frontier.run))):
-        fresh = fresh_answers(cfg, checkpoint / "model", few, ref_policy, judges, 2)
+        fresh = fresh_answers(cfg, resolve_model(checkpoint), few, ref_policy, judges, 2)
         point: dict[str, Any] = {
             "step": int(checkpoint.name.split("-")[1]),
             "kl": float(fresh["kl"].mean()),
