@@ -32,6 +32,8 @@ def folders(tmp_path_factory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("export")
     save_policy(tiny("llama"), word_tokenizer(), root / "base")
     (root / "base" / "LICENSE").write_text("of the base")
+    (root / "base" / "LICENSES").mkdir()
+    (root / "base" / "LICENSES" / "data.txt").write_text("of its data")
     lora = {"tokenizer": word_tokenizer(), "rank": 2, "alpha": 4.0, "targets": []}
     policy, reward = open_adapted_policy(root / "base", **lora), open_adapted_reward(root / "base", **lora)
     with torch.no_grad():
@@ -58,6 +60,7 @@ def test_an_adapter_becomes_a_folder_that_plain_transformers_opens(folders, tmp_
     said = said.float() if kind == "policy" else said[:, 0] + model.config.score_shift
     assert_close(said, expected, rtol=0, atol=0.05 * expected.abs().max().item() if wide else 1e-5)
     assert (tmp_path / "out" / "LICENSE").read_text() == "of the base"
+    assert (tmp_path / "out" / "LICENSES" / "data.txt").read_text() == "of its data"
     assert str(folders["base"]) in (tmp_path / "out" / "README.md").read_text()
     verify_manifest(tmp_path / "out")
 

@@ -38,7 +38,10 @@ def export_model(source: str | Path, out: str | Path, *, dtype: str = "float32")
         else:
             save_policy(model, tokenizer, fresh)
         for licence in (*base.glob("LICEN[CS]E*"), *base.glob("NOTICE*")):
-            shutil.copy(licence, fresh)
+            if licence.is_dir():                                     # LICENSES/, one file for each
+                shutil.copytree(licence, fresh / licence.name)
+            else:
+                shutil.copy(licence, fresh)
         made_of = f"- adapter: {folder} (sha256 {folder_digest(folder)})\n" if is_adapter(folder) else ""
         (fresh / "README.md").write_text(f"# {out.name}\n\nA {'reward model' if scored else 'causal language model'}, exported by tutelage "
                                          f"in {dtype}.\n\n- base: {base}\n{made_of}", encoding="utf-8")
