@@ -225,8 +225,8 @@ def broken_index(folder: Path) -> str:
 
 
 def missing_package(folder: Path) -> str:
-    edit_json(folder / "config.json", lambda c: c.update(quantization_config={"quant_method": "bitsandbytes", "load_in_4bit": True}))
-    return "requires bitsandbytes"
+    edit_json(folder / "config.json", lambda c: c.update(quantization_config={"quant_method": "gptq", "bits": 4}))
+    return "requires optimum"
 
 
 def larger_tokenizer(folder: Path) -> str:

@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 from torch.testing import assert_close
+from transformers import AutoModelForCausalLM
 
 from tests.models.tiny import CONFIGS, random_rows, right_padded, tiny, word_tokenizer
 from tutelage.algos.losses import nll_loss
@@ -73,6 +74,34 @@ def test_activations_computed_again_are_those_of_the_role_they_had(tmp_path, nam
 
     for one, other in zip(joint_gradients(False), joint_gradients(True), strict=True):
         assert torch.equal(one, other)
+
+
+# -- a base of fewer bits ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["8bit", "4bit"])
+def test_adapters_on_a_quantised_base_get_the_gradients_of_its_weights_also_after_reading_without_gradients(tmp_path, kind):
+    wide = CONFIGS["llama"]()
+    wide.hidden_size, wide.intermediate_size, wide.head_dim, wide.initializer_range = 128, 128, 32, 0.08     # 4 bits need multiples of 64
+    torch.manual_seed(0)
+    save_policy(AutoModelForCausalLM.from_config(wide), word_tokenizer(), tmp_path / "packed")
+    values = AutoModelForCausalLM.from_pretrained(tmp_path / "packed", dtype=torch.float32, **quantized(kind)).dequantize()
+    save_policy(values.float(), word_tokenizer(), tmp_path / "plain")                     # what the packed weights stand for
+
+    def adapter_gradients(name: str, bits: str) -> list[torch.Tensor]:
+        roles = Roles.open(tmp_path / name, tokenizer=word_tokenizer(), bits=bits)
+        roles.add("policy", rank=2, alpha=4.0, targets=[], seed=0)
+        generator = torch.Generator().manual_seed(0)
+        for p in roles.parameters("policy"):
+            p.data.copy_(torch.randn(p.shape, generator=generator) / 8)
+        policy = roles.causal("policy")
+        with torch.no_grad():
+            loss_of(policy)
+        loss_of(policy).backward()
+        return [p.grad for p in roles.parameters("policy")]
+
+    for one, other in zip(adapter_gradients("packed", kind), adapter_gradients("plain", "full"), strict=True):
+        assert (one - other).norm() < 0.1 * other.norm()             # products in bfloat16, or of 8-bit activations
 
 
 # -- bfloat16 ---------------------------------------------------------------------------------------------------------

@@ -58,7 +58,8 @@ def test_what_a_run_leaves_is_small_and_found_by_its_folder(small, trained):
 
 
 def test_the_checkpoints_of_adapters_are_judged_as_those_of_whole_models_are(small, trained, tmp_path):
-    done = train_ppo(ppo_config(small, tmp_path / "ppo", LORA, with_models(trained["sft"], trained["reward"]), {"save": {"every_steps": 1}}))
+    models = with_models(trained["sft"], trained["reward"])
+    done = train_ppo(ppo_config(small, tmp_path / "ppo", LORA, models, {"save": {"every_steps": 1}}))
     evaluate(config(EvaluateConfig, tmp_path / "evaluate", {
         "models": {"sft": {"path": str(trained["sft"])}, "ppo": {"path": done["path"]}}, "reward": str(trained["reward"]),
         "data": {"files": [str(small.prompts)], "eval_frac": 0.4}, "rollout": {"max_tokens": 6}, "max_prompts": 8,

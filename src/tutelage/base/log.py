@@ -23,6 +23,7 @@ def setup_logging(verbosity: int = 0, file: Path | None = None) -> None:
         logger.removeHandler(handler)
         handler.close()
     logger.setLevel(logging.DEBUG)
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)        # it warns of a kernel that it would have downloaded
     screen = _ScreenHandler()
     screen.setLevel({-1: logging.WARNING, 0: logging.INFO}.get(verbosity, logging.DEBUG))
     logger.addHandler(screen)

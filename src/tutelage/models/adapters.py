@@ -12,11 +12,9 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from peft import LoraConfig, inject_adapter_in_model
-from peft.tuners.lora import LoraLayer
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -33,9 +31,12 @@ from tutelage.base.errors import ArtifactError, ConfigError, did_you_mean
 from tutelage.base.files import atomic_write_text
 from tutelage.models.folders import fit_vocabulary, load_pretrained, quiet, require_complete, resolve_model
 from tutelage.models.heads import ScoredModel, draw_head, find_head, require_token_head
-from tutelage.models.memory import compute_in_bf16, quantized, recompute_activations, require_computable
+from tutelage.models.memory import compute_in_bf16, keep_differentiable, quantized, recompute_activations, require_computable
 from tutelage.models.peft_folders import OURS, WEIGHTS, adapter_base, is_adapter, read_adapter_config, weights_digest
 from tutelage.models.policy import require_causal
+
+if TYPE_CHECKING:
+    from peft import LoraConfig  # imported where it is used: it loads bitsandbytes, which takes a second
 
 _KEPT = ("r", "lora_alpha", "target_modules", "rank_pattern", "alpha_pattern", "use_rslora")
 """What is taken from an adapter_config.json. Other settings leave tensors that no role has, which `load` refuses."""
@@ -76,6 +77,7 @@ class Roles:
         model, missing = load_pretrained(auto_class, base, dtype=dtype, **quantized(bits))
         require_complete(base, missing)
         if bits != "full":
+            keep_differentiable(model)
             require_computable(model, base, bits)
         if auto_class is AutoModelForCausalLM:
             require_causal(model, base)
@@ -110,7 +112,7 @@ class Roles:
             if name not in known:
                 raise ConfigError(f"lora.targets: no linear layer is called {name!r} in {self.base}{did_you_mean(name, known)}",
                                   hint=f"choose among {', '.join(known)}; an empty list takes all")
-        self._inject(role, LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(targets or known)), seed=seed)  # type: ignore[arg-type]
+        self._inject(role, {"r": rank, "lora_alpha": alpha, "target_modules": list(targets or known)}, seed=seed)
         self._set_trained(role, True)
 
     def load(self, role: str, folder: Path, *, trained: bool = False) -> None:
@@ -131,7 +133,7 @@ class Roles:
         start = f"base_model.model.{self.prefix}"
         lora = {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start) and ".lora_" in k}
         try:
-            self._inject(role, LoraConfig(**{k: raw[k] for k in _KEPT if raw.get(k) is not None}), state_dict=lora)
+            self._inject(role, {k: raw[k] for k in _KEPT if raw.get(k) is not None}, state_dict=lora)
         except (TypeError, ValueError, RuntimeError) as error:
             raise ArtifactError(f"{folder} does not fit {self.base}: {' '.join(str(error).split())[:160]}",
                                 hint="use the base it was trained on") from error
@@ -217,10 +219,9 @@ class Roles:
         """Let the base answer in this role from now on. Views do this themselves."""
         if role == self._active:
             return
-        for module in self.trunk.modules():
-            if isinstance(module, LoraLayer):
-                # PEFT's own set_adapter also turns gradients on and off, which another role's pending backward pass would feel.
-                module._active_adapter, module._disable_adapters = [role] if role else [], role is None
+        for _, layer in self._lora_layers():
+            # PEFT's own set_adapter also turns gradients on and off, which another role's pending backward pass would feel.
+            layer._active_adapter, layer._disable_adapters = [role] if role else [], role is None
         self._active = role
 
     def _as_now(self) -> AbstractContextManager[None]:
@@ -263,7 +264,10 @@ class Roles:
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
-    def _inject(self, role: str, config: LoraConfig, *, seed: int = 0, state_dict: dict[str, Tensor] | None = None) -> None:
+    def _inject(self, role: str, settings: dict[str, Any], *, seed: int = 0, state_dict: dict[str, Tensor] | None = None) -> None:
+        from peft import LoraConfig, inject_adapter_in_model
+
+        config = LoraConfig(**settings)
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore")                         # about fan_in_fan_out, which PEFT then sets as it must be
             torch.manual_seed(seed)
@@ -283,7 +287,12 @@ class Roles:
                 parameter.requires_grad_(True)
 
     def _layers(self, role: str) -> list[tuple[str, Any]]:
-        return [(name, m) for name, m in self.trunk.named_modules() if isinstance(m, LoraLayer) and role in m.lora_A]
+        return [(name, layer) for name, layer in self._lora_layers() if role in layer.lora_A]
+
+    def _lora_layers(self) -> Iterator[tuple[str, Any]]:
+        from peft.tuners.lora import LoraLayer
+
+        return ((name, module) for name, module in self.trunk.named_modules() if isinstance(module, LoraLayer))
 
 
 class RoleScore(ScoredModel):

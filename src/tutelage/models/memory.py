@@ -65,6 +65,17 @@ def quantized(kind: str) -> dict[str, Any]:
                                                       bnb_4bit_compute_dtype=torch.bfloat16)}
 
 
+def keep_differentiable(model: PreTrainedModel) -> None:
+    """Let a base of 4 bits be trained through after it was read without gradients.
+
+    bitsandbytes 0.50 packs the weights of a layer for inference in its first eval pass on a processor with bfloat16 instructions; its
+    product with packed weights has no backward, so adapters of lower layers would get wrong gradients from then on, with a warning only.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False               # type: ignore[assignment]
+
+
 @torch.no_grad()
 def require_computable(model: PreTrainedModel, folder: Path, kind: str) -> None:
     """Raises: ArtifactError when bitsandbytes cannot compute this model with its weights in 8 or 4 bits."""
