@@ -89,6 +89,7 @@ def table(rows: dict[int, dict[str, Any]]) -> str:
     """Markdown: one column per seed, then mean and 95% half-width over seeds (Student's t)."""
     from tutelage.evals.stats import mean_ci
 
+    rows = {s: {name: value["mean"] if isinstance(value, dict) else value for name, value in row.items()} for s, row in rows.items()}
     names = [name for name, value in next(iter(rows.values())).items() if isinstance(value, float)]
     lines = ["| | " + " | ".join(f"seed {s}" for s in rows) + " | mean ± 95% |", "|---|" + "---|" * (len(rows) + 1)]
     for name in names:

@@ -1,4 +1,5 @@
-"""Puts a real run into the docs: `python docs/outputs.py runs/demo --machine "two cores of a laptop"` rewrites what the pages show of it.
+"""Puts a real run into the docs: `python docs/outputs.py runs/demo --machine "two cores of a laptop"` rewrites what the pages show of it,
+and the picture of its report.
 
 What a page shows stands between `<!-- output: STAGE -->` and `<!-- end -->`; nothing there is written by hand.
 """
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.cli.output import lines, plain
+from tutelage.evals.report import write_picture
 from tutelage.train.run import read_metrics
 
 DOCS = Path(__file__).parent
@@ -104,3 +106,4 @@ if __name__ == "__main__":
         if after != before:
             page.write_text(after, encoding="utf-8")
             print(f"rewrote {page}")
+    write_picture(DOCS / "report.svg", json.loads((given.run / "report" / "report.json").read_text(encoding="utf-8")))
