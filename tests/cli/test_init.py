@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import huggingface_hub
@@ -14,9 +15,9 @@ from hypothesis import strategies as st
 
 from tests.small import write_rows
 from tutelage.base.config import load_config
-from tutelage.cli.init_config import RATES, ModelFacts, batch_size, microbatch, model_facts, rates_for
+from tutelage.cli.init_config import RATES, ModelFacts, Rates, batch_size, microbatch, model_facts
 from tutelage.cli.main import main
-from tutelage.models.policy import open_policy
+from tutelage.models.policy import open_policy, resolve_model
 from tutelage.recipes.pipeline import PipelineConfig, plan, run_pipeline, standard_verbs
 from tutelage.recipes.sft import build
 
@@ -55,6 +56,24 @@ def test_demonstrations_and_preferences_become_four_stages_that_run(init, small,
     result = run_pipeline(cfg)
     assert set(result["stages"]["evaluate"]["models"]) == {"before", "ppo"}
     assert Path("aligned/run/ppo/latest").exists()
+
+
+def test_adapters_learn_where_a_rank_is_asked_for_and_the_run_ends_with_an_aligned_adapter(init, small, tmp_path):
+    code, out, err = init("--model", small.sft, "--data", small.demonstrations, "--data", small.pairs, "--lora", 2, "--no-forecast")
+    assert code == 0, err
+    cfg, stages = planned("aligned/align.yaml", *(f"stages.{name}.config.train={{max_steps: 2, epochs: null, batch_size: 4}}"
+                                                   for name in ("sft", "reward")),
+                          "stages.ppo.config.algo={num_iterations: 1, batch_size: 4, minibatch_size: 2}",
+                          "stages.evaluate.config.max_prompts=4")
+    assert [stages[name].lora.rank for name in ("sft", "reward", "ppo")] == [2, 2, 2]
+    run_pipeline(cfg)
+    assert json.loads((resolve_model("aligned/run/ppo") / "adapter_config.json").read_text())["r"] == 2
+
+
+def test_models_of_over_a_hundred_million_parameters_learn_through_adapters_unless_told_otherwise(small, monkeypatch):
+    assert model_facts(small.sft, None).rank == 0
+    monkeypatch.setattr("tutelage.cli.init_config.count_parameters", lambda folder: 270_000_000)
+    assert (model_facts(small.sft, None).rank, model_facts(small.sft, 0).rank, model_facts(small.sft, 64).rank) == (16, 0, 64)
 
 
 def test_the_forecast_has_the_steps_that_the_config_asks_for(init, small):
@@ -165,13 +184,17 @@ def test_a_hub_model_is_used_from_where_the_hub_put_it(init, small, monkeypatch)
 
 
 def test_sizes_come_from_the_headers_and_equal_the_opened_models(small):
-    facts, policy = model_facts(small.sft), open_policy(small.sft)
+    facts, policy = model_facts(small.sft, None), open_policy(small.sft)
     assert facts.parameters == sum(p.numel() for p in policy.parameters())                  # tied weights are one, on disk and here
     assert (facts.layers, facts.hidden, facts.vocab) == (2, 32, policy.config.vocab_size)
 
 
 def test_rates_fall_with_size_and_are_the_published_ones_at_a_billion():
-    assert (rates_for(1_300_000_000).sft, rates_for(1_000_000_000).ppo) == (1e-5, 3e-6)
+    def rates(parameters: int, rank: int = 0) -> Rates:
+        return ModelFacts(Path("."), parameters, 1, 1, 1, rank).rates
+
+    assert (rates(1_300_000_000).sft, rates(1_000_000_000).ppo) == (1e-5, 3e-6)
+    assert (rates(1_300_000_000, 16).sft, rates(1_000_000_000, 4).ppo) == (1e-4, 3e-5)     # ten times, as "LoRA Without Regret" found
     for name in ("sft", "reward", "ppo", "critic"):
         assert sorted((getattr(row, name) for row in RATES), reverse=True) == [getattr(row, name) for row in RATES]
 
@@ -181,6 +204,8 @@ def test_a_known_model_gets_the_rows_that_fit():
     # for 0.7·16 − 0.04·268 = 0.48 GB: one row. In 64 GB: (44.8 − 10.7) / 2.55 = 13 rows, so 8.
     gemma = ModelFacts(Path("."), 268_000_000, 18, 640, 262_144)
     assert (microbatch(gemma, 512, 16e9), microbatch(gemma, 512, 64e9)) == (1, 8)
+    # With adapters one base: (11.2 − 1.07) / 2.55 = 3.97 rows, so 2.
+    assert microbatch(replace(gemma, rank=16), 512, 16e9) == 2
 
 
 @settings(deadline=None, max_examples=50)

@@ -33,20 +33,22 @@ _MEASURED_ROWS = 200
 @click.option("--out", default="aligned", show_default=True, type=click.Path(path_type=Path), metavar="FOLDER", help="Where the file goes.")
 @click.option("--layout", default="auto", metavar="NAME", help="The layout of the one FILE; by default it is told from the first rows.")
 @click.option("--column", "columns", multiple=True, metavar="OURS=THEIRS", help="Where a column of ours stands in the one FILE.")
+@click.option("--lora", "rank", type=click.IntRange(0), metavar="RANK",
+              help="Train adapters of this rank, 0: all weights. By default adapters of rank 16 from 100 million parameters.")
 @click.option("--device", default="cpu", show_default=True, metavar="NAME", help="Where tensors live, as torch names it.")
 @click.option("--no-forecast", is_flag=True, help="Do not try steps of each stage to tell time and memory.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout and nothing else.")
 @click.option("-q", "--quiet", is_flag=True, help="Warnings only.")
 @click.option("-v", "--verbose", is_flag=True, help="More log, and a traceback with errors.")
-def init(model: str, files: tuple[str, ...], out: Path, layout: str, columns: tuple[str, ...], device: str, no_forecast: bool,
-         as_json: bool, quiet: bool, verbose: bool) -> None:
+def init(model: str, files: tuple[str, ...], out: Path, layout: str, columns: tuple[str, ...], rank: int | None, device: str,
+         no_forecast: bool, as_json: bool, quiet: bool, verbose: bool) -> None:
     """From a model and data to a pipeline: write FOLDER/align.yaml with settings that fit, and forecast its time and memory.
 
     Demonstrations make an sft stage; preferences, rankings and ratings make reward, ppo and evaluate stages; prompts are what ppo asks.
     """
     setup_logging(1 if verbose else -1 if quiet else 0)
     with only_json_on_stdout(as_json):
-        result = write_pipeline(model, files, out, layout, _columns(columns), device=device, with_forecast=not no_forecast)
+        result = write_pipeline(model, files, out, layout, _columns(columns), rank=rank, device=device, with_forecast=not no_forecast)
     if not as_json:                                                  # what was read is in the log above
         result["forecast"] = {name: f"about {told['seconds']:.0f} s, {told['peak_memory_mb']} MB"
                               for name, told in result.get("forecast", {}).items()}
@@ -54,8 +56,8 @@ def init(model: str, files: tuple[str, ...], out: Path, layout: str, columns: tu
     print_result(result, as_json)
 
 
-def write_pipeline(model: str, files: Sequence[str], out: Path, layout: str, columns: dict[str, str], *, device: str, with_forecast: bool
-                   ) -> dict[str, Any]:
+def write_pipeline(model: str, files: Sequence[str], out: Path, layout: str, columns: dict[str, str], *, rank: int | None, device: str,
+                   with_forecast: bool) -> dict[str, Any]:
     """Everything init does. Returns what it prints. Raises: ConfigError, DataError, ArtifactError before anything is written."""
     file = out / "align.yaml"
     if file.exists():
@@ -72,7 +74,7 @@ def write_pipeline(model: str, files: Sequence[str], out: Path, layout: str, col
     from .init_config import model_facts, pipeline_text
 
     folder = find_or_fetch(model)
-    facts, tokenizer = model_facts(folder), open_tokenizer(folder)
+    facts, tokenizer = model_facts(folder, rank), open_tokenizer(folder)
     data = [survey(name, layout, columns, tokenizer) for name in files]
     _check_uses(data)
     for one in data:
