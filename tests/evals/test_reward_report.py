@@ -154,6 +154,11 @@ def test_the_lead_over_counting_words_is_the_difference_of_the_two_accuracies_ho
     assert found["mean"] == pytest.approx(own - other, abs=1e-12) and found["low"] < found["mean"] < found["high"]
 
 
+def test_the_lead_on_one_prompt_alone_has_no_interval():
+    found = rr.lead([1.0, 1.0, -1.0], [1.0, -1.0, 1.0], targets=np.ones(3), weights=np.ones(3), prompts=["p", "p", "p"])
+    assert found["mean"] == 0.0 and math.isnan(found["low"]) and math.isnan(found["high"])
+
+
 def test_label_calibration_does_not_depend_on_where_the_scores_zero_is():
     logits, labels, _ = labelled_world(500, seed=7)
     a, b = (rr.label_report([{"text": "", "label": bool(y), "score": z + shift} for z, y in zip(logits, labels, strict=True)])

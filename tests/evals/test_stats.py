@@ -86,6 +86,13 @@ def test_grouped_rate_is_wider_than_pretending_answers_to_one_prompt_are_indepen
     assert grouped["high"] - grouped["low"] > 2 * (naive["high"] - naive["low"])
 
 
+def test_prompts_that_all_win_the_same_share_do_not_make_a_rate_certain():
+    one = stats.rate_ci([1, 0, 1], groups=["a", "a", "a"])
+    assert one["mean"] == pytest.approx(2 / 3) and one["n"] == 1 and one["high"] - one["low"] > 0.6
+    halves = stats.rate_ci([1, 0, 1, 0, 1, 0], groups=["a", "a", "b", "b", "c", "c"])
+    assert halves == pytest.approx(stats.wilson(1.5, 3))
+
+
 def test_weight_two_counts_as_two_rows_of_the_same_group():
     doubled = stats.rate_ci([1, 1, 0, 0.5], groups=["a", "a", "b", "c"])
     assert stats.rate_ci([1, 0, 0.5], weights=[2, 1, 1]) == pytest.approx(doubled)
@@ -155,6 +162,14 @@ def test_auc_of_perfect_separation_keeps_doubt_and_of_one_class_is_undefined():
     perfect = stats.auc([0, 0, 0, 1, 1], [1, 2, 3, 4, 5])
     assert perfect["mean"] == 1.0 and perfect["low"] < 0.5
     assert math.isnan(stats.auc([1, 1], [0.1, 0.2])["mean"])
+
+
+def test_grouped_auc_of_perfect_separation_and_of_one_group_keeps_doubt():
+    perfect = stats.grouped_auc([0, 0, 1, 1, 1], [1.0, 2.0, 3.0, 4.0, 5.0], ["a", "b", "a", "c", "c"])
+    assert perfect == stats.wilson(2, 2) | {"n": 3}
+    assert stats.grouped_auc([1, 0], [0.0, 1.0], ["a", "b"])["high"] == stats.wilson(0, 1)["high"]
+    one = stats.grouped_auc([1, 0, 1, 0], [2.0, 1.0, 1.0, 2.0], ["a"] * 4)
+    assert one["mean"] == 0.5 and math.isnan(one["low"]) and math.isnan(one["high"])
 
 
 def test_balanced_accuracy_equals_sklearn_and_its_interval_covers():

@@ -68,6 +68,8 @@ def lead(margins: ArrayLike, others: ArrayLike, *, targets: ArrayLike, weights: 
     gain = np.bincount(index, weights * (_credit(margins, targets) - _credit(others, targets)))
     if not mass.sum():
         return estimate(math.nan, math.nan, math.nan, count)
+    if np.count_nonzero(mass) == 1:                                  # one prompt drawn again and again would claim certainty
+        return estimate(gain.sum() / mass.sum(), math.nan, math.nan, count)
     with np.errstate(invalid="ignore"):
         low, high = bootstrap(lambda rows: gain[rows].sum() / mass[rows].sum(), count)
     return estimate(gain.sum() / mass.sum(), low, high, count)
