@@ -48,6 +48,12 @@ def test_bins_split_every_pair_once_and_average_back_to_the_whole():
     assert [row["low"] for row in rows] == sorted(row["low"] for row in rows)
 
 
+def test_bins_count_pairs_where_their_intervals_count_prompts():
+    (row,) = rr.accuracy_by([1.0] * 6, [1.0, 1.0, -1.0, 1.0, 1.0, 1.0], targets=[1, 1, 1, 1, 0.5, 1], weights=[1, 1, 1, 1, 1, 0],
+                            prompts=["a", "a", "a", "b", "b", "b"])
+    assert row["pairs"] == 4 and row["accuracy"]["n"] == 2
+
+
 def test_bins_survive_constant_and_empty_input():
     assert rr.accuracy_by([], []) == []
     assert [row["accuracy"]["n"] for row in rr.accuracy_by([1.0, 1.0], [1.0, -1.0])] == [2]

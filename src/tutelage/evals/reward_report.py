@@ -78,8 +78,9 @@ def lead(margins: ArrayLike, others: ArrayLike, *, targets: ArrayLike, weights: 
 def accuracy_by(sizes: ArrayLike, margins: ArrayLike, *, edges: Sequence[float] | None = None, bins: int = 5,
                 targets: ArrayLike | None = None, weights: ArrayLike | None = None,
                 prompts: Sequence[Hashable] | None = None) -> list[dict[str, Any]]:
-    """Accuracy within bins of |sizes| (a reward margin, a gold gap): [{"low", "high", "accuracy"}], lowest first.
+    """Accuracy within bins of |sizes| (a reward margin, a gold gap): [{"low", "high", "accuracy", "pairs"}], lowest first.
 
+    pairs: how many count, ties and pairs of no weight left out; the accuracy's own "n" counts prompts.
     Bins hold equally many pairs unless `edges` are given; empty bins are left out; the last bin is closed on the right.
     """
     sizes, margins = np.abs(finite("sizes", sizes)), finite("margins", margins)
@@ -88,11 +89,13 @@ def accuracy_by(sizes: ArrayLike, margins: ArrayLike, *, edges: Sequence[float] 
     edges = np.unique(np.quantile(sizes, np.linspace(0, 1, bins + 1))) if edges is None else np.asarray(edges, dtype=np.float64)
     if edges.size == 1:
         edges = np.array([edges[0], edges[0]])
+    counts = np.ones(sizes.size, dtype=bool) if weights is None else np.asarray(weights) > 0
+    counts &= True if targets is None else np.asarray(targets) != 0.5
     rows = []
     for low, high in zip(edges[:-1], edges[1:], strict=True):
         inside = (sizes >= low) & ((sizes <= high) if high == edges[-1] else (sizes < high))
         if inside.any():
-            rows.append({"low": float(low), "high": float(high), "accuracy": pair_accuracy(
+            rows.append({"low": float(low), "high": float(high), "pairs": int((inside & counts).sum()), "accuracy": pair_accuracy(
                 margins[inside], targets=_pick(targets, inside), weights=_pick(weights, inside),
                 prompts=None if prompts is None else [p for p, keep in zip(prompts, inside, strict=True) if keep])})
     return rows
