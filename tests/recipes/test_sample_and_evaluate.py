@@ -15,8 +15,9 @@ from tutelage.base.records import Message
 from tutelage.models.heads import ScoredModel
 from tutelage.models.policy import open_policy
 from tutelage.recipes.evaluate import EvaluateConfig, evaluate, word_judge
-from tutelage.recipes.evaluate_measures import Judges, ModelEntry, answer, trained_stages
+from tutelage.recipes.evaluate_measures import Judges, ModelEntry, answer, held_out_texts, trained_stages
 from tutelage.recipes.ppo import train_ppo
+from tutelage.recipes.ppo_setup import pack_pretraining
 from tutelage.recipes.sample import sample_answers
 from tutelage.text.chat import encode_prompt
 from tutelage.text.readers import read_prompts
@@ -140,6 +141,19 @@ def test_every_prompt_is_held_out(evaluated, small):
     _, report, _ = evaluated
     assert report["models"]["sft"]["prompts"] == 24
     assert all(split_of(s["prompt"], eval_frac=0.4, seed=0) == "eval" for s in report["samples"])
+
+
+def test_text_split_by_its_opening_is_measured_on_what_pretraining_held_out_and_ptx_trains_on_the_rest(small, tmp_path):
+    texts = [f"the {a} old {b} sat in the {c}" for a in ANIMALS for b in ANIMALS[:4] for c in ("barn", "wood")]
+    file = write_rows(tmp_path / "texts.jsonl", [{"text": t} for t in texts])
+    held = [t for t in texts if split_of(t, eval_frac=0.4, seed=0, by="opening") == "eval"]
+    split = {"eval_frac": 0.4, "split_by": "opening"}
+    assert held_out_texts(evaluate_config(small, tmp_path / "run", {"text_files": [str(file)], "data": split})) == held != []
+    tokenizer = open_tokenizer(small.base)
+    cfg = ppo_config(small, tmp_path / "ppo", {"data": split, "ptx": {"files": [str(file)], "coef": 0.3, "eval_frac": 0.4}})
+    packed = pack_pretraining(cfg, tokenizer)
+    read = " ".join(tokenizer.decode(row.tolist(), skip_special_tokens=False) for row in packed.tokens)
+    assert all((t in read) == (t not in held) for t in texts)
 
 
 def test_a_second_opinion_learns_words_from_ratings_and_judges_every_model_by_them(small, tmp_path):
