@@ -139,6 +139,14 @@ def test_label_report_equals_sklearn_and_its_baselines_learn_from_train_only():
     assert report["baselines"] == {"length": 0.0, "bag_of_words": 1.0}      # in train the longer one was bad
 
 
+def test_every_interval_of_a_label_report_is_drawn_by_prompt():
+    rng = np.random.default_rng(11)
+    once = [{"prompt": i, "text": "", "label": bool(y), "score": rng.normal(y)} for i, y in enumerate(rng.random(80) < 0.6)]
+    report = rr.label_report([row for row in once for _ in range(6)])
+    assert report["auc"]["n"] == report["balanced_accuracy"]["n"] == 80
+    assert sum(row["accuracy"]["n"] for row in report["calibration"]["bins"]) <= 80 + 9         # a prompt may lie in two bins
+
+
 def test_labels_and_pairs_say_by_how_much_counting_words_is_beaten_prompt_by_prompt():
     labels = [True, False] * 20
     held = [{"prompt": i // 2, "text": "good" if y else "bad", "label": y, "score": float(not y)} for i, y in enumerate(labels)]

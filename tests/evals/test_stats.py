@@ -183,3 +183,17 @@ def test_balanced_accuracy_equals_sklearn_and_its_interval_covers():
         hits += got["low"] <= 0.7 <= got["high"]
     assert got["mean"] == pytest.approx(metrics.balanced_accuracy_score(labels, predictions), abs=1e-12)
     assert 0.91 <= hits / 200 <= 0.99
+
+
+def test_balanced_accuracy_by_prompt_is_as_wide_as_if_each_prompt_were_asked_once():
+    rng = np.random.default_rng(10)
+    labels, right = rng.random(60) < 0.7, rng.random(60) < 0.75
+    predictions = np.where(right, labels, ~labels)
+    once = stats.balanced_accuracy(labels, predictions)
+    prompts = np.repeat(np.arange(60), 9).tolist()                   # nine turns a prompt, all alike: no more is known than from one
+    grouped = stats.balanced_accuracy(np.repeat(labels, 9), np.repeat(predictions, 9), groups=prompts)
+    assert grouped["mean"] == pytest.approx(once["mean"]) and grouped["n"] == 60
+    assert grouped["high"] - grouped["low"] == pytest.approx(once["high"] - once["low"], rel=0.15)
+    alone = stats.balanced_accuracy([1, 0, 1, 0], [1, 0, 0, 0], groups=["p"] * 4)
+    assert alone["mean"] == 0.75 and math.isnan(alone["low"])
+    assert stats.balanced_accuracy([1, 0], [1, 0], groups=["p", "q"])["low"] < 0.5

@@ -102,11 +102,12 @@ def accuracy_by(sizes: ArrayLike, margins: ArrayLike, *, edges: Sequence[float] 
 
 
 def calibration(logits: ArrayLike, targets: ArrayLike, *, weights: ArrayLike | None = None, bins: int = 10,
-                fold: bool = True) -> dict[str, Any]:
+                fold: bool = True, prompts: Sequence[Hashable] | None = None) -> dict[str, Any]:
     """Do the probabilities mean what they say?
 
     Args: logits: (n,) log-odds of a yes. targets: (n,) in [0, 1]. fold: count each pair from its predicted winner's side, so that
         confidence runs from 0.5 to 1 (which of two answers is called "chosen" carries no information); False for single answers.
+        prompts: (n,) what the bins' intervals are drawn by.
     Returns: {"ece", "brier", "log_loss", "temperature", "log_loss_tempered", "bins": [{"low", "high", "confidence", "accuracy"}]}.
         Bins hold equally many rows. ece: mean |accuracy - confidence| over bins, weighted (Naeini et al. 2015). temperature: the
         divisor of the logits that minimises log-loss (Guo et al. 2017, arXiv:1706.04599): above 1 is over-confident.
@@ -124,7 +125,7 @@ def calibration(logits: ArrayLike, targets: ArrayLike, *, weights: ArrayLike | N
         if not (mass := weights[part].sum()):
             continue
         confidence = float(p[part] @ weights[part] / mass)
-        accuracy = rate_ci(targets[part], weights=weights[part])
+        accuracy = rate_ci(targets[part], weights=weights[part], groups=None if prompts is None else [prompts[i] for i in part])
         gap += mass * abs(accuracy["mean"] - confidence)
         rows.append({"low": float(p[part].min()), "high": float(p[part].max()), "confidence": confidence, "accuracy": accuracy})
     temperature = fit_temperature(logits, targets, weights)
@@ -170,7 +171,7 @@ def pair_report(held: Sequence[Row], train: Sequence[Row] = (), *, scale: float 
     report: dict[str, Any] = {
         "accuracy": pair_accuracy(margins, **labels), "ties": int((labels["targets"] == 0.5).sum()),
         "by_margin": accuracy_by(margins, margins, **labels),
-        "calibration": calibration(margins * scale, labels["targets"], weights=labels["weights"])}
+        "calibration": calibration(margins * scale, **labels)}
     if train:
         chosen, rejected = _texts(held)
         guesses = {name: scorer.score(chosen) - scorer.score(rejected) for name, scorer in pair_baselines(train).items()}
@@ -218,8 +219,8 @@ def label_report(held: Sequence[Row], train: Sequence[Row] = (), *, scale: float
 
     report: dict[str, Any] = {
         "auc": area(scores), "positive_frac": float(truth.mean()) if truth.size else math.nan,
-        "balanced_accuracy": balanced_accuracy(truth, _as_many_as(truth, scores)),
-        "calibration": calibration(logits + _offset(logits, truth), truth.astype(np.float64), fold=False)}
+        "balanced_accuracy": balanced_accuracy(truth, _as_many_as(truth, scores), groups=prompts),
+        "calibration": calibration(logits + _offset(logits, truth), truth.astype(np.float64), fold=False, prompts=prompts)}
     if train:
         texts, known = [row["text"] for row in train], np.array([bool(row["label"]) for row in train], dtype=np.float64)
         scorers: dict[str, words.WordScorer | words.LengthScorer] = {

@@ -237,14 +237,32 @@ def grouped_auc(labels: ArrayLike, scores: ArrayLike, groups: Sequence[Hashable]
     return estimate(area, low, high, count)
 
 
-def balanced_accuracy(labels: ArrayLike, predictions: ArrayLike, *, level: float = 0.95) -> Estimate:
-    """Mean of the two classes' recalls; its interval joins their Wilson intervals (MOVER: Zou and Donner 2008)."""
+def balanced_accuracy(labels: ArrayLike, predictions: ArrayLike, *, groups: Sequence[Hashable] | None = None, seed: int = 0,
+                      level: float = 0.95) -> Estimate:
+    """Mean of the two classes' recalls; its interval joins their Wilson intervals (MOVER: Zou and Donner 2008).
+
+    Args: groups: (n,) prompt ids; the interval is then bootstrapped by prompt and `n` counts prompts. Where no draw differs, each class's
+        Wilson interval counts the prompts it comes up in. nan with one class; nan bounds with one prompt.
+    """
     labels, predictions = np.asarray(labels).astype(bool), np.asarray(predictions).astype(bool)
-    n = same_length(labels=labels, predictions=predictions)
-    parts = [wilson(int((predictions[labels == side] == side).sum()), int((labels == side).sum()), level=level) for side in (True, False)]
-    if min(part["n"] for part in parts) == 0:
+    same_length(labels=labels, predictions=predictions)
+    index, right = group_index(groups, labels.size), labels == predictions
+    n = int(index.max()) + 1 if index.size else 0
+    if labels.all() or not labels.any():
         return estimate(math.nan, math.nan, math.nan, n)
-    mean = (parts[0]["mean"] + parts[1]["mean"]) / 2
+    sides = [labels == side for side in (True, False)]
+    recalls = [float(right[side].mean()) for side in sides]
+    mean = sum(recalls) / 2
+    if n == 1:
+        return estimate(mean, math.nan, math.nan, n)
+    if groups is not None:
+        hits, all_of = (np.stack([np.bincount(index[side & of], minlength=n) for side in sides]) for of in (right, np.ones_like(right)))
+        with np.errstate(invalid="ignore"):
+            low, high = bootstrap(lambda rows: (hits[:, rows].sum(1) / all_of[:, rows].sum(1)).mean(), n, seed=seed, level=level)
+        if low < high:
+            return estimate(mean, low, high, n)
+    counts = [np.unique(index[side]).size for side in sides]
+    parts = [wilson(recall * count, count, level=level) for recall, count in zip(recalls, counts, strict=True)]
     down = math.hypot(*(part["mean"] - part["low"] for part in parts)) / 2
     up = math.hypot(*(part["high"] - part["mean"] for part in parts)) / 2
     return estimate(mean, mean - down, mean + up, n)
