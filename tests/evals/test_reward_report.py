@@ -147,6 +147,14 @@ def test_every_interval_of_a_label_report_is_drawn_by_prompt():
     assert sum(row["accuracy"]["n"] for row in report["calibration"]["bins"]) <= 80 + 9         # a prompt may lie in two bins
 
 
+def test_the_length_baseline_goes_by_what_most_people_preferred_and_by_the_weight_of_their_labels():
+    held = [{"chosen": "short", "rejected": "a longer one", "chosen_score": 1.0, "rejected_score": 0.0}]
+    soft = [{"chosen": "a longer one", "rejected": "short", "target": 0.2}]                         # four of five liked the short one
+    assert rr.pair_report(held, soft)["baselines"]["length"] == 1.0
+    light = [{"chosen": "a longer one", "rejected": "short", "weight": 0.1}] * 2
+    assert rr.pair_report(held, [*light, {"chosen": "short", "rejected": "a longer one"}])["baselines"]["length"] == 1.0
+
+
 def test_labels_and_pairs_say_by_how_much_counting_words_is_beaten_prompt_by_prompt():
     labels = [True, False] * 20
     held = [{"prompt": i // 2, "text": "good" if y else "bad", "label": y, "score": float(not y)} for i, y in enumerate(labels)]

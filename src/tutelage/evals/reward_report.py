@@ -199,7 +199,7 @@ def pair_baselines(train: Sequence[Row]) -> dict[str, words.WordScorer | words.L
     """What length and words alone teach, from the pairs the reward model was trained on."""
     chosen, rejected = _texts(train)
     targets, weights = _column(train, "target", 1.0), _column(train, "weight", 1.0)
-    return {"length": words.fit_length_pairs(chosen, rejected),
+    return {"length": words.fit_length_pairs(chosen, rejected, targets=targets, weights=weights),
             "bag_of_words": words.fit_pairs(chosen, rejected, targets=targets, weights=weights)}
 
 
