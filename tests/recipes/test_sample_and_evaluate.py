@@ -12,8 +12,10 @@ from tests.small import ANIMALS, config, ppo_config, sample_config, write_rows
 from tutelage.base.errors import ArtifactError, ConfigError, DataError
 from tutelage.base.files import folder_digest
 from tutelage.base.records import Message
+from tutelage.models import new_policy
 from tutelage.models.heads import ScoredModel
-from tutelage.models.policy import open_policy
+from tutelage.models.policy import open_policy, save_policy
+from tutelage.recipes import evaluate_measures
 from tutelage.recipes.evaluate import EvaluateConfig, evaluate, word_judge
 from tutelage.recipes.evaluate_measures import Judges, ModelEntry, answer, held_out_texts, trained_stages
 from tutelage.recipes.ppo import train_ppo
@@ -22,7 +24,7 @@ from tutelage.recipes.sample import sample_answers
 from tutelage.text.chat import encode_prompt
 from tutelage.text.readers import read_prompts
 from tutelage.text.split import split_of
-from tutelage.text.tokenizer import open_tokenizer
+from tutelage.text.tokenizer import open_tokenizer, train_tokenizer
 
 
 def rows_of(file) -> list[dict]:
@@ -135,6 +137,27 @@ def test_the_best_of_several_answers_scores_at_least_a_single_one(evaluated):
     _, report, _ = evaluated
     one, best = report["models"]["sft"], report["models"]["best_of_n"]
     assert best["proxy"] > one["proxy"] and best["kl"] == pytest.approx(1.38629436 - 0.75)            # ln 4 - 3/4, Gao et al. 2022
+
+
+def test_the_kl_of_the_best_of_several_adds_what_its_own_model_is_from_the_reference(small, monkeypatch):
+    # KL(best of n || ref) = E[log best of n / p] + E[log p / ref]; here the model finds its answers 2 nats likelier than the reference.
+    prompts, reference = [(Message("user", f"where is {a}?"),) for a in ANIMALS], open_policy(small.sft)
+    monkeypatch.setattr(evaluate_measures, "sum_logprobs", lambda policy, asked, *_: torch.full(
+        (len(asked),), -3.0 if policy is reference else -1.0))
+    judges = Judges(ScoredModel.open(small.reward), open_tokenizer(small.base), None, None)
+    told = answer(evaluate_config(small, Path("run")), ModelEntry(path="base", best_of=4), small.base, prompts, reference, judges)
+    assert told.kl == pytest.approx([1.38629436 - 0.75 + 2.0] * len(prompts))
+    assert answer(evaluate_config(small, Path("run")), ModelEntry(path="base"), small.base, prompts, None, judges).kl == []
+
+
+def test_a_model_of_another_vocabulary_has_no_kl_and_everything_else(small, tmp_path):
+    other = train_tokenizer(["where is the cat? it sat in the barn."] * 3, vocab_size=290, out_dir=tmp_path / "other")
+    save_policy(new_policy("nano", open_tokenizer(other), context_tokens=64, seed=0), open_tokenizer(other), tmp_path / "model")
+    cfg = config(EvaluateConfig, tmp_path / "run", {
+        "models": {"sft": {"path": str(small.sft)}, "other": {"path": str(tmp_path / "model")}}, "reward": str(small.reward),
+        "data": {"files": [str(small.prompts)], "eval_frac": 0.4}, "rollout": {"max_tokens": 4}, "max_prompts": 4})
+    found = evaluate(cfg)["models"]
+    assert found["other"]["kl"] is None and found["sft"]["kl"] == 0.0 and isinstance(found["other"]["proxy"], float)
 
 
 def test_every_prompt_is_held_out(evaluated, small):
