@@ -125,6 +125,12 @@ def test_the_traceback_that_a_bug_promises_comes_with_minus_v(run, monkeypatch, 
     assert code == 1 and "Traceback" in err and "in broken" in err
 
 
+@pytest.mark.parametrize("verb", [("demo",), ("prove", "ppo"), ("chat", "runs")])
+def test_an_impossible_seed_is_a_wrong_command_not_a_bug(run, verb):
+    code, _, err = run(*verb, "--seed", "-1")
+    assert code == 2 and "-1 is not in the range" in err and "bug" not in err
+
+
 def test_every_fault_of_a_config_is_a_line(run):
     code, _, err = run("toy", "seed=x", "nam=y")
     assert code == 2 and [line[:6] for line in err.splitlines()] == ["error:", "error:"]
