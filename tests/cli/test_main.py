@@ -112,6 +112,25 @@ def test_failures_are_one_line_with_their_exit_code(run, arguments, code, messag
     assert (found, json.loads(out)) == (code, {"error": message, "hint": hint, "exit_code": code})
 
 
+@pytest.mark.parametrize("arguments", [("data", "check", "a.jsonl"), ("data", "convert", "a.jsonl", "--to", "text", "--out", "b.jsonl"),
+                                       ("prove", "ppo")])
+def test_the_traceback_that_a_bug_promises_comes_with_minus_v(run, monkeypatch, arguments):
+    def broken(*_: object, **__: object) -> None:
+        raise ValueError("index out of range")
+
+    for name in ("text.check.check", "text.convert.convert", "proofs.check.prove"):
+        monkeypatch.setattr(f"tutelage.{name}", broken)
+    assert "rerun with -v for the traceback" in run(*arguments)[2]
+    code, _, err = run(*arguments, "-v")
+    assert code == 1 and "Traceback" in err and "in broken" in err
+
+
+@pytest.mark.parametrize("verb", [("demo",), ("prove", "ppo"), ("chat", "runs")])
+def test_an_impossible_seed_is_a_wrong_command_not_a_bug(run, verb):
+    code, _, err = run(*verb, "--seed", "-1")
+    assert code == 2 and "-1 is not in the range" in err and "bug" not in err
+
+
 def test_every_fault_of_a_config_is_a_line(run):
     code, _, err = run("toy", "seed=x", "nam=y")
     assert code == 2 and [line[:6] for line in err.splitlines()] == ["error:", "error:"]

@@ -42,7 +42,9 @@ def test_bytes_are_those_of_the_trained_turns_alone(tokenizer):
     assert trained_bytes(tokenizer, encode_example(tokenizer, TALK, "no", train_on="assistant_turns")) == len("oui caféno".encode())
 
 
-def test_a_ratio_weighs_rows_by_their_size_and_is_undefined_without_any():
+def test_a_ratio_weighs_rows_by_their_size_and_has_no_interval_from_one_row_and_no_value_from_none():
     found = ratio_ci(np.array([1.0, 30.0]), np.array([1.0, 10.0]))
     assert found["mean"] == pytest.approx(31 / 11) and (found["low"], found["high"]) == (1.0, 3.0)
     assert math.isnan(ratio_ci(np.zeros(0), np.zeros(0))["mean"])
+    one = ratio_ci(np.array([6.0]), np.array([2.0]))                 # drawn again and again one row would claim certainty
+    assert one["mean"] == 3.0 and math.isnan(one["low"]) and math.isnan(one["high"])

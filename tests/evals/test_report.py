@@ -13,8 +13,11 @@ from hypothesis import strategies as st
 
 from tests.evals.example import example_report
 from tutelage.evals import headline as hl
+from tutelage.evals import sections
 from tutelage.evals.curves import CATALOG, panels
+from tutelage.evals.page import Page
 from tutelage.evals.report import complete, render, strict, write_picture, write_report
+from tutelage.evals.reward_report import accuracy_by
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)>\x00\u202e\ud800</style></title>&amp;'
@@ -253,3 +256,9 @@ def test_train_and_held_out_share_a_chart_and_unknown_metrics_are_folded_away():
 def test_panels_come_in_the_catalogue_order_and_lines_without_numbers_are_dropped():
     main, rest = panels([{"step": 0, "policy/clipfrac": 0.1, "objective/score": 1.0, "objective/kl": None, "dead": math.nan}])
     assert [p.key for p in main] == [k for k in CATALOG if k in ("objective/score", "policy/clipfrac")] and rest == []
+
+
+def test_bins_of_accuracy_show_how_many_pairs_they_hold_not_how_many_prompts():
+    bins = accuracy_by([1.0] * 4, [1.0, 1.0, -1.0, 1.0], prompts=["a", "a", "a", "b"])
+    shown = sections.reward_section(Page(), complete({"reward_model": {"by_margin": bins}}))
+    assert "0.750 (4)" in shown and "(2)" not in shown

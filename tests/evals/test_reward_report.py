@@ -48,6 +48,12 @@ def test_bins_split_every_pair_once_and_average_back_to_the_whole():
     assert [row["low"] for row in rows] == sorted(row["low"] for row in rows)
 
 
+def test_bins_count_pairs_where_their_intervals_count_prompts():
+    (row,) = rr.accuracy_by([1.0] * 6, [1.0, 1.0, -1.0, 1.0, 1.0, 1.0], targets=[1, 1, 1, 1, 0.5, 1], weights=[1, 1, 1, 1, 1, 0],
+                            prompts=["a", "a", "a", "b", "b", "b"])
+    assert row["pairs"] == 4 and row["accuracy"]["n"] == 2
+
+
 def test_bins_survive_constant_and_empty_input():
     assert rr.accuracy_by([], []) == []
     assert [row["accuracy"]["n"] for row in rr.accuracy_by([1.0, 1.0], [1.0, -1.0])] == [2]
@@ -133,6 +139,22 @@ def test_label_report_equals_sklearn_and_its_baselines_learn_from_train_only():
     assert report["baselines"] == {"length": 0.0, "bag_of_words": 1.0}      # in train the longer one was bad
 
 
+def test_every_interval_of_a_label_report_is_drawn_by_prompt():
+    rng = np.random.default_rng(11)
+    once = [{"prompt": i, "text": "", "label": bool(y), "score": rng.normal(y)} for i, y in enumerate(rng.random(80) < 0.6)]
+    report = rr.label_report([row for row in once for _ in range(6)])
+    assert report["auc"]["n"] == report["balanced_accuracy"]["n"] == 80
+    assert sum(row["accuracy"]["n"] for row in report["calibration"]["bins"]) <= 80 + 9         # a prompt may lie in two bins
+
+
+def test_the_length_baseline_goes_by_what_most_people_preferred_and_by_the_weight_of_their_labels():
+    held = [{"chosen": "short", "rejected": "a longer one", "chosen_score": 1.0, "rejected_score": 0.0}]
+    soft = [{"chosen": "a longer one", "rejected": "short", "target": 0.2}]                         # four of five liked the short one
+    assert rr.pair_report(held, soft)["baselines"]["length"] == 1.0
+    light = [{"chosen": "a longer one", "rejected": "short", "weight": 0.1}] * 2
+    assert rr.pair_report(held, [*light, {"chosen": "short", "rejected": "a longer one"}])["baselines"]["length"] == 1.0
+
+
 def test_labels_and_pairs_say_by_how_much_counting_words_is_beaten_prompt_by_prompt():
     labels = [True, False] * 20
     held = [{"prompt": i // 2, "text": "good" if y else "bad", "label": y, "score": float(not y)} for i, y in enumerate(labels)]
@@ -152,6 +174,11 @@ def test_the_lead_over_counting_words_is_the_difference_of_the_two_accuracies_ho
     own, other = (rr.pair_accuracy(m, targets=targets, weights=weights, prompts=prompts)["mean"] for m in (margins, others))
     found = rr.lead(margins, others, targets=targets, weights=weights, prompts=prompts)
     assert found["mean"] == pytest.approx(own - other, abs=1e-12) and found["low"] < found["mean"] < found["high"]
+
+
+def test_the_lead_on_one_prompt_alone_has_no_interval():
+    found = rr.lead([1.0, 1.0, -1.0], [1.0, -1.0, 1.0], targets=np.ones(3), weights=np.ones(3), prompts=["p", "p", "p"])
+    assert found["mean"] == 0.0 and math.isnan(found["low"]) and math.isnan(found["high"])
 
 
 def test_label_calibration_does_not_depend_on_where_the_scores_zero_is():

@@ -86,6 +86,13 @@ def test_grouped_rate_is_wider_than_pretending_answers_to_one_prompt_are_indepen
     assert grouped["high"] - grouped["low"] > 2 * (naive["high"] - naive["low"])
 
 
+def test_prompts_that_all_win_the_same_share_do_not_make_a_rate_certain():
+    one = stats.rate_ci([1, 0, 1], groups=["a", "a", "a"])
+    assert one["mean"] == pytest.approx(2 / 3) and one["n"] == 1 and one["high"] - one["low"] > 0.6
+    halves = stats.rate_ci([1, 0, 1, 0, 1, 0], groups=["a", "a", "b", "b", "c", "c"])
+    assert halves == pytest.approx(stats.wilson(1.5, 3))
+
+
 def test_weight_two_counts_as_two_rows_of_the_same_group():
     doubled = stats.rate_ci([1, 1, 0, 0.5], groups=["a", "a", "b", "c"])
     assert stats.rate_ci([1, 0, 0.5], weights=[2, 1, 1]) == pytest.approx(doubled)
@@ -157,6 +164,14 @@ def test_auc_of_perfect_separation_keeps_doubt_and_of_one_class_is_undefined():
     assert math.isnan(stats.auc([1, 1], [0.1, 0.2])["mean"])
 
 
+def test_grouped_auc_of_perfect_separation_and_of_one_group_keeps_doubt():
+    perfect = stats.grouped_auc([0, 0, 1, 1, 1], [1.0, 2.0, 3.0, 4.0, 5.0], ["a", "b", "a", "c", "c"])
+    assert perfect == stats.wilson(2, 2) | {"n": 3}
+    assert stats.grouped_auc([1, 0], [0.0, 1.0], ["a", "b"])["high"] == stats.wilson(0, 1)["high"]
+    one = stats.grouped_auc([1, 0, 1, 0], [2.0, 1.0, 1.0, 2.0], ["a"] * 4)
+    assert one["mean"] == 0.5 and math.isnan(one["low"]) and math.isnan(one["high"])
+
+
 def test_balanced_accuracy_equals_sklearn_and_its_interval_covers():
     rng = np.random.default_rng(9)
     labels = rng.random(400) < 0.86
@@ -168,3 +183,17 @@ def test_balanced_accuracy_equals_sklearn_and_its_interval_covers():
         hits += got["low"] <= 0.7 <= got["high"]
     assert got["mean"] == pytest.approx(metrics.balanced_accuracy_score(labels, predictions), abs=1e-12)
     assert 0.91 <= hits / 200 <= 0.99
+
+
+def test_balanced_accuracy_by_prompt_is_as_wide_as_if_each_prompt_were_asked_once():
+    rng = np.random.default_rng(10)
+    labels, right = rng.random(60) < 0.7, rng.random(60) < 0.75
+    predictions = np.where(right, labels, ~labels)
+    once = stats.balanced_accuracy(labels, predictions)
+    prompts = np.repeat(np.arange(60), 9).tolist()                   # nine turns a prompt, all alike: no more is known than from one
+    grouped = stats.balanced_accuracy(np.repeat(labels, 9), np.repeat(predictions, 9), groups=prompts)
+    assert grouped["mean"] == pytest.approx(once["mean"]) and grouped["n"] == 60
+    assert grouped["high"] - grouped["low"] == pytest.approx(once["high"] - once["low"], rel=0.15)
+    alone = stats.balanced_accuracy([1, 0, 1, 0], [1, 0, 0, 0], groups=["p"] * 4)
+    assert alone["mean"] == 0.75 and math.isnan(alone["low"])
+    assert stats.balanced_accuracy([1, 0], [1, 0], groups=["p", "q"])["low"] < 0.5

@@ -178,6 +178,17 @@ def test_micro_batches_change_neither_the_number_of_steps_nor_what_they_do(small
     assert len(steps) == 9 and told[1] == pytest.approx(told[0], rel=1e-3) and told[2] == pytest.approx(told[0], rel=1e-3)
 
 
+def test_the_report_counts_the_ties_among_held_out_pairs_and_judges_the_others():
+    def item(*ranks: int) -> Item:
+        return Item([], Judgement("p", tuple(Response(f"{i} {'long ' * i}") for i in range(len(ranks))), "ranking", ranks=ranks))
+
+    held = [item(0, 0), item(0, 1), item(1, 0, 1, 1)]
+    scores = [[0.0, 0.0], [1.0, 0.0], [0.0, 1.0, 0.0, 0.0]]
+    cfg = recipe.RewardConfig(model={"policy": "x"}, data={"files": "x"})
+    report = recipe.held_out_report(recipe.Parts(None, None, [], held, "judgement", 0), cfg, 1.0, scores)["pairs"]
+    assert report["ties"] == 4 and report["accuracy"]["mean"] == 1.0
+
+
 def test_dropped_ties_are_counted_but_a_tie_with_a_soft_target_still_teaches(small, tmp_path, caplog):
     pair = {"prompt": PROMPT, "responses": [{"text": "in the barn"}, {"text": "in the pond"}], "kind": "comparison", "ranks": [0, 0]}
     file = write_rows(tmp_path / "j.jsonl", [pair, pair | {"target": 0.6}, pair | {"ranks": [0, 1]}])

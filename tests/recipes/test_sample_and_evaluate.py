@@ -12,16 +12,19 @@ from tests.small import ANIMALS, config, ppo_config, sample_config, write_rows
 from tutelage.base.errors import ArtifactError, ConfigError, DataError
 from tutelage.base.files import folder_digest
 from tutelage.base.records import Message
+from tutelage.models import new_policy
 from tutelage.models.heads import ScoredModel
-from tutelage.models.policy import open_policy
+from tutelage.models.policy import open_policy, save_policy
+from tutelage.recipes import evaluate_measures
 from tutelage.recipes.evaluate import EvaluateConfig, evaluate, word_judge
-from tutelage.recipes.evaluate_measures import Judges, ModelEntry, answer, trained_stages
+from tutelage.recipes.evaluate_measures import Judges, ModelEntry, answer, held_out_texts, trained_stages
 from tutelage.recipes.ppo import train_ppo
+from tutelage.recipes.ppo_setup import pack_pretraining
 from tutelage.recipes.sample import sample_answers
 from tutelage.text.chat import encode_prompt
 from tutelage.text.readers import read_prompts
 from tutelage.text.split import split_of
-from tutelage.text.tokenizer import open_tokenizer
+from tutelage.text.tokenizer import open_tokenizer, train_tokenizer
 
 
 def rows_of(file) -> list[dict]:
@@ -136,10 +139,44 @@ def test_the_best_of_several_answers_scores_at_least_a_single_one(evaluated):
     assert best["proxy"] > one["proxy"] and best["kl"] == pytest.approx(1.38629436 - 0.75)            # ln 4 - 3/4, Gao et al. 2022
 
 
+def test_the_kl_of_the_best_of_several_adds_what_its_own_model_is_from_the_reference(small, monkeypatch):
+    # KL(best of n || ref) = E[log best of n / p] + E[log p / ref]; here the model finds its answers 2 nats likelier than the reference.
+    prompts, reference = [(Message("user", f"where is {a}?"),) for a in ANIMALS], open_policy(small.sft)
+    monkeypatch.setattr(evaluate_measures, "sum_logprobs", lambda policy, asked, *_: torch.full(
+        (len(asked),), -3.0 if policy is reference else -1.0))
+    judges = Judges(ScoredModel.open(small.reward), open_tokenizer(small.base), None, None)
+    told = answer(evaluate_config(small, Path("run")), ModelEntry(path="base", best_of=4), small.base, prompts, reference, judges)
+    assert told.kl == pytest.approx([1.38629436 - 0.75 + 2.0] * len(prompts))
+    assert answer(evaluate_config(small, Path("run")), ModelEntry(path="base"), small.base, prompts, None, judges).kl == []
+
+
+def test_a_model_of_another_vocabulary_has_no_kl_and_everything_else(small, tmp_path):
+    other = train_tokenizer(["where is the cat? it sat in the barn."] * 3, vocab_size=290, out_dir=tmp_path / "other")
+    save_policy(new_policy("nano", open_tokenizer(other), context_tokens=64, seed=0), open_tokenizer(other), tmp_path / "model")
+    cfg = config(EvaluateConfig, tmp_path / "run", {
+        "models": {"sft": {"path": str(small.sft)}, "other": {"path": str(tmp_path / "model")}}, "reward": str(small.reward),
+        "data": {"files": [str(small.prompts)], "eval_frac": 0.4}, "rollout": {"max_tokens": 4}, "max_prompts": 4})
+    found = evaluate(cfg)["models"]
+    assert found["other"]["kl"] is None and found["sft"]["kl"] == 0.0 and isinstance(found["other"]["proxy"], float)
+
+
 def test_every_prompt_is_held_out(evaluated, small):
     _, report, _ = evaluated
     assert report["models"]["sft"]["prompts"] == 24
     assert all(split_of(s["prompt"], eval_frac=0.4, seed=0) == "eval" for s in report["samples"])
+
+
+def test_text_split_by_its_opening_is_measured_on_what_pretraining_held_out_and_ptx_trains_on_the_rest(small, tmp_path):
+    texts = [f"the {a} old {b} sat in the {c}" for a in ANIMALS for b in ANIMALS[:4] for c in ("barn", "wood")]
+    file = write_rows(tmp_path / "texts.jsonl", [{"text": t} for t in texts])
+    held = [t for t in texts if split_of(t, eval_frac=0.4, seed=0, by="opening") == "eval"]
+    split = {"eval_frac": 0.4, "split_by": "opening"}
+    assert held_out_texts(evaluate_config(small, tmp_path / "run", {"text_files": [str(file)], "data": split})) == held != []
+    tokenizer = open_tokenizer(small.base)
+    cfg = ppo_config(small, tmp_path / "ppo", {"data": split, "ptx": {"files": [str(file)], "coef": 0.3, "eval_frac": 0.4}})
+    packed = pack_pretraining(cfg, tokenizer)
+    read = " ".join(tokenizer.decode(row.tolist(), skip_special_tokens=False) for row in packed.tokens)
+    assert all((t in read) == (t not in held) for t in texts)
 
 
 def test_a_second_opinion_learns_words_from_ratings_and_judges_every_model_by_them(small, tmp_path):

@@ -117,13 +117,22 @@ def test_whatever_was_said_comes_back_or_is_refused(tmp_path, to, row):
 
 @pytest.mark.parametrize("suffix", FORMATS)
 @pytest.mark.parametrize("kind, to", [("conversation", "messages"), ("conversation", "alpaca"), ("pair", "preference"),
-                                      ("label", "unpaired"), ("ranking", "judgement"), ("pair", "label-studio"), ("text", "text")])
+                                      ("label", "unpaired"), ("label", "alpaca-kto"), ("steps", "stepwise"), ("ranking", "judgement"),
+                                      ("rating", "judgement"), ("pair", "nemo-rl"), ("text", "text")])
 def test_every_form_of_file_gives_the_rows_back(tmp_path, kind, to, suffix):
     source, out = jsonl(tmp_path / "a.jsonl", ROWS[kind], ROWS[kind]), tmp_path / f"b{suffix}"
     convert(source, to, out)
-    if suffix == ".csv" and to in ("judgement", "label-studio"):    # lists of answers inside a cell are text, which no reader of ours opens
-        return
     assert said(out) == said(source)
+
+
+@pytest.mark.parametrize("kind, to", [("pair", "label-studio"), ("pair", "argilla"), ("pair", "oasst-tree")])
+def test_rows_whose_objects_no_reader_opens_in_a_cell_are_refused_in_csv_and_written_in_other_forms(tmp_path, kind, to):
+    source = jsonl(tmp_path / "a.jsonl", ROWS[kind])
+    with pytest.raises(DataError, match=rf"a\.jsonl:1: the layout {to} in CSV cannot hold this row: "):
+        convert(source, to, tmp_path / "b.csv")
+    assert not (tmp_path / "b.csv").exists()
+    convert(source, to, tmp_path / "b.json")
+    assert said(tmp_path / "b.json") == said(source)
 
 
 def test_rows_that_do_not_fit_are_skipped_only_when_asked_and_then_counted(tmp_path):

@@ -92,6 +92,14 @@ def test_the_prompts_of_a_held_out_file_and_no_others_are_held_out(tmp_path):
             split_sides(["a"], eval_frac=0.1, seed=0, held_out=str(tmp_path / name))
 
 
+def test_what_nearly_repeats_a_named_prompt_is_left_out_of_files_without_that_prompt(tmp_path):
+    file = tmp_path / "held_out.txt"
+    write_keys(file, [split_key("Should schools ban mobile phones in class?")])
+    asked = ["So should schools ban mobile phones in class?", "How do I brew tea?"]
+    assert split_sides(asked, eval_frac=0, seed=0, held_out=str(file)) == [None, "train"]
+    assert split_sides(asked, eval_frac=0, seed=0, held_out=str(file), keep_near=True) == ["train", "train"]
+
+
 @given(st.lists(st.integers(1, 30), min_size=3, max_size=20), st.integers(2, 3), st.integers(0, 5))
 def test_folds_keep_a_key_whole_and_differ_by_no_more_than_the_largest_key(sizes, folds, seed):
     keys = [f"key {i}" for i, size in enumerate(sizes) for _ in range(size)]

@@ -37,6 +37,7 @@ def _reading(command: Callable[..., Any]) -> Callable[..., Any]:
                      help="Share of the rows that may be unusable."),
         click.option("--limit", type=click.IntRange(min=1), help="Rows to read at most."),
         click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout and nothing else."),
+        click.option("-v", "--verbose", is_flag=True, help="A traceback with errors."),
     ]
     for option in reversed(options):
         command = option(command)
@@ -55,12 +56,12 @@ def _options(layout: str, columns: tuple[str, ...], **others: Any) -> Any:
 @data.command()
 @_reading
 @click.option("--model", type=click.Path(path_type=Path), metavar="FOLDER", help="Whose tokenizer and template render the samples.")
-def check(files: tuple[str, ...], goal: Any, as_json: bool, model: Path | None, **reading: Any) -> int:
+def check(files: tuple[str, ...], goal: Any, as_json: bool, verbose: bool, model: Path | None, **reading: Any) -> int:
     """Say what is in the files: layout, counts, lengths, duplicates, and three samples with the trained tokens between ⟦ and ⟧.
 
     Exit code 1 when more than --max-rejected-frac of the rows cannot be used.
     """
-    setup_logging(-1)
+    setup_logging(1 if verbose else -1)
     with only_json_on_stdout(as_json):
         from tutelage.text.check import check as look
         from tutelage.text.check import rendered
@@ -80,9 +81,9 @@ def check(files: tuple[str, ...], goal: Any, as_json: bool, model: Path | None, 
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="FILE",
               help="Ends in .jsonl, .jsonl.gz, .json, .csv or .parquet, which says in what form.")
 @click.option("--skip", is_flag=True, help="Leave out rows that the layout cannot hold, and count them.")
-def convert(files: tuple[str, ...], goal: Any, as_json: bool, to: str, out: Path, skip: bool, **reading: Any) -> None:
+def convert(files: tuple[str, ...], goal: Any, as_json: bool, verbose: bool, to: str, out: Path, skip: bool, **reading: Any) -> None:
     """Write the files' rows in another layout. Every row is read back first; one that would not say the same is refused."""
-    setup_logging(0)
+    setup_logging(int(verbose))
     with only_json_on_stdout(as_json):
         from tutelage.text.convert import convert as write
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from tutelage.base.config import MAX_SEED
+
 from .group import Group
 from .output import only_json_on_stdout, print_result
 
@@ -19,7 +21,7 @@ from .output import only_json_on_stdout, print_result
 @click.option(
     "--run-dir", metavar="FOLDER", help="Folder of the run; a stage that is finished there is not run again.  [default: runs/demo]"
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Seeds everything random in the run.")
+@click.option("--seed", type=click.IntRange(0, MAX_SEED), default=0, show_default=True, help="Seeds everything random in the run.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout and nothing else.")
 @click.option("-q", "--quiet", is_flag=True, help="Warnings only.")
 @click.option("-v", "--verbose", is_flag=True, help="More log, and a traceback with errors.")

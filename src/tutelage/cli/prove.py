@@ -20,7 +20,8 @@ from .output import only_json_on_stdout, print_result
 @click.option("--unscaled", is_flag=True, help="Leave the rewards N(0, 1) even where the optimum is then more than 1 nat away.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout and nothing else.")
 @click.option("-q", "--quiet", is_flag=True, help="Warnings only.")
-def prove(method: str, beta: float, seed: int, unscaled: bool, as_json: bool, quiet: bool) -> int:
+@click.option("-v", "--verbose", is_flag=True, help="More log, and a traceback with errors.")
+def prove(method: str, beta: float, seed: int, unscaled: bool, as_json: bool, quiet: bool, verbose: bool) -> int:
     """Train METHOD's shipped recipe on a task with 85 possible responses and compare what it ends at with the exact answer.
 
     Exit code 1 when they differ by more than the tolerance. Takes about a minute on one core.
@@ -30,7 +31,7 @@ def prove(method: str, beta: float, seed: int, unscaled: bool, as_json: bool, qu
                           hint=f"these can be proven: {', '.join(METHODS)}")
     if not 0 < beta < float("inf"):
         raise ConfigError(f"--beta {beta:g} has no optimum to compare with", hint="give a finite number above 0")
-    setup_logging(-1 if quiet else 0)
+    setup_logging(1 if verbose else -1 if quiet else 0)
     with only_json_on_stdout(as_json):
         from tutelage.proofs import check
 

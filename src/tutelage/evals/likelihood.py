@@ -48,9 +48,11 @@ def trained_bytes(tokenizer: Any, example: Encoded) -> int:
 
 
 def ratio_ci(numerators: Floats, denominators: Floats, *, seed: int = 0) -> Estimate:
-    """sum / sum with a bootstrap interval over rows; nan without rows."""
+    """sum / sum with a bootstrap interval over rows; nan without rows, nan bounds with one."""
     n = len(numerators)
     if n == 0 or denominators.sum() == 0:
         return estimate(math.nan, math.nan, math.nan, n)
+    if n == 1:
+        return estimate(float(numerators[0] / denominators[0]), math.nan, math.nan, n)
     low, high = bootstrap(lambda rows: float(numerators[rows].sum() / denominators[rows].sum()), n, seed=seed)
     return estimate(float(numerators.sum() / denominators.sum()), low, high, n)

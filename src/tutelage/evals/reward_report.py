@@ -68,6 +68,8 @@ def lead(margins: ArrayLike, others: ArrayLike, *, targets: ArrayLike, weights: 
     gain = np.bincount(index, weights * (_credit(margins, targets) - _credit(others, targets)))
     if not mass.sum():
         return estimate(math.nan, math.nan, math.nan, count)
+    if np.count_nonzero(mass) == 1:                                  # one prompt drawn again and again would claim certainty
+        return estimate(gain.sum() / mass.sum(), math.nan, math.nan, count)
     with np.errstate(invalid="ignore"):
         low, high = bootstrap(lambda rows: gain[rows].sum() / mass[rows].sum(), count)
     return estimate(gain.sum() / mass.sum(), low, high, count)
@@ -76,8 +78,9 @@ def lead(margins: ArrayLike, others: ArrayLike, *, targets: ArrayLike, weights: 
 def accuracy_by(sizes: ArrayLike, margins: ArrayLike, *, edges: Sequence[float] | None = None, bins: int = 5,
                 targets: ArrayLike | None = None, weights: ArrayLike | None = None,
                 prompts: Sequence[Hashable] | None = None) -> list[dict[str, Any]]:
-    """Accuracy within bins of |sizes| (a reward margin, a gold gap): [{"low", "high", "accuracy"}], lowest first.
+    """Accuracy within bins of |sizes| (a reward margin, a gold gap): [{"low", "high", "accuracy", "pairs"}], lowest first.
 
+    pairs: how many count, ties and pairs of no weight left out; the accuracy's own "n" counts prompts.
     Bins hold equally many pairs unless `edges` are given; empty bins are left out; the last bin is closed on the right.
     """
     sizes, margins = np.abs(finite("sizes", sizes)), finite("margins", margins)
@@ -86,22 +89,25 @@ def accuracy_by(sizes: ArrayLike, margins: ArrayLike, *, edges: Sequence[float] 
     edges = np.unique(np.quantile(sizes, np.linspace(0, 1, bins + 1))) if edges is None else np.asarray(edges, dtype=np.float64)
     if edges.size == 1:
         edges = np.array([edges[0], edges[0]])
+    counts = np.ones(sizes.size, dtype=bool) if weights is None else np.asarray(weights) > 0
+    counts &= True if targets is None else np.asarray(targets) != 0.5
     rows = []
     for low, high in zip(edges[:-1], edges[1:], strict=True):
         inside = (sizes >= low) & ((sizes <= high) if high == edges[-1] else (sizes < high))
         if inside.any():
-            rows.append({"low": float(low), "high": float(high), "accuracy": pair_accuracy(
+            rows.append({"low": float(low), "high": float(high), "pairs": int((inside & counts).sum()), "accuracy": pair_accuracy(
                 margins[inside], targets=_pick(targets, inside), weights=_pick(weights, inside),
                 prompts=None if prompts is None else [p for p, keep in zip(prompts, inside, strict=True) if keep])})
     return rows
 
 
 def calibration(logits: ArrayLike, targets: ArrayLike, *, weights: ArrayLike | None = None, bins: int = 10,
-                fold: bool = True) -> dict[str, Any]:
+                fold: bool = True, prompts: Sequence[Hashable] | None = None) -> dict[str, Any]:
     """Do the probabilities mean what they say?
 
     Args: logits: (n,) log-odds of a yes. targets: (n,) in [0, 1]. fold: count each pair from its predicted winner's side, so that
         confidence runs from 0.5 to 1 (which of two answers is called "chosen" carries no information); False for single answers.
+        prompts: (n,) what the bins' intervals are drawn by.
     Returns: {"ece", "brier", "log_loss", "temperature", "log_loss_tempered", "bins": [{"low", "high", "confidence", "accuracy"}]}.
         Bins hold equally many rows. ece: mean |accuracy - confidence| over bins, weighted (Naeini et al. 2015). temperature: the
         divisor of the logits that minimises log-loss (Guo et al. 2017, arXiv:1706.04599): above 1 is over-confident.
@@ -119,7 +125,7 @@ def calibration(logits: ArrayLike, targets: ArrayLike, *, weights: ArrayLike | N
         if not (mass := weights[part].sum()):
             continue
         confidence = float(p[part] @ weights[part] / mass)
-        accuracy = rate_ci(targets[part], weights=weights[part])
+        accuracy = rate_ci(targets[part], weights=weights[part], groups=None if prompts is None else [prompts[i] for i in part])
         gap += mass * abs(accuracy["mean"] - confidence)
         rows.append({"low": float(p[part].min()), "high": float(p[part].max()), "confidence": confidence, "accuracy": accuracy})
     temperature = fit_temperature(logits, targets, weights)
@@ -165,7 +171,7 @@ def pair_report(held: Sequence[Row], train: Sequence[Row] = (), *, scale: float 
     report: dict[str, Any] = {
         "accuracy": pair_accuracy(margins, **labels), "ties": int((labels["targets"] == 0.5).sum()),
         "by_margin": accuracy_by(margins, margins, **labels),
-        "calibration": calibration(margins * scale, labels["targets"], weights=labels["weights"])}
+        "calibration": calibration(margins * scale, **labels)}
     if train:
         chosen, rejected = _texts(held)
         guesses = {name: scorer.score(chosen) - scorer.score(rejected) for name, scorer in pair_baselines(train).items()}
@@ -193,7 +199,7 @@ def pair_baselines(train: Sequence[Row]) -> dict[str, words.WordScorer | words.L
     """What length and words alone teach, from the pairs the reward model was trained on."""
     chosen, rejected = _texts(train)
     targets, weights = _column(train, "target", 1.0), _column(train, "weight", 1.0)
-    return {"length": words.fit_length_pairs(chosen, rejected),
+    return {"length": words.fit_length_pairs(chosen, rejected, targets=targets, weights=weights),
             "bag_of_words": words.fit_pairs(chosen, rejected, targets=targets, weights=weights)}
 
 
@@ -213,8 +219,8 @@ def label_report(held: Sequence[Row], train: Sequence[Row] = (), *, scale: float
 
     report: dict[str, Any] = {
         "auc": area(scores), "positive_frac": float(truth.mean()) if truth.size else math.nan,
-        "balanced_accuracy": balanced_accuracy(truth, _as_many_as(truth, scores)),
-        "calibration": calibration(logits + _offset(logits, truth), truth.astype(np.float64), fold=False)}
+        "balanced_accuracy": balanced_accuracy(truth, _as_many_as(truth, scores), groups=prompts),
+        "calibration": calibration(logits + _offset(logits, truth), truth.astype(np.float64), fold=False, prompts=prompts)}
     if train:
         texts, known = [row["text"] for row in train], np.array([bool(row["label"]) for row in train], dtype=np.float64)
         scorers: dict[str, words.WordScorer | words.LengthScorer] = {

@@ -133,9 +133,9 @@ def reward_section(page: Page, report: Report) -> str:
                              ("by_gold_gap", "Accuracy by how much better one answer is", "gold difference")):
         if rows := panel.get(key):
             dots = [Dot(" – ".join(numbers([row["low"], row["high"]], 2)), row["accuracy"].get("mean"), row["accuracy"].get("low"),
-                        row["accuracy"].get("high"), "k-c1", f"({row['accuracy'].get('n')})") for row in rows]
+                        row["accuracy"].get("high"), "k-c1", f"({row.get('pairs', row['accuracy'].get('n'))})") for row in rows]
             parts.append(page.figure(charts.dot_plot(dots, title=title, desc=title, x_label=f"share right, by {unit} (pairs)",
-                                                     rules=((0.5, "chance"),), row_height=28), "In brackets, how many."))
+                                                     rules=((0.5, "chance"),), row_height=28), "In brackets, how many pairs."))
     for calibration, low, what in calibrations:
         if calibration and calibration.get("bins"):
             note = _calibration_note(calibration)

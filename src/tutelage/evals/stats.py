@@ -138,8 +138,8 @@ def rate_ci(outcomes: ArrayLike, *, weights: ArrayLike | None = None, groups: Se
             level: float = 0.95) -> Estimate:
     """Weighted share of outcomes in [0, 1]: a half is a tie.
 
-    Wilson's interval when every group holds one unweighted yes or no, or when all agree (where a bootstrap would claim
-    certainty); else a bootstrap over groups. `n` counts groups.
+    Wilson's interval when every group holds one unweighted yes or no, or when all groups have the same share (where a bootstrap
+    would claim certainty); else a bootstrap over groups. `n` counts groups.
     """
     outcomes = finite("outcomes", outcomes)
     weights = np.ones_like(outcomes) if weights is None else finite("weights", weights)
@@ -154,10 +154,10 @@ def rate_ci(outcomes: ArrayLike, *, weights: ArrayLike | None = None, groups: Se
         return estimate(math.nan, math.nan, math.nan, 0)
     plain = count == outcomes.size and np.ptp(weights) == 0 and bool(np.isin(outcomes, (0.0, 1.0)).all())
     mean = float(outcomes @ weights / weights.sum())
-    if plain or np.ptp(outcomes) == 0:
-        return wilson(min(mean * count, count), count, level=level) | {"mean": mean}
     total = np.bincount(index, weights=outcomes * weights)
     mass = np.bincount(index, weights=weights)
+    if plain or np.allclose(total / mass, mean, rtol=0, atol=1e-12):
+        return wilson(min(mean * count, count), count, level=level) | {"mean": mean}
     low, high = bootstrap(lambda rows: total[rows].sum() / mass[rows].sum(), count, seed=seed, level=level)
     return estimate(mean, low, high, count)
 
@@ -204,7 +204,9 @@ def grouped_auc(labels: ArrayLike, scores: ArrayLike, groups: Sequence[Hashable]
                 resamples: int = RESAMPLES, level: float = 0.95) -> Estimate:
     """AUC where rows come in groups (turns of one conversation), bootstrapped by group; DeLong's interval would count them as independent.
 
-    Args: minus: other scores of the same rows; then the estimate is of AUC(scores) - AUC(minus). `n` counts groups. nan with one class.
+    Where the classes are perfectly separated, so that no draw differs, Wilson over the groups of the rarer class stands in.
+    Args: minus: other scores of the same rows; then the estimate is of AUC(scores) - AUC(minus). `n` counts groups. nan with one class;
+        nan bounds with one group.
     """
     scores, labels = finite("scores", scores), np.asarray(labels).astype(bool)
     same_length(labels=labels, scores=scores, groups=groups)
@@ -221,22 +223,46 @@ def grouped_auc(labels: ArrayLike, scores: ArrayLike, groups: Sequence[Hashable]
         return table
 
     table = wins(scores) - (wins(finite("minus", minus)) if minus is not None else 0)
+    area = float(table.sum()) / float(labels.sum() * (~labels).sum())
+    if count == 1:
+        return estimate(area, math.nan, math.nan, count)
+    if minus is None and area in (0.0, 1.0):
+        smaller = min(np.unique(index[labels]).size, np.unique(index[~labels]).size)
+        return wilson(area * smaller, smaller, level=level) | {"n": count}
     chances = np.outer(np.bincount(index[labels], minlength=count), np.bincount(index[~labels], minlength=count)).astype(np.float64)
     drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples).astype(np.float64)   # (R, G)
     with np.errstate(invalid="ignore"):
         areas = ((drawn @ table) * drawn).sum(1) / ((drawn @ chances) * drawn).sum(1)
     low, high = np.nanquantile(areas, [(1 - level) / 2, (1 + level) / 2])
-    return estimate(table.sum() / chances.sum(), low, high, count)
+    return estimate(area, low, high, count)
 
 
-def balanced_accuracy(labels: ArrayLike, predictions: ArrayLike, *, level: float = 0.95) -> Estimate:
-    """Mean of the two classes' recalls; its interval joins their Wilson intervals (MOVER: Zou and Donner 2008)."""
+def balanced_accuracy(labels: ArrayLike, predictions: ArrayLike, *, groups: Sequence[Hashable] | None = None, seed: int = 0,
+                      level: float = 0.95) -> Estimate:
+    """Mean of the two classes' recalls; its interval joins their Wilson intervals (MOVER: Zou and Donner 2008).
+
+    Args: groups: (n,) prompt ids; the interval is then bootstrapped by prompt and `n` counts prompts. Where no draw differs, each class's
+        Wilson interval counts the prompts it comes up in. nan with one class; nan bounds with one prompt.
+    """
     labels, predictions = np.asarray(labels).astype(bool), np.asarray(predictions).astype(bool)
-    n = same_length(labels=labels, predictions=predictions)
-    parts = [wilson(int((predictions[labels == side] == side).sum()), int((labels == side).sum()), level=level) for side in (True, False)]
-    if min(part["n"] for part in parts) == 0:
+    same_length(labels=labels, predictions=predictions)
+    index, right = group_index(groups, labels.size), labels == predictions
+    n = int(index.max()) + 1 if index.size else 0
+    if labels.all() or not labels.any():
         return estimate(math.nan, math.nan, math.nan, n)
-    mean = (parts[0]["mean"] + parts[1]["mean"]) / 2
+    sides = [labels == side for side in (True, False)]
+    recalls = [float(right[side].mean()) for side in sides]
+    mean = sum(recalls) / 2
+    if n == 1:
+        return estimate(mean, math.nan, math.nan, n)
+    if groups is not None:
+        hits, all_of = (np.stack([np.bincount(index[side & of], minlength=n) for side in sides]) for of in (right, np.ones_like(right)))
+        with np.errstate(invalid="ignore"):
+            low, high = bootstrap(lambda rows: (hits[:, rows].sum(1) / all_of[:, rows].sum(1)).mean(), n, seed=seed, level=level)
+        if low < high:
+            return estimate(mean, low, high, n)
+    counts = [np.unique(index[side]).size for side in sides]
+    parts = [wilson(recall * count, count, level=level) for recall, count in zip(recalls, counts, strict=True)]
     down = math.hypot(*(part["mean"] - part["low"] for part in parts)) / 2
     up = math.hypot(*(part["high"] - part["mean"] for part in parts)) / 2
     return estimate(mean, mean - down, mean + up, n)

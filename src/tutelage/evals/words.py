@@ -204,9 +204,12 @@ class LengthScorer:
         return self.sign * np.array(sizes, dtype=np.float64)
 
 
-def fit_length_pairs(chosen: Sequence[str], rejected: Sequence[str], *, unit: Literal["words", "characters"] = "words") -> LengthScorer:
+def fit_length_pairs(chosen: Sequence[str], rejected: Sequence[str], *, targets: Floats | None = None, weights: Floats | None = None,
+                     unit: Literal["words", "characters"] = "words") -> LengthScorer:
+    """Whether the longer answer won more often, a soft label counting for both sides by its share."""
     longer = LengthScorer(1.0, unit)
-    return LengthScorer(1.0 if np.sign(longer.score(chosen) - longer.score(rejected)).sum() >= 0 else -1.0, unit)
+    won = np.sign(longer.score(chosen) - longer.score(rejected)) * (1.0 if targets is None else 2 * targets - 1)
+    return LengthScorer(1.0 if (won * (1.0 if weights is None else weights)).sum() >= 0 else -1.0, unit)
 
 
 def fit_length_labels(texts: Sequence[str], labels: Floats) -> LengthScorer:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -63,12 +65,14 @@ def evaluate(cfg: EvaluateConfig, *, gold: Gold | None = None, preference: Prefe
         reference = "sft" if "sft" in cfg.models else next(iter(cfg.models))
         stages = trained_stages(cfg, reference)
         ref_policy = open_policy(entries[reference], device=cfg.device)
+        drawn = {"frontier.run": resolve_model(cfg.frontier.run)} if cfg.frontier.run else {}
+        alike = one_vocabulary(entries | drawn, reference)
         answers: dict[str, Answers] = {}
         bits: dict[str, float | None] = {}
         fluency: dict[str, dict[str, Any]] = {}
         with progress(total=len(cfg.models), label="evaluate", unit="model") as bar:
             for name, entry in cfg.models.items():
-                answers[name] = answer(cfg, entry, entries[name], prompts, ref_policy, judges)
+                answers[name] = answer(cfg, entry, entries[name], prompts, ref_policy if name in alike else None, judges)
                 bits[name] = bits_per_byte(cfg, entries[name])
                 fluency[name] = dialogue_likelihood(cfg, entries[name])
                 bar.update()
@@ -77,7 +81,7 @@ def evaluate(cfg: EvaluateConfig, *, gold: Gold | None = None, preference: Prefe
             "models": {name: summary(a, answers[reference], str(entries[name]), bits[name], prompts) | fluency[name]
                        for name, a in answers.items()},
             "reward_model": reward_summary(cfg, reward_folder, answers[reference], prompts, judges, entries[reference], ref_policy),
-            "frontier": frontier(cfg, prompts, ref_policy, judges) if cfg.frontier.run else [],
+            "frontier": frontier(cfg, prompts, ref_policy, judges) if "frontier.run" in alike else [],
             "curves": {stage: read_metrics(folder) for stage, folder in stages.items()},
             "seconds": {stage: seconds for stage, folder in stages.items() if (seconds := stage_seconds(folder)) is not None},
             "samples": samples(cfg, prompts, answers),
@@ -91,6 +95,15 @@ def evaluate(cfg: EvaluateConfig, *, gold: Gold | None = None, preference: Prefe
                 "models": {n: {k: m[k] for k in ("gold", "proxy", "kl", "length", "win_rate_vs_sft")} for n, m in report["models"].items()},
             }
         )
+
+
+def one_vocabulary(entries: Mapping[str, Path], reference: str) -> set[str]:
+    """The models whose token ids mean what the reference's do; of the others there is no KL to it, and the log says so."""
+    words = open_tokenizer(entries[reference]).get_vocab()
+    alike = {name for name, folder in entries.items() if open_tokenizer(folder).get_vocab() == words}
+    if others := [name for name in entries if name not in alike]:
+        log.warning("no KL of %s: the token ids are not those of %s", ", ".join(others), reference)
+    return alike
 
 
 def word_judge(cfg: EvaluateConfig) -> WordScorer | None:

@@ -148,7 +148,7 @@ def held_out_prompts(cfg: EvaluateConfig) -> list[Prompt]:
 
 
 def answer(cfg: EvaluateConfig, entry: ModelEntry, folder: Path, prompts: list[Prompt], ref_policy: Any, judges: Judges) -> Answers:
-    """One answer per prompt (the best of several), with KL to the reference estimated on the answers themselves."""
+    """One answer per prompt (the best of several), with KL to the reference estimated on the answers themselves; none without it."""
     tokenizer = open_tokenizer(folder)
     policy = open_policy(folder, device=cfg.device, tokenizer=tokenizer)
     chat_tokens = [encode_prompt(tokenizer, p) for p in prompts]
@@ -173,10 +173,9 @@ def answer(cfg: EvaluateConfig, entry: ModelEntry, folder: Path, prompts: list[P
     spoken = [list(completions[i].tokens) for i in kept]
     if entry.plain:
         spoken = [tokenizer(texts[i], add_special_tokens=False)["input_ids"] or [tokenizer.eos_token_id] for i in kept]
-    if n > 1:
-        kl = [bon_kl(n)] * len(prompts)
-    else:
-        kl = (sum_logprobs(policy, own_tokens, spoken, cfg) - sum_logprobs(ref_policy, chat_tokens, spoken, cfg)).tolist()
+    kl = []
+    if ref_policy is not None:                                       # KL(best of n || ref) <= ln n - (n-1)/n + E[log p - log p_ref]
+        kl = (bon_kl(n) + sum_logprobs(policy, own_tokens, spoken, cfg) - sum_logprobs(ref_policy, chat_tokens, spoken, cfg)).tolist()
     out = Answers([texts[i] for i in kept], kl, scores.flatten()[kept].tolist(), [len(s) for s in spoken])
     if judges.gold is not None:
         out.gold = [judges.gold(last_user_text(p), t) for p, t in zip(prompts, out.texts, strict=True)]
@@ -212,15 +211,19 @@ def sum_logprobs(
     return torch.cat(totals)
 
 
+def held_out_texts(cfg: EvaluateConfig) -> list[str]:
+    """The documents of `text_files` that pretraining with the same split held out."""
+    data = cfg.data
+    return [t for t in read_texts(cfg.text_files).rows
+            if split_of(t, eval_frac=data.eval_frac, seed=data.split_seed, by=data.split_by) == "eval"]
+
+
 @torch.no_grad()
 def bits_per_byte(cfg: EvaluateConfig, folder: Path, *, max_texts: int = 200) -> float | None:
     """Bits per UTF-8 byte of held-out pretraining text: what alignment cost (the alignment tax)."""
     if not cfg.text_files:
         return None
-    data = cfg.data
-    texts = [t for t in read_texts(cfg.text_files).rows if split_of(t, eval_frac=data.eval_frac, seed=data.split_seed) == "eval"][
-        :max_texts
-    ]
+    texts = held_out_texts(cfg)[:max_texts]
     if not texts:
         return None
     tokenizer = open_tokenizer(folder)
@@ -260,7 +263,7 @@ def summary(own: Answers, sft: Answers, path: str, bits: float | None, prompts: 
         "path": path,
         "proxy": float(np.mean(own.scores)),
         "proxy_ci": mean_ci(own.scores),
-        "kl": float(np.mean(own.kl)),
+        "kl": float(np.mean(own.kl)) if own.kl else None,
         "kl_ci": mean_ci(own.kl),
         "length": float(np.mean(own.tokens)),
         "length_ci": mean_ci(own.tokens),

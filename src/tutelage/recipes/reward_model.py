@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -253,10 +254,15 @@ def held_out_report(parts: Parts, cfg: RewardConfig, bt_scale: float, held: list
     unread = [[0.0] * len(item.answers) for item in parts.train]     # baselines learn from the training texts alone
     report: dict[str, Any] = {}
     if held_pairs := pairs_of(parts.held_out, held):
-        report["pairs"] = pair_report(held_pairs, pairs_of(parts.train, unread), scale=bt_scale)
+        report["pairs"] = pair_report(held_pairs, pairs_of(parts.train, unread), scale=bt_scale) | {"ties": tied_pairs(parts.held_out)}
     if held_labels := labels_of(parts.held_out, held):
         report["labels"] = label_report(held_labels, labels_of(parts.train, unread), scale=bt_scale)
     return report
+
+
+def tied_pairs(items: list[Item]) -> int:
+    """Pairs of answers that a judgement ranks alike."""
+    return sum(one == other for item in items for one, other in combinations(item.judgement.ranks or (), 2))
 
 
 def shown(parts: Parts, item: Item) -> str:

@@ -18,10 +18,10 @@ from tutelage.base.errors import ConfigError, DataError, did_you_mean
 from tutelage.base.files import atomic_path
 from tutelage.text.content import Content, left_behind, to_content, what_is_lost
 from tutelage.text.detect import LAYOUTS, layouts_of
-from tutelage.text.layouts import Goal, Rules
+from tutelage.text.layouts import Goal, Rules, mapped
 from tutelage.text.lines import Rejected
 from tutelage.text.readers import Files, ReadOptions, check_rejected, expand_files, made, open_rows, plain_items, rules_of
-from tutelage.text.tables import arrow_module
+from tutelage.text.tables import Cells, arrow_module
 from tutelage.text.writers import WRITERS
 
 FORMATS = (".jsonl", ".jsonl.gz", ".json", ".csv", ".parquet")
@@ -64,7 +64,7 @@ def convert(files: Files, to: str, out: Path, *, goal: Goal | None = None, skip:
         raise ConfigError(f"--out {out} is already there", hint="remove it first, or choose another name")
     result = Converted()
     with atomic_path(out) as aside:
-        _WRITE_AS[suffix](aside, _converted(files, to, goal, skip, options, result))
+        _WRITE_AS[suffix](aside, _converted(files, to, suffix, goal, skip, options, result))
         check_rejected(result.rows_read, result.rejected, options)
         if not result.rows_read:
             raise DataError(f"no rows in {', '.join(map(str, expand_files(files)))}", hint="the files hold blank lines only")
@@ -96,7 +96,8 @@ def _content(row: Mapping[str, Any], layout: str, rules: Rules, *, goal: Goal | 
     return to_content(row, layout, rules, goal)
 
 
-def _converted(files: Files, to: str, goal: Goal | None, skip: bool, options: ReadOptions, result: Converted) -> Iterator[dict[str, Any]]:
+def _converted(files: Files, to: str, suffix: str, goal: Goal | None, skip: bool, options: ReadOptions, result: Converted
+               ) -> Iterator[dict[str, Any]]:
     back_rules = Rules(prompt_style=options.get("prompt_style", "chat"))
     for layout, path, line, content in contents(files, goal, options):
         if result.rows_read == options.get("limit"):
@@ -108,12 +109,14 @@ def _converted(files: Files, to: str, goal: Goal | None, skip: bool, options: Re
         result.rows_read += 1
         try:
             rows = WRITERS[to](content)
-            back = [one for row in rows for one in _read_back(row, to, content, back_rules)]
+            # A table of text brings back what a reader makes of its cells, which may be less than what went in.
+            read = [mapped(_cells(row), None) for row in rows] if suffix == ".csv" else rows
+            back = [one for row in read for one in _read_back(row, to, content, back_rules)]
             if lost := what_is_lost(content, back):
                 raise ValueError(lost)
         except ValueError as error:
             if not skip:
-                raise DataError(f"{path}:{line}: the layout {to} cannot hold this row: {error}",
+                raise DataError(f"{path}:{line}: the layout {to}{' in CSV' if suffix == '.csv' else ''} cannot hold this row: {error}",
                                 hint="choose another layout, leave out what it has no place for (--as), or such rows (--skip)") from error
             result.skipped[str(error)] += 1
             continue
@@ -166,8 +169,13 @@ def _write_csv(path: Path, rows: Iterator[dict[str, Any]]) -> None:
         with open(path, "w", encoding="utf-8", newline="") as out:
             writer = csv.DictWriter(out, names, lineterminator="\n")
             writer.writeheader()
-            writer.writerows({name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-                              for name, value in json.loads(line).items()} for line in file)
+            writer.writerows(_cells(json.loads(line)) for line in file)
+
+
+def _cells(row: Mapping[str, Any]) -> Cells:
+    """A row as the text of its cells; an empty one is an absent field to whoever reads it."""
+    cells = {name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for name, value in row.items()}
+    return Cells({name: cell for name, cell in cells.items() if cell})
 
 
 def _write_parquet(path: Path, rows: Iterator[dict[str, Any]]) -> None:

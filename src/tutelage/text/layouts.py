@@ -63,6 +63,8 @@ COLUMNS = frozenset().union(*(layout.columns for layout in CORE.values())) | {*A
 _SAYS = {"comparison": "ranks", "ranking": "ranks", "label": "label", "rating": "rating", "critique": "critique", "edit": "edit"}
 """The field without which a judgement of a kind says nothing."""
 _NUMBERS = {"strength", "weight", "p_select", "seconds", "rating"}
+_TRUTHS = {"label", "kto_tag"}
+_LISTS = {"responses", "ranks", "votes", "completions", "labels"}
 
 
 @dataclass(frozen=True)
@@ -105,12 +107,12 @@ def parted(row: Row, opening_words: int) -> Row:
 
 
 def _typed(name: str, value: str) -> Any:
-    """A cell of a table of text as what its column means: a number, true or false, or JSON if it holds messages."""
+    """A cell of a table of text as what its column means: a number, true or false, a list, or JSON if it holds messages."""
     try:
         if name in _NUMBERS or name in PAIR_NUMBERS:
             return float(value)
-        if name == "label" or value.startswith(("[{", '{"role"', '{"from"')):
-            return json.loads(value.lower() if name == "label" else value)
+        if name in _TRUTHS or value.startswith(("[{", '{"role"', '{"from"')) or (name in _LISTS and value.startswith("[")):
+            return json.loads(value.lower() if name in _TRUTHS else value)
     except (ValueError, RecursionError):
         pass                                                        # left as text, for the reader of that column to refuse
     return value

@@ -43,7 +43,9 @@ def split_sides(prompts: Sequence[Prompt], *, eval_frac: float, seed: int, by: S
     sides: list[Side | None] = [
         side_of(key, eval_frac=eval_frac, seed=seed) if named is None else "eval" if key in named else "train" for key in keys]
     distinct = dict(zip(keys, sides, strict=True))
-    tested, trained = ([key for key, side in distinct.items() if side == name] for name in ("eval", "train"))
+    trained = [key for key, side in distinct.items() if side == "train"]
+    # A file names held-out prompts of other stages too: what nearly repeats one of those leaks as much as what repeats one of ours.
+    tested = [key for key, side in distinct.items() if side == "eval"] if named is None else sorted(named)
     if keep_near or not tested or not trained:
         return sides
     from tutelage.text.near import near_any
