@@ -19,7 +19,7 @@ from tutelage.base.records import Prompt
 from tutelage.models.actor_critic import ActorCritic, SeparateNetworks, SharedTrunk
 from tutelage.models.batches import Batch, PackedBatch
 from tutelage.models.heads import ScoredModel
-from tutelage.models.policy import context_length, open_policy, packed_logprobs, resolve_model
+from tutelage.models.policy import context_length, open_policy, packed_logprobs, require_context, resolve_model
 from tutelage.rewards.base import ModelReward, Reward
 from tutelage.rewards.functions import Function, source_of
 from tutelage.rewards.mix import RewardSection, load_functions, model_rewards, open_reward
@@ -259,6 +259,8 @@ def build(cfg: PPOConfig, run: Run, functions: Mapping[str, Function] = MappingP
         for judge in model_rewards(reward):
             throughout(cfg, judge.model.model)
         actor_critic = open_actor_critic(cfg, run, policy, source, tokenizer)
+    if cfg.ptx.files:
+        require_context(actor_critic.policy, cfg.ptx.context_tokens, source, "ptx.context_tokens")
     prompts, prompt_tokens, layout, left_out = read_training_prompts(cfg, tokenizer, actor_critic, model_rewards(reward))
     sampling = Sampling(
         temperature=cfg.rollout.temperature, max_tokens=cfg.rollout.max_tokens, stop_tokens=stop_tokens(tokenizer), seed=cfg.seed

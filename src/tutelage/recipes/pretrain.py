@@ -14,12 +14,12 @@ from torch import Tensor
 
 from tutelage.algos.losses import nll_loss
 from tutelage.base.config import RunConfig, Section
-from tutelage.base.errors import ConfigError, DataError
+from tutelage.base.errors import DataError
 from tutelage.base.log import get_logger
 from tutelage.base.records import Prompt, prompt_text
-from tutelage.models import context_length, new_policy, open_policy, resolve_model, save_policy
+from tutelage.models import new_policy, open_policy, resolve_model, save_policy
 from tutelage.models.batches import PackedBatch
-from tutelage.models.policy import packed_logprobs
+from tutelage.models.policy import packed_logprobs, require_context
 from tutelage.rollout import InProcessEngine, Sampling
 from tutelage.text.chat import Encoded, encode_document, encode_prompt, encode_texts, marked_text
 from tutelage.text.packing import pack_texts
@@ -165,9 +165,7 @@ def build(cfg: PretrainConfig, run: Run | None) -> Parts:
         policy = new_policy(cfg.model.preset, tokenizer, context_tokens=cfg.model.context_tokens, seed=cfg.seed)
     else:
         policy = open_policy(source, device=cfg.device, tokenizer=tokenizer)
-        if (context_length(policy) or cfg.model.context_tokens) < cfg.model.context_tokens:
-            raise ConfigError(f"model.context_tokens={cfg.model.context_tokens}, but {source} reads {context_length(policy)}",
-                              hint="lower model.context_tokens")
+        require_context(policy, cfg.model.context_tokens, source, "model.context_tokens")
     if not sides["train"]:
         raise DataError(
             f"no training text in {', '.join(cfg.data.all_files())} ({len(sides['eval'])} texts, all held out)", hint="lower data.eval_frac"
