@@ -212,15 +212,17 @@ def sum_logprobs(
     return torch.cat(totals)
 
 
+def held_out_texts(cfg: EvaluateConfig) -> list[str]:
+    """The texts of `text_files` that pretraining with the same split did not train on."""
+    data = cfg.data
+    found = read_texts(cfg.text_files).rows if cfg.text_files else []
+    return [text for text in found if split_of(text, eval_frac=data.eval_frac, seed=data.split_seed, by=data.split_by) == "eval"]
+
+
 @torch.no_grad()
 def bits_per_byte(cfg: EvaluateConfig, folder: Path, *, max_texts: int = 200) -> float | None:
     """Bits per UTF-8 byte of held-out pretraining text: what alignment cost (the alignment tax)."""
-    if not cfg.text_files:
-        return None
-    data = cfg.data
-    texts = [t for t in read_texts(cfg.text_files).rows if split_of(t, eval_frac=data.eval_frac, seed=data.split_seed) == "eval"][
-        :max_texts
-    ]
+    texts = held_out_texts(cfg)[:max_texts]
     if not texts:
         return None
     tokenizer = open_tokenizer(folder)

@@ -341,7 +341,7 @@ def read_training_prompts(cfg: PPOConfig, tokenizer: Any, actor_critic: ActorCri
 def pack_pretraining(cfg: PPOConfig, tokenizer: Any) -> PackedBatch:
     """The training side of the pretraining text in packed rows."""
     found = read_texts(cfg.ptx.files).rows
-    texts = [t for t in found if split_of(t, eval_frac=cfg.ptx.eval_frac, seed=cfg.data.split_seed) == "train"]
+    texts = [t for t in found if split_of(t, eval_frac=cfg.ptx.eval_frac, seed=cfg.data.split_seed, by=cfg.data.split_by) == "train"]
     return PackedBatch.stack(
         pack_texts(encode_texts(tokenizer, texts), cfg.ptx.context_tokens, pad_token_id=tokenizer.pad_token_id),
         cfg.device,
