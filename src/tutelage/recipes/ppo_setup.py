@@ -228,6 +228,8 @@ def find_functions(cfg: PPOConfig, given: Function | None = None) -> dict[str, F
 
     Raises: ConfigError when one cannot be had (or the process may not run code), and when there is no reward at all.
     """
+    if given is not None and "given" in cfg.all_rewards():           # one of the two would not be heard
+        raise ConfigError("rewards.given: that is the name of the reward passed as a function", hint="give the config's another name")
     functions = load_functions(cfg.all_rewards()) | ({} if given is None else {"given": given})
     if not functions and not cfg.all_rewards():
         raise ConfigError("nothing scores the answers", hint="give model.reward=FOLDER, rewards.NAME.model or rewards.NAME.function")
