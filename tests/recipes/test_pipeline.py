@@ -7,7 +7,7 @@ import pytest
 from tests.small import config
 from tutelage.base.config import RunConfig
 from tutelage.base.errors import ConfigError
-from tutelage.recipes.pipeline import PipelineConfig, Verb, announce, fill, preview, run_pipeline, standard_verbs
+from tutelage.recipes.pipeline import PipelineConfig, Verb, announce, fill, plan, preview, run_pipeline, standard_verbs
 from tutelage.train.checkpoint import TrainState
 from tutelage.train.run import Interrupted, Run
 
@@ -121,3 +121,9 @@ def test_the_forecast_of_a_pipeline_is_none_rather_than_made_up(tmp_path, second
     stages = {f"s{i}": {"verb": "sft", "config": {"model": {"policy": "m"}, "data": {"files": "f"}}, "expect_seconds": s}
               for i, s in enumerate(seconds)}
     assert preview(PipelineConfig(run_dir=tmp_path, stages=stages))["forecast"]["seconds"] == forecast
+
+
+def test_a_stage_that_names_its_device_keeps_it_and_the_others_have_the_pipelines(kitchen, tmp_path):
+    cfg = config(PipelineConfig, tmp_path, {"stages": {"one": stage(device="cuda:1"), "two": stage()}})
+    plans = plan(cfg, {"cook": Verb(ToyConfig, kitchen.cook)}, tmp_path)
+    assert [stage_cfg.device for _, stage_cfg in plans.values()] == ["cuda:1", "cpu"]

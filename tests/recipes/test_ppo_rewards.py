@@ -119,3 +119,10 @@ def test_prompts_that_a_reward_model_has_no_room_for_are_left_out_whichever_toke
     open_tokenizer(tmp_path / "bytes").save_pretrained(other)        # a token per byte: "where is cat 3?" and its four marks are 19
     players = players_of(small, tmp_path / "b", {"model": {"reward": other}})
     assert players.left_out > 0 and all(len(p[-1].content) + 4 + 6 <= 25 for p in players.prompts)
+
+
+def test_a_reward_of_the_config_does_not_silently_take_the_place_of_the_one_passed_as_a_function(small, tmp_path):
+    cfg = ppo_config(small, tmp_path / "run", SHORT, {"rewards": {"given": {"model": str(small.reward)}}})
+    with pytest.raises(ConfigError, match="rewards.given: that is the name of the reward passed as a function"):
+        train_ppo(cfg, reward=brevity)
+    assert not (tmp_path / "run").exists()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import tempfile
 from functools import partial
 from pathlib import Path
 
@@ -247,3 +248,20 @@ def test_a_loss_that_is_no_number_saves_its_batch_and_moves_nothing(small, tmp_p
         with pytest.raises(AuditError, match="loss is not finite; the batch is in .*bad_batch.safetensors"):
             tuning.train_step(parts.policy, optimizer, tuning.batch_of(parts, range(4), "cpu"), cfg, run)
     assert all(torch.equal(t, before[name]) for name, t in parts.policy.state_dict().items())
+
+
+def test_when_all_text_is_held_out_the_advice_is_to_hold_out_less(small, tmp_path):
+    over = {"model": {"init": None, "vocab_size": 300}, "data": {"eval_frac": 0.999999}}
+    with pytest.raises(DataError, match="no training text in .* all held out") as caught:
+        pretrain(pretrain_config(small, tmp_path / "run", over))
+    assert "eval_frac" in caught.value.hint
+
+
+def test_a_dry_run_of_pretraining_leaves_no_tokenizer_behind(small, tmp_path, monkeypatch):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    parts = pretraining.build(pretrain_config(small, tmp_path / "run", {"model": {"init": None, "vocab_size": 300}}), None)
+    assert not list(scratch.iterdir())
+    parts.tokenizer.save_pretrained(tmp_path / "saved")             # what the forecast times: the folder it came from is not needed
+    assert (tmp_path / "saved" / "tokenizer.json").is_file()

@@ -242,3 +242,10 @@ def test_a_model_that_is_not_there_is_named_before_anything_runs(small, tmp_path
     assert not (tmp_path / "run").exists()
     with pytest.raises(ConfigError, match="models"):
         config(EvaluateConfig, tmp_path, {"reward": "x", "data": {"files": ["x"]}})
+
+
+def test_a_frontier_run_without_checkpoints_is_named_before_anything_runs(small, tmp_path):
+    cfg = evaluate_config(small, tmp_path / "run", {"frontier": {"run": "nowhere"}, "max_prompts": 2, "text_files": []})
+    with pytest.raises(ArtifactError, match="frontier.run: nowhere holds no checkpoints"):
+        evaluate(cfg)
+    assert not (tmp_path / "run").exists()

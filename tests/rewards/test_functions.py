@@ -1,5 +1,7 @@
+import functools
 import re
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -83,7 +85,26 @@ def test_a_function_is_found_in_a_file_or_a_module(file, tmp_path, monkeypatch):
         (tmp_path / "rewards_elsewhere.py").write_text("def two(p, c): return [2.0] * len(c)")
         monkeypatch.syspath_prepend(tmp_path)
         assert load_function("rewards_elsewhere:two")(["", ""], ["", ""]) == [2.0, 2.0]
-    assert "built-in" in source_of(len)
+
+
+def test_a_function_without_a_file_has_the_same_name_in_the_next_process():
+    # A notebook's cells are no files; an address in the name would make every resumed run one of "other inputs".
+    def cell():
+        scope = {"__name__": "__main__"}
+        exec("def score(prompts, completions):\n    return [0.0] * len(completions)", scope)
+        return scope["score"]
+
+    one, other = cell(), cell()
+    assert one is not other and source_of(one) == source_of(other) == "__main__.score"
+    assert source_of(len) == "builtins.len"
+
+
+def test_a_callable_object_and_a_partial_are_traced_to_the_file_they_were_written_in():
+    class Length:
+        def __call__(self, prompts, completions):
+            return [len(c) for c in completions]
+
+    assert source_of(Length()) == source_of(functools.partial(words)) == Path(__file__)
 
 
 @pytest.mark.parametrize(("spec", "says"), [

@@ -196,3 +196,12 @@ def test_each_architecture_gets_the_decoder_that_is_exact_for_it():
     kinds = {name: type(open_decoder(tiny(name), PAD, 20)) for name in (*CONFIGS, *MORE_CONFIGS)}
     reread = {name for name, kind in kinds.items() if kind is RereadingDecoder}
     assert reread == {"mamba, no key/value cache", "gpt1, no cache at all"}
+
+
+@pytest.mark.parametrize("name", ["gpt2", "opt, learned positions", "gpt1, no cache at all"])
+def test_a_row_with_a_full_context_leaves_at_once_however_few_others_have_ended(name):
+    # One row of 21 is no reason to copy the cache, but a model of learned positions has none to go on to.
+    prompts, settings = random_rows([CONTEXT - 2] + [3] * 20), {"stop_tokens": (), "max_tokens": CONTEXT}
+    completions = generate(tiny(name), prompts, **settings)
+    assert [len(c.tokens) for c in completions] == [2] + [CONTEXT - 3] * 20
+    assert texts(completions[1:2]) == texts(generate(tiny(name), prompts[1:2], row_ids=[1], **settings))

@@ -113,6 +113,14 @@ def test_a_gradient_that_is_not_finite_is_refused_and_no_weight_moves(bad):
     assert all(torch.equal(m.weight, b) for m, b in zip(modules, before, strict=True)) and modules[1].weight.grad is None
 
 
+def test_the_advice_on_a_broken_gradient_names_no_saved_batch_because_there_is_none():
+    modules, optimizer = two_layers()
+    modules[1].weight.grad[0, 0] = float("nan")
+    with pytest.raises(AuditError) as caught:
+        clip_and_step(optimizer, modules, 1.0)
+    assert "learning_rate" in caught.value.hint and "batch" not in caught.value.hint
+
+
 def test_each_epoch_shows_every_row_at_most_once_in_a_new_order():
     epochs = [[rows_of_step(step, 10, 3, seed=4) for step in range(e * 3, e * 3 + 3)] for e in range(2)]
     for steps in epochs:

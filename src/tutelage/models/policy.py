@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from tutelage.algos.logprobs import entropy_from_logits, gather_logprobs
-from tutelage.base.errors import ArtifactError
+from tutelage.base.errors import ArtifactError, ConfigError
 from tutelage.models.batches import PackedBatch
 from tutelage.models.folders import fit_vocabulary, load_pretrained, quiet, require_complete, resolve_model
 
@@ -83,6 +83,14 @@ def set_special_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBas
 def context_length(model: PreTrainedModel) -> int | None:
     """Tokens the model has positions for; None where nothing bounds it (relative positions)."""
     return getattr(model.config.get_text_config(), "max_position_embeddings", None)
+
+
+def require_context(model: PreTrainedModel, tokens: int | None, folder: str | Path, setting: str) -> None:
+    """Raises: ConfigError when a setting asks for longer rows than the model has positions for. Beyond them one architecture stops with an
+    index error, and another computes what it never learnt and nobody will read: its config.json keeps the shorter length."""
+    own = context_length(model)
+    if tokens is not None and own is not None and tokens > own:
+        raise ConfigError(f"{setting}={tokens}, but {folder} reads {own}", hint=f"lower {setting}")
 
 
 def token_logits(model: PreTrainedModel, tokens: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tutelage.base.errors import DataError
+from tutelage.base.errors import ArtifactError, DataError
 from tutelage.base.log import get_logger
 from tutelage.base.progress import progress
 from tutelage.base.records import prompt_text
@@ -36,7 +36,7 @@ from tutelage.recipes.evaluate_measures import (
 )
 from tutelage.text.readers import expand_files, read_judgements, read_sources
 from tutelage.text.tokenizer import open_tokenizer
-from tutelage.train.run import Run, read_metrics
+from tutelage.train.run import Run, checkpoints_of, read_metrics
 
 log = get_logger()
 
@@ -54,6 +54,8 @@ def evaluate(cfg: EvaluateConfig, *, gold: Gold | None = None, preference: Prefe
              "second_opinion": cfg.second_opinion.all_files() if cfg.second_opinion else []}
     inputs: dict[str, Any] = {**entries, "reward": resolve_model(cfg.reward)}
     inputs |= {name: expand_files(named) for name, named in files.items() if named}
+    if cfg.frontier.run and not checkpoints_of(Path(cfg.frontier.run)):
+        raise ArtifactError(f"frontier.run: {cfg.frontier.run} holds no checkpoints", hint="name the run directory of a PPO run")
     with Run.open(cfg, "evaluate", inputs=inputs) as run:
         if done := run.finished():
             return done

@@ -122,8 +122,8 @@ def plan(cfg: PipelineConfig, verbs: Mapping[str, Verb], folder: Path, names: Ma
         verb = verbs[stage.verb]
         written = _written(cfg, name)
         values = fill(written, names)
-        values |= {"run_dir": str(folder / name), "device": cfg.device, "resume": True}
-        values.setdefault("seed", cfg.seed)
+        values |= {"run_dir": str(folder / name), "resume": True}
+        values = {"seed": cfg.seed, "device": cfg.device} | values
         stage_cfg = load_values(verb.config, values, where=f"stages.{name}.config")
         verb.check(stage_cfg)
         plans[name] = (verb, stage_cfg)

@@ -19,7 +19,7 @@ from tutelage.base.records import Prompt
 from tutelage.models.actor_critic import ActorCritic, SeparateNetworks, SharedTrunk
 from tutelage.models.batches import Batch, PackedBatch
 from tutelage.models.heads import ScoredModel
-from tutelage.models.policy import context_length, open_policy, packed_logprobs, resolve_model
+from tutelage.models.policy import context_length, open_policy, packed_logprobs, require_context, resolve_model
 from tutelage.rewards.base import ModelReward, Reward
 from tutelage.rewards.functions import Function, source_of
 from tutelage.rewards.mix import RewardSection, load_functions, model_rewards, open_reward
@@ -228,6 +228,8 @@ def find_functions(cfg: PPOConfig, given: Function | None = None) -> dict[str, F
 
     Raises: ConfigError when one cannot be had (or the process may not run code), and when there is no reward at all.
     """
+    if given is not None and "given" in cfg.all_rewards():           # one of the two would not be heard
+        raise ConfigError("rewards.given: that is the name of the reward passed as a function", hint="give the config's another name")
     functions = load_functions(cfg.all_rewards()) | ({} if given is None else {"given": given})
     if not functions and not cfg.all_rewards():
         raise ConfigError("nothing scores the answers", hint="give model.reward=FOLDER, rewards.NAME.model or rewards.NAME.function")
@@ -259,6 +261,8 @@ def build(cfg: PPOConfig, run: Run, functions: Mapping[str, Function] = MappingP
         for judge in model_rewards(reward):
             throughout(cfg, judge.model.model)
         actor_critic = open_actor_critic(cfg, run, policy, source, tokenizer)
+    if cfg.ptx.files:
+        require_context(actor_critic.policy, cfg.ptx.context_tokens, source, "ptx.context_tokens")
     prompts, prompt_tokens, layout, left_out = read_training_prompts(cfg, tokenizer, actor_critic, model_rewards(reward))
     sampling = Sampling(
         temperature=cfg.rollout.temperature, max_tokens=cfg.rollout.max_tokens, stop_tokens=stop_tokens(tokenizer), seed=cfg.seed

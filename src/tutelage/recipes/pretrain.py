@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import torch
@@ -14,12 +16,12 @@ from torch import Tensor
 
 from tutelage.algos.losses import nll_loss
 from tutelage.base.config import RunConfig, Section
-from tutelage.base.errors import ConfigError, DataError
+from tutelage.base.errors import DataError
 from tutelage.base.log import get_logger
 from tutelage.base.records import Prompt, prompt_text
-from tutelage.models import context_length, new_policy, open_policy, resolve_model, save_policy
+from tutelage.models import new_policy, open_policy, resolve_model, save_policy
 from tutelage.models.batches import PackedBatch
-from tutelage.models.policy import packed_logprobs
+from tutelage.models.policy import packed_logprobs, require_context
 from tutelage.rollout import InProcessEngine, Sampling
 from tutelage.text.chat import Encoded, encode_document, encode_prompt, encode_texts, marked_text
 from tutelage.text.packing import pack_texts
@@ -153,25 +155,25 @@ def build(cfg: PretrainConfig, run: Run | None) -> Parts:
     documents = read_sources(read_documents, cfg.data.each()).rows
     for document, side in zip(documents, split_sides(documents, **cfg.data.split_options(), keep_near=True), strict=True):
         sides[str(side)].append(document if cfg.render == "chat" else prompt_text(document))
+    if not sides["train"]:
+        raise DataError(
+            f"no training text in {', '.join(cfg.data.all_files())} ({len(sides['eval'])} texts, all held out)", hint="lower data.eval_frac"
+        )
     restart = run.weights_dir("model", "") if run else ""
     source = restart or (resolve_model(cfg.model.init) if cfg.model.init else None)
     if source is None and cfg.model.tokenizer is None:
-        folder = (run.folder if run else Path(_scratch())) / "tokenizer"
-        train_tokenizer([prompt_text(document) for document in sides["train"]], vocab_size=cfg.model.vocab_size, out_dir=folder)
-        tokenizer = open_tokenizer(folder)
+        place: AbstractContextManager[str] = nullcontext(str(run.folder)) if run else TemporaryDirectory(prefix="tutelage-preview-")
+        with place as folder:
+            learnt = train_tokenizer([prompt_text(document) for document in sides["train"]], vocab_size=cfg.model.vocab_size,
+                                     out_dir=Path(folder) / "tokenizer")
+            tokenizer = open_tokenizer(learnt)
     else:
         tokenizer = open_tokenizer(source or cfg.model.tokenizer)
     if source is None:
         policy = new_policy(cfg.model.preset, tokenizer, context_tokens=cfg.model.context_tokens, seed=cfg.seed)
     else:
         policy = open_policy(source, device=cfg.device, tokenizer=tokenizer)
-        if (context_length(policy) or cfg.model.context_tokens) < cfg.model.context_tokens:
-            raise ConfigError(f"model.context_tokens={cfg.model.context_tokens}, but {source} reads {context_length(policy)}",
-                              hint="lower model.context_tokens")
-    if not sides["train"]:
-        raise DataError(
-            f"no training text in {', '.join(cfg.data.all_files())} ({len(sides['eval'])} texts, all held out)", hint="lower data.eval_frac"
-        )
+        require_context(policy, cfg.model.context_tokens, source, "model.context_tokens")
     economise(cfg, policy.to(cfg.device)).train()
 
     def pack(side: list[Prompt]) -> PackedBatch:
@@ -259,9 +261,3 @@ def preview(cfg: PretrainConfig) -> Preview:
     }
     data = {"layout": "text", "files": [str(f) for f in parts.files], "train_rows": len(parts.train), "held_out_rows": len(parts.held_out)}
     return describe(cfg, data=data, samples=samples, forecast=forecast(works, started=started, device=cfg.device))
-
-
-def _scratch() -> str:
-    import tempfile
-
-    return tempfile.mkdtemp(prefix="tutelage-preview-")

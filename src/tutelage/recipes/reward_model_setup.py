@@ -14,7 +14,7 @@ from tutelage.base.errors import DataError
 from tutelage.base.log import get_logger
 from tutelage.base.records import Judgement, Prompt
 from tutelage.models.heads import ScoredModel
-from tutelage.models.policy import context_length, resolve_model
+from tutelage.models.policy import context_length, require_context, resolve_model
 from tutelage.text.chat import Encoded, encode_example
 from tutelage.text.readers import read_judgements, read_sources
 from tutelage.text.split import split_sides
@@ -119,6 +119,7 @@ def build(cfg: RewardConfig, run: Run | None) -> Parts:
     reward_model = open_reward_to_train(cfg, source, tokenizer)
     data = cfg.data
     found = read_sources(read_judgements, data.each())
+    require_context(reward_model.model, cfg.model.context_tokens, source, "model.context_tokens")
     limit = cfg.model.context_tokens or context_length(reward_model.model) or 10**9
     sides: dict[str, list[Item]] = {"train": [], "eval": []}
     left_out = 0

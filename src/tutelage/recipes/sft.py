@@ -16,7 +16,7 @@ from tutelage.base.errors import DataError
 from tutelage.base.log import get_logger
 from tutelage.base.records import Demonstration
 from tutelage.models.batches import TokenBatch, pad_tokens
-from tutelage.models.policy import context_length, resolve_model, save_policy, token_logprobs
+from tutelage.models.policy import context_length, require_context, resolve_model, save_policy, token_logprobs
 from tutelage.recipes.sft_mix import MixSection, Trial, measure, read_tasks, rows_per_epoch, rows_to_train, tell, trials
 from tutelage.text.chat import Encoded, encode_example, marked_text
 from tutelage.text.readers import expand_files
@@ -161,6 +161,7 @@ def build(cfg: SFTConfig, run: Run | None) -> Parts:
     policy.train()
     data = cfg.data
     tasks, layout = read_tasks(data, cfg.seed)
+    require_context(policy, cfg.model.context_tokens, source, "model.context_tokens")
     limit = cfg.model.context_tokens or context_length(policy) or 10**9
     sides: dict[str, list[Encoded]] = {"train": [], "eval": []}
     too_long, sizes, hidden = 0, [], data.held_out_tasks()

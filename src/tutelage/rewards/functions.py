@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import inspect
@@ -69,10 +70,16 @@ def load_function(spec: str) -> Function:
 
 
 def source_of(function: Function) -> Path | str:
-    """The file a function was written in, for the lineage; its name where there is none."""
-    code = getattr(function, "__code__", None)
+    """The file a function was written in, for the lineage; where there is none (a notebook, a built-in) its name.
+
+    The same in every process, because a resumed run must be given what it began with: no address of an object.
+    """
+    while isinstance(function, functools.partial):
+        function = function.func
+    written: Any = function if hasattr(function, "__qualname__") else type(function)     # an object that can be called
+    code = getattr(function, "__code__", None) or getattr(inspect.getattr_static(written, "__call__", None), "__code__", None)
     path = Path(code.co_filename) if code is not None else None
-    return path if path is not None and path.is_file() else repr(function)
+    return path if path is not None and path.is_file() else f"{written.__module__}.{written.__qualname__}"
 
 
 def _run_file(path: Path) -> ModuleType:

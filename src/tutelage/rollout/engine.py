@@ -157,7 +157,8 @@ def _decode(model: PreTrainedModel, pad_token_id: int, prompts: Sequence[tuple[i
         if finished == len(alive):
             return
         with torch.no_grad():
-            if finished * 8 >= len(alive):                          # dropping rows copies the cache: not for every single one
+            # Dropping rows copies the cache: not for every single one, but a row whose context is full has no position left to go on to.
+            if finished * 8 >= len(alive) or bool((budget[rows] <= position + 1).any()):
                 stay = alive.nonzero().squeeze(1)
                 rows, tokens, alive = rows[stay], tokens[stay], alive[stay]
                 decoder.keep(stay)

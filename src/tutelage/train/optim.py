@@ -83,7 +83,7 @@ def clip_and_step(optimizer: torch.optim.Optimizer, modules: Iterable[nn.Module]
     values = [float(n) for n in norms]
     if not all(math.isfinite(v) for v in values):
         optimizer.zero_grad(set_to_none=True)
-        raise AuditError(f"gradient norm is {values}; no step was taken", hint="lower optim.learning_rate, or look at the saved batch")
+        raise AuditError(f"gradient norm is {values}; no step was taken", hint="lower optim.learning_rate")
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return values
