@@ -41,12 +41,12 @@ def guesses(pairs: Pairs) -> dict[str, Floats]:
     """Margins (n,) of what never understands a word, each learnt from the other folds: length in characters, words, both."""
     out = {name: np.zeros(len(pairs.keys)) for name in ("length", "bag_of_words", "words_and_length")}
     for fold in np.unique(pairs.folds):
-        learnt = np.flatnonzero(pairs.folds != fold)
+        learnt = np.flatnonzero(pairs.folds != fold).tolist()
         chosen, rejected = [pairs.chosen[i] for i in learnt], [pairs.rejected[i] for i in learnt]
         scorers: dict[str, words.LengthScorer | words.WordScorer] = {
             "length": words.fit_length_pairs(chosen, rejected, unit="characters"), "bag_of_words": words.fit_pairs(chosen, rejected),
             "words_and_length": words.fit_pairs(chosen, rejected, with_length=True)}
-        held = np.flatnonzero(pairs.folds == fold)
+        held = np.flatnonzero(pairs.folds == fold).tolist()
         for name, scorer in scorers.items():
             out[name][held] = scorer.score([pairs.chosen[i] for i in held]) - scorer.score([pairs.rejected[i] for i in held])
     return out

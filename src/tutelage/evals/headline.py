@@ -183,7 +183,8 @@ def _reward_model(panel: Mapping[str, Any]) -> list[str]:
         if known(ceiling) and ceiling > 0:
             parts.append(f"{percent(rate['mean'] / ceiling)} of the {percent(ceiling, 1)} that anyone could reach")
         found.append("; ".join([*parts, *_against_words(panel, lambda x: percent(x, 1))]) + _no_better(panel, rate))
-    ratings = panel.get("labels") if isinstance(panel.get("labels"), Mapping) else panel
+    labels = panel.get("labels")
+    ratings = labels if isinstance(labels, Mapping) else panel
     area = read_estimate(ratings, "auc")
     if known(area["mean"]):
         parts = [f"On single ratings its AUC is {interval(area)}", *_against_words(ratings, number)]

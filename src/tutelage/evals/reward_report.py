@@ -86,14 +86,14 @@ def accuracy_by(sizes: ArrayLike, margins: ArrayLike, *, edges: Sequence[float] 
     sizes, margins = np.abs(finite("sizes", sizes)), finite("margins", margins)
     if same_length(sizes=sizes, margins=margins) == 0:
         return []
-    edges = np.unique(np.quantile(sizes, np.linspace(0, 1, bins + 1))) if edges is None else np.asarray(edges, dtype=np.float64)
-    if edges.size == 1:
-        edges = np.array([edges[0], edges[0]])
+    bounds = np.unique(np.quantile(sizes, np.linspace(0, 1, bins + 1))) if edges is None else np.asarray(edges, dtype=np.float64)
+    if bounds.size == 1:
+        bounds = np.array([bounds[0], bounds[0]])
     counts = np.ones(sizes.size, dtype=bool) if weights is None else np.asarray(weights) > 0
     counts &= True if targets is None else np.asarray(targets) != 0.5
     rows = []
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
-        inside = (sizes >= low) & ((sizes <= high) if high == edges[-1] else (sizes < high))
+    for low, high in zip(bounds[:-1], bounds[1:], strict=True):
+        inside = (sizes >= low) & ((sizes <= high) if high == bounds[-1] else (sizes < high))
         if inside.any():
             rows.append({"low": float(low), "high": float(high), "pairs": int((inside & counts).sum()), "accuracy": pair_accuracy(
                 margins[inside], targets=_pick(targets, inside), weights=_pick(weights, inside),

@@ -38,7 +38,7 @@ class TokenBatch(Batch):
     response_mask: Tensor
 
 
-def pad_tokens(rows: Sequence[tuple[Sequence[int], Sequence[bool]]], pad_token_id: int, device: str = "cpu") -> TokenBatch:
+def pad_tokens(rows: Sequence[tuple[Sequence[int], Sequence[bool]]], pad_token_id: int, device: str | torch.device = "cpu") -> TokenBatch:
     """(tokens, response_mask) rows of any length -> one right-padded batch."""
     width = max(len(tokens) for tokens, _ in rows)
     tokens_out = torch.full((len(rows), width), pad_token_id, dtype=torch.long)

@@ -37,7 +37,8 @@ def require_causal(model: PreTrainedModel, folder: Path) -> None:
 
     Raises: ArtifactError when the logits at a token depend on a later one, or cannot be computed.
     """
-    tokens = torch.tensor([[3, 4, 0], [3, 4, 1]], device=model.device) % model.get_input_embeddings().weight.shape[0]
+    embeddings: Tensor = model.get_input_embeddings().weight        # type: ignore[assignment]
+    tokens = torch.tensor([[3, 4, 0], [3, 4, 1]], device=model.device) % len(embeddings)
     try:
         one, other = token_logits(model, tokens).float()
         gaps = (one - other).abs().amax(1)                          # what the third token changes at each place: nothing at the first two

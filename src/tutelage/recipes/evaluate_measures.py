@@ -158,7 +158,7 @@ def answer(cfg: EvaluateConfig, entry: ModelEntry, folder: Path, prompts: list[P
     n = entry.best_of
     asked, asked_tokens = [p for p in prompts for _ in range(n)], [t for t in own_tokens for _ in range(n)]
     completions = InProcessEngine(policy, tokenizer.pad_token_id, max_batch=cfg.rollout.batch_size).generate(asked_tokens, sampling)
-    texts = [tokenizer.decode(list(c.tokens), skip_special_tokens=True) for c in completions]
+    texts = [str(tokenizer.decode(list(c.tokens), skip_special_tokens=True)) for c in completions]
     if entry.plain:  # a base model goes on to the next question: its answer is one paragraph
         texts = [next((line for line in t.split("\n") if line.strip()), "") for t in texts]
     texts = [t.strip() for t in texts]

@@ -182,7 +182,8 @@ def after_truncation(actor_critic: ActorCritic, rollout: Rollout) -> Tensor:
 def improve(players: Players, optimizer: torch.optim.Optimizer, experience: Experience, at: Progress, iteration: int, cfg: PPOConfig,
             run: Run, *, audit: bool) -> dict[str, float]:
     """Clipped epochs over one rollout. Returns means over its optimizer steps."""
-    algo, seen = cfg.algo, []
+    algo = cfg.algo
+    seen: list[dict[str, float]] = []
     train_policy = iteration >= cfg.critic.warmup_iterations
     for epoch in range(algo.epochs):
         order = torch.from_numpy(np.random.default_rng((cfg.seed, iteration, epoch)).permutation(len(experience)))

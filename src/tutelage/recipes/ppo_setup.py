@@ -318,19 +318,19 @@ def read_training_prompts(cfg: PPOConfig, tokenizer: Any, actor_critic: ActorCri
     if isinstance(actor_critic, SeparateNetworks):
         limits.append(context_length(actor_critic.critic.model))
     context = min((limit for limit in limits if limit is not None), default=None)
-    others = [judge for judge in judges if not judge.reads_policy_tokens and judge.limit is not None]
+    others = [(judge, judge.limit) for judge in judges if not judge.reads_policy_tokens and judge.limit is not None]
     prompts, prompt_tokens, left_out = [], [], 0
     for prompt, side in zip(found.rows, split_sides(found.rows, **data.side_options()), strict=True):
         if side != "train":
             continue
         tokens = encode_prompt(tokenizer, prompt)
         fits = context is None or len(tokens) + room <= context
-        if fits and all(len(encode_prompt(judge.tokenizer, prompt)) + room <= judge.limit for judge in others):
+        if fits and all(len(encode_prompt(judge.tokenizer, prompt)) + room <= limit for judge, limit in others):
             prompts.append(prompt)
             prompt_tokens.append(tokens)
         else:
             left_out += 1
-    narrowest = min([limit for limit in [context, *(judge.limit for judge in others)] if limit is not None], default=None)
+    narrowest = min([limit for limit in [context, *(limit for _, limit in others)] if limit is not None], default=None)
     if left_out:
         log.warning("%d of %d prompts are left out: with %d response tokens they pass the context of %s", left_out, left_out + len(prompts),
                     room, narrowest)

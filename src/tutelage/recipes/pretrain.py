@@ -131,7 +131,7 @@ def pretrain(cfg: PretrainConfig) -> dict[str, Any]:
             set_lr(optimizer, lr_factor(step, total_steps, cfg.optim))
             if step == run.start_step:
                 check_split(policy, batch)
-            stats = train_step(policy, optimizer, batch, cfg, run)
+            stats: dict[str, Any] = train_step(policy, optimizer, batch, cfg, run)
             if step % cfg.eval.every_steps == 0 or step + 1 == total_steps:
                 stats["eval/bits_per_byte"] = state.values["bits_per_byte"] = bits_per_byte(policy, parts, cfg)
                 bits = "" if stats["eval/bits_per_byte"] is None else f"{stats['eval/bits_per_byte']:.3f} bits/byte | "
@@ -168,9 +168,9 @@ def build(cfg: PretrainConfig, run: Run | None) -> Parts:
                                      out_dir=Path(folder) / "tokenizer")
             tokenizer = open_tokenizer(learnt)
     else:
-        tokenizer = open_tokenizer(source or cfg.model.tokenizer)
+        tokenizer = open_tokenizer(source or str(cfg.model.tokenizer))
     if source is None:
-        policy = new_policy(cfg.model.preset, tokenizer, context_tokens=cfg.model.context_tokens, seed=cfg.seed)
+        policy: Any = new_policy(cfg.model.preset, tokenizer, context_tokens=cfg.model.context_tokens, seed=cfg.seed)
     else:
         policy = open_policy(source, device=cfg.device, tokenizer=tokenizer)
         require_context(policy, cfg.model.context_tokens, source, "model.context_tokens")

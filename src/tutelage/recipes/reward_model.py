@@ -59,7 +59,7 @@ def train_reward_model(cfg: RewardConfig) -> dict[str, Any]:
             set_lr(optimizer, lr_factor(step, total_steps, cfg.optim))
             if step == run.start_step:
                 few = items[:4]
-                audits.check_microbatch_gradients(lambda rows, few=few: loss_of(parts, few[rows], len(few), cfg)[0],
+                audits.check_microbatch_gradients(lambda rows, few=few: loss_of(parts, few[rows], len(few), cfg)[0],    # type: ignore[misc]
                                                   [reward_model], len(few), tolerance=audit_tolerance(cfg, whole=not cfg.lora.rank))
             stats = train_step(parts, optimizer, items, cfg, run)
             if cfg.eval.every_steps and (step + 1) % cfg.eval.every_steps == 0:
@@ -133,11 +133,11 @@ def loss_of(parts: Parts, items: list[Item], num_items: int, cfg: RewardConfig) 
         return [i for i, k in enumerate(kinds) if k == kind]
 
     if at := rows("pair"):
-        first, second, target, margin = zip(*(_pair(items[i], cfg) for i in at), strict=True)
+        first, second, targets, margins = zip(*(_pair(items[i], cfg) for i in at), strict=True)
         chosen, rejected = scores[at, list(first)], scores[at, list(second)]
-        target = torch.tensor(target, device=device)
+        target, margin = torch.tensor(targets, device=device), torch.tensor(margins, device=device)
         loss = loss + bradley_terry_loss(
-            chosen, rejected, target=target, margin=torch.tensor(margin, device=device), weight=weight[at], num_examples=num_items
+            chosen, rejected, target=target, margin=margin, weight=weight[at], num_examples=num_items
         )
         right, pairs = right + int(((chosen > rejected) & (target > 0.5)).sum()), pairs + int((target > 0.5).sum())
     if at := rows("ranking"):
@@ -177,7 +177,7 @@ def train_step(parts: Parts, optimizer: torch.optim.Optimizer, items: list[Item]
     """One optimizer step; a prompt's answers always share a forward pass."""
     size = cfg.optim.microbatch_size or len(items)
     items = sorted(items, key=longest)                               # rows of like length share a forward pass: less padding, the same sum
-    total, right, pairs = 0.0, 0, 0
+    total, right, pairs = 0.0, 0.0, 0.0
     for start in range(0, len(items), size):
         piece = items[start : start + size]
         with computing(cfg.memory, cfg.device):

@@ -88,7 +88,7 @@ def sample_answers(cfg: SampleConfig) -> dict[str, Any]:
                 for i, prompt in enumerate(chunk):
                     responses = [
                         {
-                            "text": tokenizer.decode(c.tokens, skip_special_tokens=True).strip(),
+                            "text": str(tokenizer.decode(list(c.tokens), skip_special_tokens=True)).strip(),
                             "model": identity,
                             "sampling": described,
                             "logprobs": [round(x, 5) for x in c.logprobs],

@@ -121,7 +121,7 @@ def train_sft(cfg: SFTConfig) -> dict[str, Any]:
             if step == run.start_step:
                 few = batch.select(slice(0, 4))
                 audits.check_microbatch_gradients(
-                    lambda rows, few=few: loss_of(policy, few.select(rows), few.response_mask.sum()), [policy], len(few),
+                    lambda rows, few=few: loss_of(policy, few.select(rows), few.response_mask.sum()), [policy], len(few),  # type: ignore[misc]
                     tolerance=audit_tolerance(cfg, whole=not cfg.lora.rank)
                 )
             stats = train_step(policy, optimizer, batch, cfg, run)

@@ -112,7 +112,7 @@ def iter_judgements(files: Files, **options: Unpack[ReadOptions]) -> Iterator[Ju
     return (item for _, item in _items(files, "judgements", to_judgement, options))
 
 
-def read_sources(read: Callable[..., ReadResult[Row]], sources: Sequence[tuple[Files, ReadOptions]]) -> ReadResult[Row]:
+def read_sources(read: Callable[..., ReadResult[Row]], sources: Sequence[tuple[Files, Mapping[str, Any]]]) -> ReadResult[Row]:
     """One reader over several groups of files, each with its own layout and columns; rows in the order of the sources.
 
     Says in the log what each was read as, and what was left out of it.

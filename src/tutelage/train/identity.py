@@ -65,7 +65,7 @@ def _lineage(folder: Path) -> dict[str, Any]:
 def _entries(parent: Any) -> dict[str, str | None]:
     """Path (or hub name) -> sha256 of a parent, which is one entry or a list of them."""
     entries = parent if isinstance(parent, list) else [] if parent is None else [parent]
-    return {entry.get("path") or entry.get("name"): entry.get("sha256") for entry in entries if isinstance(entry, dict)}
+    return {str(entry.get("path") or entry.get("name")): entry.get("sha256") for entry in entries if isinstance(entry, dict)}
 
 
 def _differences(before: Mapping[str, str | None], now: Mapping[str, str | None]) -> list[str]:

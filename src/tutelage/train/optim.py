@@ -35,7 +35,8 @@ def build_optimizer(modules: Iterable[tuple[nn.Module, float]], optim: OptimSect
 
     kind: float32, or 8bit for moments in 8 bits each. Raises: MissingExtraError when those need what is not installed.
     """
-    groups, seen = [], set()
+    groups: list[dict[str, Any]] = []
+    seen: set[int] = set()
     for module, peak in modules:
         for decay in (True, False):
             params = [p for p in module.parameters() if p.requires_grad and (p.ndim >= 2) == decay and id(p) not in seen]

@@ -156,8 +156,9 @@ class Run:
         """Append one row to metrics.jsonl. A non-finite number is written as null, since JSON has no other word for it."""
         row: dict[str, Any] = {"step": step, "seconds": round(time.monotonic() - self.started, 3)}
         for name, value in metrics.items():
-            value = value.item() if hasattr(value, "item") else value
-            row[name] = None if isinstance(value, float) and not math.isfinite(value) else value
+            item = getattr(value, "item", None)                     # of a tensor or an array
+            number = value if item is None else item()
+            row[name] = None if isinstance(number, float) and not math.isfinite(number) else number
         file = self.folder / "metrics.jsonl"
         with writing(file), file.open("a", encoding="utf-8") as out:
             out.write(json.dumps(row) + "\n")
