@@ -11,8 +11,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -rs
 demo: .venv/installed
 	$(BIN)/tutelage demo
 
-test: .venv/installed-dev
-	$(BIN)/ruff check .
+test: .venv/installed-dev lint
 	$(PYTEST) -n 2 -m "not slow"
 
 test-all: .venv/installed-dev lint

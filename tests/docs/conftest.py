@@ -69,7 +69,7 @@ def circle(tmp_path_factory) -> Circle:
         algo={"num_iterations": 2, "batch_size": 4, "minibatch_size": 2, "epochs": 1},
         ptx={"files": [str(root / "world" / "corpus.jsonl")], "coef": 1.0, "batch_size": 1})
     config = evaluate.EvaluateConfig
-    run("evaluate", config, lambda cfg: evaluate.evaluate(cfg, gold=gold.score, preference=Panel(0).preference_probability),
+    run("evaluate", config, lambda cfg: evaluate.evaluate(cfg, gold=gold.score, preference=Panel(0).outcomes),
         models={"base": {"path": str(root / "pretrain"), "plain": True}, "sft": {"path": str(root / "sft")},
                 "best_of_n": {"path": str(root / "sft"), "best_of": 2}, "ppo": {"path": str(root / "ppo")}},
         reward=str(root / "reward"), data=files("world", "prompts-heldout.jsonl"), all_prompts=True, max_prompts=4,

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -17,7 +18,7 @@ from tutelage.models.heads import ScoredModel
 from tutelage.models.policy import open_policy, save_policy
 from tutelage.recipes import evaluate_measures
 from tutelage.recipes.evaluate import EvaluateConfig, evaluate, word_judge
-from tutelage.recipes.evaluate_measures import Judges, ModelEntry, answer, held_out_texts, trained_stages
+from tutelage.recipes.evaluate_measures import Judges, ModelEntry, against_panel, answer, held_out_texts, trained_stages
 from tutelage.recipes.ppo import train_ppo
 from tutelage.recipes.ppo_setup import pack_pretraining
 from tutelage.recipes.sample import sample_answers
@@ -99,13 +100,24 @@ def gold(prompt: str, answer: str) -> float:
     return min(len(answer) / 40, 1.0)
 
 
+def prefer_longer(prompt: str, a: str, b: str) -> tuple[float, float]:
+    return (0.4, 0.4) if len(a) == len(b) else (0.9, 0.1) if len(a) > len(b) else (0.1, 0.9)
+
+
+def test_pairs_that_people_mostly_tie_count_less_against_the_ceiling():
+    votes = {("a", "b"): (0.9, 0.1), ("a", "c"): (0.05, 0.15), ("b", "c"): (0.0, 1.0)}          # of a and c one in five decides
+    told = against_panel(np.array([[2.0, 1.0, 0.0]]), [["a", "b", "c"]], ["which?"], lambda prompt, a, b: votes[a, b])
+    assert told["bayes_ceiling"] == pytest.approx((0.9 + 0.2 * 0.75 + 1.0) / 2.2)
+    assert told["expected_panel_accuracy"]["mean"] == pytest.approx((0.9 + 0.2 * 0.25 + 0.0) / 2.2)
+
+
 @pytest.fixture(scope="module")
 def evaluated(small, tmp_path_factory):
     root = tmp_path_factory.mktemp("evaluated")
     done = train_ppo(ppo_config(small, root / "ppo", {"save": {"every_steps": 1}}))
     cfg = evaluate_config(small, root / "run", {"models": {"ppo": {"path": done["path"]}}, "frontier": {"run": done["path"]},
                                                 "curves": {"ppo": done["path"]}})
-    result = evaluate(cfg, gold=gold, preference=lambda prompt, a, b: 0.5 + 0.4 * (len(a) > len(b)) - 0.4 * (len(a) < len(b)))
+    result = evaluate(cfg, gold=gold, preference=prefer_longer)
     return result, json.loads((root / "run/report/report.json").read_text()), root / "run"
 
 

@@ -55,7 +55,7 @@ def run_demo(quick: bool, folder: Path, seed: int, overrides: list[str]) -> dict
 
     verbs = standard_verbs()
     verbs |= {"world": Verb(WorldConfig, make_world), "judge": Verb(JudgeConfig, judge),
-              "evaluate": Verb(verbs["evaluate"].config, partial(evaluate, gold=gold.score, preference=Panel(seed).preference_probability))}
+              "evaluate": Verb(verbs["evaluate"].config, partial(evaluate, gold=gold.score, preference=Panel(seed).outcomes))}
     with resources.as_file(resources.files("tutelage.demo") / ("quick.yaml" if quick else "circle.yaml")) as file:
         cfg, _ = load_config(PipelineConfig, file, overrides, env={}, flags={"run_dir": folder, "seed": seed})
     report: dict[str, Any] = {"title": "From raw text to an assistant people prefer", "stages": list(cfg.stages)}

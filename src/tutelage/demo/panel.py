@@ -126,15 +126,15 @@ class Panel:
 
         max(p, 1 - p) of it, averaged over pairs with the weight of not being tied, is what the best possible predictor reaches.
         """
-        wins, losses = self._outcomes(prompt, a, b, labelers)
+        wins, losses = self.outcomes(prompt, a, b, labelers)
         return wins / (wins + losses)
 
     def tie_probability(self, prompt: Prompt, a: str, b: str, labelers: Sequence[str] | None = None) -> float:
         """P(tie) of a labeler drawn evenly, exactly."""
-        return 1.0 - sum(self._outcomes(prompt, a, b, labelers))
+        return 1.0 - sum(self.outcomes(prompt, a, b, labelers))
 
-    def _outcomes(self, prompt: Prompt, a: str, b: str, labelers: Sequence[str] | None) -> tuple[float, float]:
-        """(P(a wins), P(b wins)), means over labelers and over which answer is shown first."""
+    def outcomes(self, prompt: Prompt, a: str, b: str, labelers: Sequence[str] | None = None) -> tuple[float, float]:
+        """(P(a wins), P(b wins)), exactly: means over labelers (default all) and over which answer is shown first. The rest is ties."""
         question = _question(prompt)
         first, second = assess(question, a), assess(question, b)
         wins = losses = 0.0

@@ -37,10 +37,13 @@ Row = Mapping[str, Any]
 (P(chosen preferred)), "weight", "gold_gap" (gold of chosen - rejected). A single answer: {"text", "label", "score"}, "prompt" as above."""
 
 
-def bayes_ceiling(preference_probabilities: ArrayLike) -> float:
-    """The accuracy nobody can beat on noisy labels: mean of max(p, 1 - p), p = P(one answer is preferred). nan when empty."""
+def bayes_ceiling(preference_probabilities: ArrayLike, *, weights: ArrayLike | None = None) -> float:
+    """The accuracy nobody can beat on noisy labels: mean of max(p, 1 - p), p = P(one answer is preferred). nan when empty.
+
+    weights: (n,) how often each pair is labelled, such as its chance of not being a tie.
+    """
     p = finite("preference_probabilities", preference_probabilities)
-    return float(np.maximum(p, 1 - p).mean()) if p.size else math.nan
+    return float(np.average(np.maximum(p, 1 - p), weights=weights)) if p.size else math.nan
 
 
 def pair_accuracy(margins: ArrayLike, *, targets: ArrayLike | None = None, weights: ArrayLike | None = None,

@@ -45,8 +45,8 @@ __all__ = ["EvaluateConfig", "evaluate", "preview"]
 def evaluate(cfg: EvaluateConfig, *, gold: Gold | None = None, preference: Preference | None = None) -> dict[str, Any]:
     """Compare the models and write report/index.html and report/report.json.
 
-    gold(prompt, answer): the true preference where it is known (the embedded world). preference(prompt, a, b): P(a is preferred) by the
-    people who labelled, for the Bayes ceiling.
+    gold(prompt, answer): the true preference where it is known (the embedded world). preference(prompt, a, b): (P(a is preferred), P(b
+    is)) by the people who labelled, the rest being ties, for the Bayes ceiling.
     """
     entries = {name: resolve_model(e.path) for name, e in cfg.models.items()}
     files = {"data": cfg.data.all_files(), "text_files": cfg.text_files, "demonstrations": cfg.demonstrations,

@@ -21,7 +21,7 @@ from tutelage.base.records import Prompt, messages_from_json, prompt_text
 from tutelage.evals.frontier import bon_kl
 from tutelage.evals.likelihood import likelihood
 from tutelage.evals.reward_report import bayes_ceiling, gold_report
-from tutelage.evals.stats import mean_ci, paired_difference, win_rate
+from tutelage.evals.stats import mean_ci, paired_difference, rate_ci, win_rate
 from tutelage.evals.words import WordScorer, distinct_n
 from tutelage.models.batches import PackedBatch, pad_tokens
 from tutelage.models.heads import ScoredModel
@@ -42,7 +42,7 @@ from tutelage.train.sections import DataSection, Names
 
 REMAKE = "restore that file, or make the run again"
 Gold = Callable[[str, str], float]
-Preference = Callable[[str, str, str], float]
+Preference = Callable[[str, str, str], tuple[float, float]]
 
 
 class ModelEntry(Section):
@@ -221,9 +221,7 @@ def held_out_texts(cfg: EvaluateConfig) -> list[str]:
 @torch.no_grad()
 def bits_per_byte(cfg: EvaluateConfig, folder: Path, *, max_texts: int = 200) -> float | None:
     """Bits per UTF-8 byte of held-out pretraining text: what alignment cost (the alignment tax)."""
-    if not cfg.text_files:
-        return None
-    texts = held_out_texts(cfg)[:max_texts]
+    texts = held_out_texts(cfg)[:max_texts] if cfg.text_files else []
     if not texts:
         return None
     tokenizer = open_tokenizer(folder)
@@ -290,16 +288,18 @@ def against_gold(scores: np.ndarray, gold: np.ndarray) -> dict[str, Any]:
 def against_panel(scores: np.ndarray, texts: list[list[str]], prompts: list[Prompt], preference: Preference) -> dict[str, Any]:
     """What the best predictor and the scores can expect to get right of the panel's choices between each prompt's answers.
 
-    scores: (P, K). Exact in the labels, whose probabilities are known; sampled in the answers.
+    scores: (P, K). Exact in the labels, whose probabilities are known; sampled in the answers. A tie has no right answer, so a pair
+    counts by its chance of not being one.
     """
-    ceilings, accuracies, groups = [], [], []
+    pairs = []
     for number, (prompt, row, answers) in enumerate(zip(prompts, scores, texts, strict=True)):
         for a, b in combinations(range(len(answers)), 2):
-            p = preference(last_user_text(prompt), answers[a], answers[b])
-            ceilings.append(p)
-            accuracies.append(p if row[a] > row[b] else 1 - p if row[a] < row[b] else 0.5)
-            groups.append(number)
-    return {"bayes_ceiling": bayes_ceiling(ceilings), "expected_panel_accuracy": mean_ci(accuracies, groups=groups)}
+            wins, losses = preference(last_user_text(prompt), answers[a], answers[b])
+            p = wins / (wins + losses)
+            pairs.append((number, p, wins + losses, p if row[a] > row[b] else 1 - p if row[a] < row[b] else 0.5))
+    groups, preferred, decided, right = zip(*pairs, strict=True)
+    return {"bayes_ceiling": bayes_ceiling(preferred, weights=decided),
+            "expected_panel_accuracy": rate_ci(right, weights=decided, groups=groups)}
 
 
 def fresh_answers(cfg: EvaluateConfig, folder: Path, prompts: list[Prompt], ref_policy: Any, judges: Judges, count: int) -> dict[str, Any]:
