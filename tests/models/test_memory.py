@@ -79,10 +79,11 @@ def test_activations_computed_again_are_those_of_the_role_they_had(tmp_path, nam
 # -- a base of fewer bits ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("width", [128, 48])
 @pytest.mark.parametrize("kind", ["8bit", "4bit"])
-def test_adapters_on_a_quantised_base_get_the_gradients_of_its_weights_also_after_reading_without_gradients(tmp_path, kind):
+def test_adapters_on_a_quantised_base_get_the_gradients_of_its_weights_also_after_reading_without_gradients(tmp_path, kind, width):
     wide = CONFIGS["llama"]()
-    wide.hidden_size, wide.intermediate_size, wide.head_dim, wide.initializer_range = 128, 128, 32, 0.08     # 4 bits need multiples of 64
+    wide.hidden_size, wide.intermediate_size, wide.head_dim, wide.initializer_range = width, 128, width // 4, 0.08
     torch.manual_seed(0)
     save_policy(AutoModelForCausalLM.from_config(wide), word_tokenizer(), tmp_path / "packed")
     values = AutoModelForCausalLM.from_pretrained(tmp_path / "packed", dtype=torch.float32, **quantized(kind)).dequantize()

@@ -50,7 +50,7 @@ def test_every_type_of_trl_goes_round_through_the_datasets_library(tmp_path, for
         made = datasets.Dataset.from_list([row, row])
         getattr(made, "to_json" if suffix == "jsonl" else "to_parquet")(str(written))
         done = convert(written, layout, out, options={"prompt_style": "raw"} if form == "standard" else {})
-        assert done.layout == layout and loaded(out).to_list() == [row, row], layout
+        assert list(done.layouts) == [layout] and loaded(out).to_list() == [row, row], layout
 
 
 def test_trl_finds_the_prompt_where_we_do(tmp_path):

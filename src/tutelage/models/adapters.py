@@ -31,7 +31,7 @@ from tutelage.base.errors import ArtifactError, ConfigError, did_you_mean
 from tutelage.base.files import atomic_write_text
 from tutelage.models.folders import fit_vocabulary, load_pretrained, quiet, require_complete, resolve_model
 from tutelage.models.heads import ScoredModel, draw_head, find_head, require_token_head
-from tutelage.models.memory import compute_in_bf16, keep_differentiable, quantized, recompute_activations, require_computable
+from tutelage.models.memory import compute_in_bf16, keep_differentiable, quantized, recompute_activations
 from tutelage.models.peft_folders import OURS, WEIGHTS, adapter_base, is_adapter, read_adapter_config, weights_digest
 from tutelage.models.policy import require_causal
 
@@ -78,7 +78,6 @@ class Roles:
         require_complete(base, missing)
         if bits != "full":
             keep_differentiable(model)
-            require_computable(model, base, bits)
         if auto_class is AutoModelForCausalLM:
             require_causal(model, base)
         fit_vocabulary(model, tokenizer, base)

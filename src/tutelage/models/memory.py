@@ -6,7 +6,6 @@ import functools
 import importlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -70,20 +69,11 @@ def keep_differentiable(model: PreTrainedModel) -> None:
 
     bitsandbytes 0.50 packs the weights of a layer for inference in its first eval pass on a processor with bfloat16 instructions; its
     product with packed weights has no backward, so adapters of lower layers would get wrong gradients from then on, with a warning only.
+    (It also packs only widths that are multiples of 64.)
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False               # type: ignore[assignment]
-
-
-@torch.no_grad()
-def require_computable(model: PreTrainedModel, folder: Path, kind: str) -> None:
-    """Raises: ArtifactError when bitsandbytes cannot compute this model with its weights in 8 or 4 bits."""
-    try:
-        model(input_ids=torch.zeros(1, 2, dtype=torch.long, device=model.device), use_cache=False)
-    except RuntimeError as error:
-        raise ArtifactError(f"bitsandbytes cannot compute {folder} in {kind}: {str(error).splitlines()[0][:120]}",
-                            hint="4bit on a CPU is for widths that are multiples of 64; set memory.base=8bit") from error
 
 
 def require_bitsandbytes(setting: str) -> Any:
