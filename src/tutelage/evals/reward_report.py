@@ -43,7 +43,8 @@ def bayes_ceiling(preference_probabilities: ArrayLike, *, weights: ArrayLike | N
     weights: (n,) how often each pair is labelled, such as its chance of not being a tie.
     """
     p = finite("preference_probabilities", preference_probabilities)
-    return float(np.average(np.maximum(p, 1 - p), weights=weights)) if p.size else math.nan
+    mass = np.ones_like(p) if weights is None else finite("weights", weights)
+    return float(np.average(np.maximum(p, 1 - p), weights=mass)) if p.size else math.nan
 
 
 def pair_accuracy(margins: ArrayLike, *, targets: ArrayLike | None = None, weights: ArrayLike | None = None,
