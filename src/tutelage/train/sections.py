@@ -184,7 +184,7 @@ class Budget(Section):
     @model_validator(mode="after")
     def _one_of_them(self) -> Self:
         if (self.max_steps is None) == (self.epochs is None):
-            raise ValueError("give exactly one of max_steps and epochs")
+            raise ValueError("give exactly one of max_steps and epochs; null takes the other away, as in train.epochs=null")
         return self
 
     def steps(self, num_rows: int, batch_size: int) -> int:
