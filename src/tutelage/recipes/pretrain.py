@@ -36,7 +36,7 @@ from tutelage.train.optim import build_optimizer, lr_factor, set_lr
 from tutelage.train.precision import computing
 from tutelage.train.preview import Preview, describe, write_aside
 from tutelage.train.run import Run
-from tutelage.train.sections import Budget, DataSection, MemorySection, OptimSection, SaveSection, TrackSection
+from tutelage.train.sections import Budget, DataSection, Epochs, MemorySection, OptimSection, SaveSection, TrackSection
 from tutelage.train.step import language_model_step
 from tutelage.train.trainees import economise
 
@@ -61,7 +61,7 @@ class ModelSection(Section):
 class TrainSection(Budget):
     """Batches and length."""
 
-    epochs: float | None = 1.0
+    epochs: Epochs = 1.0
     batch_size: int = Field(32, ge=1)
     """Packed rows per optimizer step, each of context_tokens."""
 

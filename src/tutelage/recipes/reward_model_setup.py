@@ -20,7 +20,7 @@ from tutelage.text.readers import read_judgements, read_sources
 from tutelage.text.split import split_sides
 from tutelage.text.tokenizer import open_tokenizer
 from tutelage.train.run import Run
-from tutelage.train.sections import Budget, DataSection, LoraSection, MemorySection, OptimSection, SaveSection, TrackSection
+from tutelage.train.sections import Budget, DataSection, Epochs, LoraSection, MemorySection, OptimSection, SaveSection, TrackSection
 from tutelage.train.trainees import open_reward_to_train, weights_name
 
 log = get_logger()
@@ -38,7 +38,7 @@ class ModelSection(Section):
 class TrainSection(Budget):
     """Batches and length."""
 
-    epochs: float | None = 1.0
+    epochs: Epochs = 1.0
     batch_size: int = Field(32, ge=1)
     """Judgements per optimizer step; all answers to one prompt in one judgement count once."""
     batch_by: Literal["judgement", "prompt"] = "judgement"

@@ -29,7 +29,7 @@ from tutelage.train.optim import build_optimizer, lr_factor, set_lr
 from tutelage.train.precision import computing
 from tutelage.train.preview import Preview, describe, write_aside
 from tutelage.train.run import Run
-from tutelage.train.sections import Budget, LoraSection, MemorySection, OptimSection, SaveSection, TrackSection
+from tutelage.train.sections import Budget, Epochs, LoraSection, MemorySection, OptimSection, SaveSection, TrackSection
 from tutelage.train.step import language_model_step
 from tutelage.train.trainees import audit_tolerance, open_policy_to_train, reopen_policy, weights_name
 
@@ -48,7 +48,7 @@ class ModelSection(Section):
 class TrainSection(Budget):
     """Batches and length."""
 
-    epochs: float | None = 4.0
+    epochs: Epochs = 4.0
     batch_size: int = Field(32, ge=1)
     """Demonstrations per optimizer step."""
     train_on: Literal["response", "assistant_turns"] = "response"

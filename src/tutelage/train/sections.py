@@ -11,6 +11,7 @@ from tutelage.base.errors import ConfigError
 
 ONE_OR_MORE = BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
 Names = Annotated[list[str], ONE_OR_MORE]
+Epochs = Annotated[float, Field(gt=0, le=1e6)] | None
 """A list of names; one alone may stand without brackets."""
 
 
@@ -44,7 +45,7 @@ class OptimSection(Section):
 class LoraSection(Section):
     """Low-rank adapters: the base stays as it is, and only what is added to it learns (docs/memory.md)."""
 
-    rank: int = Field(0, ge=0)
+    rank: int = Field(0, ge=0, le=4096)
     """Rank of the adapters; 0 trains all weights. A run that starts from an adapter must give that adapter's rank."""
     alpha: float = Field(32.0, gt=0)
     """Strength of a new adapter: its update is multiplied by alpha / rank."""
@@ -178,7 +179,7 @@ class Budget(Section):
 
     max_steps: int | None = Field(None, ge=1)
     """Optimizer steps."""
-    epochs: float | None = Field(None, gt=0)
+    epochs: Epochs = None
     """Passes over the training data."""
 
     @model_validator(mode="after")
