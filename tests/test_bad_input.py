@@ -129,7 +129,8 @@ def test_a_run_that_failed_on_its_data_may_be_started_again_in_its_folder(small,
     ("ppo", "algo.minibatch_size=3", "batch_size=8 is not a multiple of minibatch_size=3"),
     ("ppo", "algo.minibatch_size=16", "not a multiple"),
     ("ppo", "optim.learning_rate=nan", "optim.learning_rate"), ("pretrain", "model.context_tokens=4096", "reads 48"),
-    ("sft", "train.epochs=-1", "train.epochs"), ("reward", "train.epochs=1e308", "train.epochs"), ("sft", "lora.rank=1000000", "lora.rank"),
+    ("sft", "train.epochs=-1", "train.epochs: should be"), ("reward", "train.epochs=1e308", "train.epochs: should be"),
+    ("pretrain", "train.epochs=0", "train.epochs: should be"), ("sft", "lora.rank=1000000", "lora.rank: should be"),
     ("sft", "train.epochs=2", "exactly one of max_steps and epochs"), ("sft", "data.layout=messsages", "no such layout"),
     ("ppo", "rollout.temperature=0", "rollout.temperature"), ("pretrain", "data.files=[]", "files")])
 def test_impossible_settings_are_refused_with_exit_code_2(small, tmp_path, cli, verb, override, says):
