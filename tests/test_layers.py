@@ -126,7 +126,8 @@ def test_the_guard_sees_a_wrong_import(file, code):
 
 
 def test_rooms_with_a_circle_load_without_torch():
-    modules = [".".join(("tutelage", *path.relative_to(SRC).with_suffix("").parts)) for path in FILES if room_of(path) in WITHOUT_TORCH]
+    modules = [".".join(("tutelage", *path.relative_to(SRC).with_suffix("").parts)) for path in FILES
+               if room_of(path) in WITHOUT_TORCH and path.name != "env.py"]    # a script that runs within Alembic only
     modules = [module.removesuffix(".__init__") for module in modules]
     code = "import sys, importlib\nfor name in sys.argv[1:]: importlib.import_module(name)\nassert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code, *modules, "tutelage.cli.main"], capture_output=True, text=True)

@@ -6,6 +6,7 @@ people may see was masked before it came here (`prompts.content`). Judgements ar
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 from sqlalchemy import JSON, Boolean, CheckConstraint, Column, Float, ForeignKey, Index, Integer, MetaData, Table, Text, UniqueConstraint
@@ -14,7 +15,7 @@ from sqlalchemy.dialects import postgresql
 NAMES = {"ix": "ix_%(table_name)s_%(column_0_N_name)s", "uq": "uq_%(table_name)s_%(column_0_N_name)s",
          "ck": "ck_%(table_name)s_%(constraint_name)s", "fk": "fk_%(table_name)s_%(column_0_N_name)s", "pk": "pk_%(table_name)s"}
 metadata = MetaData(naming_convention=NAMES)
-Document = JSON().with_variant(postgresql.JSONB(), "postgresql")
+Document = JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
 
 KINDS = ("prompt", "demonstration", "comparison", "ranking", "rating", "label", "critique", "edit", "conversation")
 ROLES = ("labeler", "expert", "lead", "admin")
@@ -99,6 +100,8 @@ tasks = Table(
     Column("overlap", Integer, nullable=False, default=1),           # people wanted
     Column("free", Integer, nullable=False),                        # people still wanted: overlap less reservations and submissions
     Column("priority", Float, nullable=False, default=0.0),          # highest first
+    Column("draw", Float, nullable=False, default=random.random),    # where the uniform share's lots find it, in [0, 1)
+    Column("warnings", Text, nullable=False, default=""),            # the prompt's, as " sexual violence ": what a claim can filter by
     Column("p_select", Float, nullable=False, default=1.0),          # chance that the sampler chose this item
     Column("purpose", Text, nullable=False, server_default="work"),   # one of PURPOSES
     Column("batch", Text, index=True),                              # a sampling or import batch, PPO's rollout
@@ -107,28 +110,39 @@ tasks = Table(
     Column("extra", Document, nullable=False, default=dict), _time("created_at", null=False),
     _one_of("kind", KINDS), _one_of("purpose", PURPOSES), CheckConstraint("free >= 0 AND free <= overlap", name="free"),
 )
-Index("ix_tasks_queue", tasks.c.purpose, tasks.c.kind, tasks.c.priority.desc(), tasks.c.id,
-      sqlite_where=(tasks.c.free > 0) & (tasks.c.state == "open"), postgresql_where=(tasks.c.free > 0) & (tasks.c.state == "open"))
+_WANTED = (tasks.c.free > 0) & (tasks.c.state == "open")
+Index("ix_tasks_queue", tasks.c.purpose, tasks.c.kind, tasks.c.priority.desc(), tasks.c.id, sqlite_where=_WANTED, postgresql_where=_WANTED)
+Index("ix_tasks_draw", tasks.c.purpose, tasks.c.kind, tasks.c.draw, sqlite_where=_WANTED, postgresql_where=_WANTED)
+_WARNED = _WANTED & (tasks.c.warnings != "")
+Index("ix_tasks_warned", tasks.c.purpose, tasks.c.kind, sqlite_where=_WARNED, postgresql_where=_WARNED)
 assignments = Table(
     "assignments", metadata, _id(), _to("tasks"), _to("labelers"),
-    Column("state", Text, nullable=False, server_default="reserved"),  # reserved | submitted | skipped | expired | revoked
+    Column("state", Text, nullable=False, server_default="reserved"),  # reserved | submitted | skipped | expired | revoked | barred
+    #                                                                   barred: never given, the labeler wrote what is judged
+    Column("attempt", Integer, nullable=False, default=0),            # how often it was undone
+    Column("p_select", Float, nullable=False, default=1.0),           # of the judgement to come: the task's times this draw's
     Column("sides", Document, nullable=False, default=list),          # position on the page -> index into response_ids
     Column("draft", Document), Column("reason", Text), _time("claimed_at", null=False), _time("expires_at", null=False), _time("ended_at"),
     UniqueConstraint("task_id", "labeler_id"),
 )
-Index("ix_assignments_expiry", assignments.c.expires_at, sqlite_where=assignments.c.state == "reserved",
-      postgresql_where=assignments.c.state == "reserved")
-Index("ix_assignments_labeler", assignments.c.labeler_id, assignments.c.state)
+_RESERVED = assignments.c.state == "reserved"
+Index("ix_assignments_expiry", assignments.c.expires_at, sqlite_where=_RESERVED, postgresql_where=_RESERVED)
+Index("ix_assignments_future", assignments.c.claimed_at, sqlite_where=_RESERVED, postgresql_where=_RESERVED)
+Index("ix_assignments_labeler", assignments.c.labeler_id, assignments.c.state, assignments.c.id)
+Index("ix_assignments_day", assignments.c.labeler_id, assignments.c.claimed_at)
 judgements = Table(
     "judgements", metadata, _id(),
-    _to("assignments", unique=True, null=True),                      # one an assignment: a double submit finds the first; null: imported
-    _to("tasks", index=True), _to("labelers", index=True), Column("kind", Text, nullable=False),
+    _to("assignments", null=True),                                  # null: imported
+    Column("attempt", Integer, nullable=False, default=0),           # one judgement each attempt: a double submit finds the first
+    _to("tasks", index=True), _to("labelers"), Column("kind", Text, nullable=False),
     Column("value", Document),                                      # null when erased; else some of: ranks (in response_ids' order),
     #                                                                 strength, label, rating, flags, critique, edit, text, tie, both_bad
     Column("sides", Document, nullable=False, default=list), Column("p_select", Float, nullable=False, default=1.0),
     Column("weight", Float, nullable=False, default=1.0),
     Column("seconds", Float), Column("interface_version", Text), Column("guideline_version", Text), _time("created_at", null=False),
+    UniqueConstraint("assignment_id", "attempt"),
 )
+Index("ix_judgements_labeler", judgements.c.labeler_id, judgements.c.id)
 Index("ix_judgements_time", judgements.c.created_at)
 retractions = Table(                                                # undone, overruled, erased: the judgement stays and no longer counts
     "retractions", metadata, _id(), _to("judgements", unique=True), _to("labelers", "by_id", null=True),

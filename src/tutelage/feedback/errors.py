@@ -1,0 +1,26 @@
+"""What the store and the queue refuse."""
+
+from __future__ import annotations
+
+from ..base.errors import TutelageError
+
+
+class StoreError(TutelageError):
+    """The database could not be opened, read or written; what was asked was not done."""
+
+
+class ContentError(TutelageError):
+    """A prompt, answer, task, labeler or value that cannot be stored as it is."""
+
+
+class QueueError(TutelageError):
+    """The queue said no."""
+
+
+class KeptError(QueueError):
+    """A no that keeps what was typed: the writer commits what the refusing work had written, which is the draft."""
+
+
+def keeps_writes(error: BaseException) -> bool:
+    """Whether the work that raised this is committed rather than rolled back."""
+    return isinstance(error, KeptError)
