@@ -35,7 +35,7 @@ def locate(url: str | Path | None = None) -> URL:
         return URL.create("sqlite", database=str(Path(given).expanduser()))
     try:
         made = make_url(given)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise ConfigError("the database's address cannot be read", hint="write postgresql://user@host/name or a file's path") from None
     backend = made.drivername.partition("+")[0]
     if backend in ("postgres", "postgresql"):

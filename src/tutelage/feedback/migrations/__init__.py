@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 FOLDER = Path(__file__).parent
+_ALEMBIC = threading.Lock()                                          # its context is one global of the process
 OWN_TABLES = {"labelers", "tasks", "assignments", "judgements"}     # in every version: what tells our database from another's
 
 
@@ -50,4 +52,5 @@ def upgrade(connection: Connection) -> None:
     if found is not None and found not in {script.revision for script in scripts.walk_revisions()}:
         raise StoreError(f"the database has revision {found} and this version of tutelage knows none after {head}",
                          hint="it was opened by a newer tutelage: upgrade this one (pip install --upgrade tutelage), or restore a backup")
-    command.upgrade(settings, "head")
+    with _ALEMBIC:
+        command.upgrade(settings, "head")
