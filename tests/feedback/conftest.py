@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.feedback import postgres
+from tutelage.feedback import schema
 from tutelage.feedback.store import Store
 
 
@@ -33,9 +34,6 @@ def clock() -> Clock:
     return Clock()
 
 
-_numbers = itertools.count()
-
-
 @pytest.fixture(scope="session")
 def new_postgresql() -> Iterator[Callable[[], str]]:
     """Gives the address of a new, empty PostgreSQL database at each call."""
@@ -43,15 +41,22 @@ def new_postgresql() -> Iterator[Callable[[], str]]:
     if bin_folder is None:
         pytest.skip("PostgreSQL is not installed (no pg_ctl on the path nor in /usr/lib/postgresql)")
     psycopg = pytest.importorskip("psycopg")
+    numbers = itertools.count()
     with postgres.cluster(bin_folder) as address, psycopg.connect(address.format(name="postgres"), autocommit=True) as admin:
-        def new(template: str = "template0") -> str:
-            name = f"store_{next(_numbers)}"
-            admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        def new() -> str:
+            name = f"store_{next(numbers)}"
+            admin.execute(f"CREATE DATABASE {name}")
             return address.format(name=name)
 
-        Store.open(template := new()).close()                       # migrated once; the tests' databases are copies of it
-        new.migrated = template.split("?")[0].rpartition("/")[2]    # type: ignore[attr-defined]
         yield new
+
+
+@pytest.fixture(scope="session")
+def migrated_postgresql(new_postgresql) -> str:
+    """A database with a store's tables, which each test finds empty."""
+    address = new_postgresql()
+    Store.open(address).close()
+    return address
 
 
 @pytest.fixture(scope="session")
@@ -63,12 +68,20 @@ def migrated_sqlite(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def address(request, tmp_path: Path, migrated_sqlite: Path) -> str:
+def address(request, tmp_path: Path) -> str:
     """Where an empty store is: a file, or a PostgreSQL database."""
     if request.param == "sqlite":
-        return str(shutil.copy(migrated_sqlite, tmp_path / "studio.db"))
-    new = request.getfixturevalue("new_postgresql")
-    return new(new.migrated)
+        return str(shutil.copy(request.getfixturevalue("migrated_sqlite"), tmp_path / "studio.db"))
+    return emptied(request.getfixturevalue("migrated_postgresql"))
+
+
+def emptied(address: str) -> str:
+    """The same database without a row."""
+    import psycopg
+
+    with psycopg.connect(address, autocommit=True) as connection:
+        connection.execute(f"TRUNCATE {', '.join(table.name for table in schema.metadata.sorted_tables)} RESTART IDENTITY CASCADE")
+    return address
 
 
 @pytest.fixture

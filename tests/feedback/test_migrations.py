@@ -62,30 +62,36 @@ def test_migrations_make_the_tables_of_the_schema(store, request, tmp_path):
         assert compare_metadata(MigrationContext.configure(conn), schema.metadata) == []
 
 
-def test_an_older_database_is_brought_forward_with_its_rows(address, clock, later):
-    with Store.open(address, clock=clock) as store:
+@pytest.fixture(params=["sqlite", "postgresql"])
+def old(request, tmp_path) -> str:
+    """Where a database is that may be changed for good."""
+    return str(tmp_path / "old.db") if request.param == "sqlite" else request.getfixturevalue("new_postgresql")()
+
+
+def test_an_older_database_is_brought_forward_with_its_rows(old, clock, later):
+    with Store.open(old, clock=clock) as store:
         labelers(store, 2)
         comparisons(store, 3, batch="first", overlap=2)
         with store.read() as conn:
             before = conn.execute(select(schema.tasks.c.id, schema.tasks.c.batch)).all()
     later()
-    with Store.open(address, clock=clock) as store, store.read() as conn:
+    with Store.open(old, clock=clock) as store, store.read() as conn:
         assert migrations.version(conn) == "0002"
         after = conn.exec_driver_sql("SELECT id, bunch, mood FROM tasks ORDER BY id").all()
         assert [row[:2] for row in after] == before and {row[2] for row in after} == {"calm"}
         assert conn.exec_driver_sql("SELECT count(*) FROM labelers").scalar() == 2
 
 
-def test_a_database_of_a_newer_version_is_refused_and_left_alone(address, clock, later, monkeypatch):
+def test_a_database_of_a_newer_version_is_refused_and_left_alone(old, clock, later, monkeypatch):
     with monkeypatch.context():
         later()
-        Store.open(address, clock=clock).close()
+        Store.open(old, clock=clock).close()
         monkeypatch.undo()
     with pytest.raises(StoreError, match="revision 0002 and this version of tutelage knows none after 0001") as error:
-        Store.open(address, clock=clock)
+        Store.open(old, clock=clock)
     assert "\n" not in str(error.value) and "upgrade" in error.value.hint
     later()
-    Store.open(address, clock=clock).close()
+    Store.open(old, clock=clock).close()
 
 
 def test_two_that_open_a_new_database_at_once_both_find_it_whole(tmp_path, new_postgresql):

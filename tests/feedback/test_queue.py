@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import random
+from collections import Counter
+
 import pytest
 from sqlalchemy import select
 
-from tests.feedback.world import comparisons, labelers
-from tutelage.feedback import queue, schema
-from tutelage.feedback.errors import KeptError, QueueError
+from tests.feedback.world import comparison, comparisons, labelers
+from tutelage.feedback import content, queue, schema
+from tutelage.feedback.draws import Person, pick
+from tutelage.feedback.errors import ContentError, KeptError, QueueError
+from tutelage.feedback.shares import Shares, set_shares, shares
 
 A_MUCH_BETTER = {"choice": 1}
 
@@ -17,6 +22,11 @@ def claim(store, labeler, **given):
 def submit(store, claimed, labeler, value=A_MUCH_BETTER, **given):
     return store.write(lambda conn: queue.submit(conn, assignment_id=claimed.assignment_id, labeler_id=labeler, value=value,
                                                  now=store.now(), seconds=3.0, **given))
+
+
+def shares_of(store):
+    with store.read() as conn:
+        return shares(conn)
 
 
 def judgements(store):
@@ -133,3 +143,265 @@ def test_undo_gives_the_same_task_back_with_what_was_said(store):
     with store.read() as conn:
         retracted = conn.execute(select(schema.retractions.c.judgement_id)).scalars().all()
     assert second != first and retracted == [first] and len(judgements(store)) == 2
+
+
+def test_only_the_latest_submission_is_undone_and_once(store):
+    person, = labelers(store, 1)
+    comparisons(store, 3)
+
+    def undo():
+        return store.write(lambda conn: queue.undo_last(conn, person, now=store.now()))
+
+    with pytest.raises(QueueError, match="nothing to undo"):
+        undo()
+    submit(store, claim(store, person), person)
+    submit(store, claim(store, person), person)
+    undo()
+    with pytest.raises(QueueError, match="nothing to undo"):
+        undo()
+
+
+def test_a_task_undone_is_open_until_it_is_submitted_again(store):
+    person, other = labelers(store, 2)
+    comparisons(store, 1)
+    submit(store, claim(store, person), person)
+    undone = store.write(lambda conn: queue.undo_last(conn, person, now=store.now()))
+    assert claim(store, other) is None                              # the place is still theirs
+
+    def state():
+        with store.read() as conn:
+            return conn.execute(select(schema.tasks.c.state)).scalar()
+
+    assert state() == "open"
+    submit(store, undone, person)
+    assert state() == "done"
+
+
+def test_a_task_skipped_goes_to_others_and_after_enough_skips_to_a_lead(store):
+    people = labelers(store, 4)
+    store.write(lambda conn: set_shares(conn, halt_after_skips=3))
+    task, = comparisons(store, 1)
+    for person in people[:3]:
+        held = claim(store, person)
+        store.write(lambda conn, h=held, p=person: queue.skip(conn, assignment_id=h.assignment_id, labeler_id=p, reason="odd",
+                                                              now=store.now()))
+        assert claim(store, person) is None
+    assert claim(store, people[3]) is None
+    with store.read() as conn:
+        assert conn.execute(select(schema.tasks.c.state, schema.tasks.c.free)).one() == ("halted", 1)
+        assert conn.execute(select(schema.audit.c.action, schema.audit.c.subject)).one() == ("task.halted", f"task {task}")
+
+
+def test_nobody_judges_their_own_text(store):
+    author, other = labelers(store, 2)
+
+    def add(conn):
+        own_answer = comparison(conn, 1, now=store.now(), authors=(None, author))
+        own_prompt = comparison(conn, 2, now=store.now(), prompt={"author_id": author})
+        prompt = content.add_prompt(conn, content="question 2", source="demo", now=store.now())
+        return own_answer, own_prompt, content.add_task(conn, kind="demonstration", prompt_id=prompt, now=store.now())
+
+    own_answer, own_prompt, demonstration = store.write(add)
+    held = claim(store, author)
+    assert held.task_id == demonstration                            # to answer one's own prompt is no judgement of it
+    submit(store, held, author, {"text": "mine"})
+    assert claim(store, author) is None
+    for _ in range(2):
+        submit(store, claim(store, other), other)
+    assert {row["task_id"] for row in judgements(store) if row["labeler_id"] == other} <= {own_answer, own_prompt, demonstration}
+
+
+def test_practice_comes_before_screening_and_screening_before_work(store):
+    new, = labelers(store, 1, screening={"state": "new"})
+    expert, = labelers(store, 1, screening={"state": "new"}, role="expert")
+    work = comparisons(store, 2)
+    screening = comparisons(store, 2, start=10, purpose="screening")
+    practice = comparisons(store, 2, start=20, purpose="practice")
+
+    def next_of(person):
+        claimed = claim(store, person)
+        return claimed and (submit(store, claimed, person), claimed.task_id)[1]
+
+    assert [next_of(new) for _ in range(5)] == [*practice, *screening, None]        # then they wait for the verdict
+    store.write(lambda conn: conn.execute(schema.labelers.update().values(screening={"state": "passed"})))
+    assert next_of(new) in work
+    assert next_of(expert) in work
+    store.write(lambda conn: conn.execute(schema.labelers.update().values(screening={"state": "failed"})))
+    assert next_of(new) is None
+
+
+def test_without_a_screening_test_everybody_works(store):
+    new, = labelers(store, 1, screening={"state": "new"})
+    work = comparisons(store, 1)
+    assert claim(store, new).task_id == work[0]
+
+
+def test_practice_and_calibration_items_go_to_everyone(store):
+    people = labelers(store, 5)
+    shared = comparisons(store, 2, purpose="shared")
+    given = [claim(store, person) for person in people]
+    assert {one.task_id for one in given} <= set(shared)
+    for one, person in zip(given, people, strict=True):
+        submit(store, one, person)
+        submit(store, claim(store, person), person)
+        assert claim(store, person) is None
+    assert len(judgements(store)) == 10
+
+
+def test_shared_gold_and_drift_come_at_their_shares(store):
+    person, = labelers(store, 1)
+    comparisons(store, 3)
+    for start, purpose in ((10, "shared"), (20, "gold"), (30, "drift")):
+        comparisons(store, 3, start=start, purpose=purpose)
+    store.write(lambda conn: set_shares(conn, shared=0.2, gold=0.1, drift=0.05))
+    who = Person(person, "labeler", True, frozenset(), shares_of(store))
+    rng = random.Random(3)
+    with store.read() as conn:
+        drawn = Counter(pick(conn, who, None, rng).purpose for _ in range(1000))
+    for purpose, share in {"shared": 0.2, "gold": 0.1, "drift": 0.05, "work": 0.65}.items():
+        assert abs(drawn[purpose] / 1000 - share) < 4 * (share * (1 - share) / 1000) ** 0.5
+
+
+def test_rollouts_that_training_waits_for_come_first_and_adjudication_goes_to_experts(store):
+    person, = labelers(store, 1)
+    expert, = labelers(store, 1, role="expert")
+    comparisons(store, 2, priority=9.0)
+    rollout, = comparisons(store, 1, start=10, purpose="rollout")
+    disputed, = comparisons(store, 1, start=20, purpose="adjudication")
+    assert claim(store, expert).task_id == disputed
+    assert claim(store, person).task_id == rollout
+
+
+def test_kinds_come_by_their_weights_and_at_weight_zero_only_when_asked_for(store):
+    person, = labelers(store, 1)
+    comparisons(store, 1)
+
+    def add(conn):
+        for kind in ("label", "edit", "critique"):
+            prompt = content.add_prompt(conn, content=f"{kind}?", source="demo", now=store.now())
+            answer = content.add_response(conn, prompt_id=prompt, text="yes", now=store.now())
+            content.add_task(conn, kind=kind, prompt_id=prompt, response_ids=[answer], now=store.now())
+
+    store.write(add)
+    store.write(lambda conn: set_shares(conn, kind_weights={"comparison": 3, "label": 1, "edit": 0, "critique": 0}))
+    who, rng = Person(person, "labeler", True, frozenset(), shares_of(store)), random.Random(1)
+    with store.read() as conn:
+        drawn = Counter(pick(conn, who, None, rng).kind for _ in range(800))
+        assert pick(conn, who, ["edit"], rng).kind == "edit"
+    assert set(drawn) == {"comparison", "label"} and abs(drawn["comparison"] / 800 - 0.75) < 0.06    # 4 standard errors
+
+
+def test_opted_out_content_is_not_given_nor_more_of_it_than_the_cap(store, clock):
+    tender, hardy = labelers(store, 1, settings={"avoid_warnings": ["violence"]})[0], labelers(store, 1)[0]
+    violent = comparisons(store, 3, prompt={"warnings": ["violence"]}, overlap=2)
+    other = comparisons(store, 1, start=10, prompt={"warnings": ["self_harm", "sexual"]}, overlap=2)
+    plain = comparisons(store, 4, start=20, overlap=2)
+    store.write(lambda conn: set_shares(conn, warned_a_day=2, uniform=0.5))
+
+    def day(person):
+        given = []
+        while claimed := claim(store, person):
+            submit(store, claimed, person)
+            given.append(claimed.task_id)
+        return given
+
+    assert sorted(day(tender)) == sorted(other + plain)
+    given = day(hardy)
+    assert len(set(given) & set(violent + other)) == 2 and set(plain) <= set(given)
+    clock.advance(86_401)
+    assert len(day(hardy)) == 2                                     # the other two, a day later
+
+
+def test_a_draft_is_kept_and_holds_the_task(store, clock):
+    person, other = labelers(store, 2)
+    comparisons(store, 1)
+    held = claim(store, person, seconds=600)
+
+    def save(draft):
+        return store.write(lambda conn: queue.save_draft(conn, assignment_id=held.assignment_id, labeler_id=person, draft=draft,
+                                                         now=store.now(), seconds=600))
+    clock.advance(500)
+    assert save({"comment": "thinking \0\ud800"}) == store.now() + 600
+    clock.advance(500)
+    assert claim(store, other) is None
+    assert claim(store, person).draft == {"comment": "thinking \ufffd\ufffd"}
+    clock.advance(700)                                              # it runs out, and nobody has taken it: typing on takes it again
+    store.write(lambda conn: queue.release_expired(conn, now=store.now()))
+    assert save({"comment": "more"}) == store.now() + 600
+    clock.advance(700)
+    taken = claim(store, other)
+    with pytest.raises(KeptError, match="given to others"):
+        save({"comment": "all of it"})
+    store.write(lambda conn: queue.skip(conn, assignment_id=taken.assignment_id, labeler_id=other, reason="", now=store.now()))
+    again = claim(store, person)
+    assert (again.assignment_id, again.sides, again.draft) == (held.assignment_id, held.sides, {"comment": "all of it"})
+
+
+def test_a_clock_set_back_or_forward_hides_no_work(store, clock):
+    person, other = labelers(store, 2)
+    comparisons(store, 1)
+    clock.advance(86_400 * 365)                                     # a wrong year, put right while the task is held
+    held = claim(store, person, seconds=600)
+    clock.advance(-86_400 * 365)
+    assert claim(store, other) is None
+    with store.read() as conn:
+        assert queue.resume(conn, person).expires_at == store.now() + 600
+    clock.advance(601)
+    assert claim(store, other).task_id == held.task_id
+    clock.advance(86_400 * 365)                                     # forward: it runs out early, and is still taken while its place is free
+    store.write(lambda conn: queue.release_expired(conn, now=store.now()))
+    assert submit(store, held, person)
+
+
+def test_who_is_shut_out_in_the_middle_of_a_task_loses_no_word_and_gives_back_the_place(store):
+    person, other = labelers(store, 2)
+    comparisons(store, 1)
+    held = claim(store, person)
+    shut = schema.labelers.update().where(schema.labelers.c.id == person).values(disabled_at=store.now())
+    store.write(lambda conn: (conn.execute(shut), queue.revoke(conn, person, now=store.now())))
+    with pytest.raises(KeptError, match="account is closed"):
+        submit(store, held, person, {"choice": 2})
+    with pytest.raises(QueueError, match="account is closed"):
+        claim(store, person)
+    with store.read() as conn:
+        assert conn.execute(select(schema.assignments.c.draft)).scalar() == {"choice": 2}
+    assert claim(store, other).task_id == held.task_id and judgements(store) == []
+
+
+def test_new_priorities_change_what_comes_next(store):
+    person, = labelers(store, 1)
+    store.write(lambda conn: set_shares(conn, uniform=0.0))
+    tasks = comparisons(store, 5)
+    assert store.write(lambda conn: queue.set_priorities(conn, {tasks[3]: 2.0, tasks[1]: 1.0, 999: 3.0})) == 2
+    given = []
+    while claimed := claim(store, person):
+        submit(store, claimed, person)
+        given.append(claimed.task_id)
+    assert given == [tasks[3], tasks[1], tasks[0], tasks[2], tasks[4]]
+
+
+def test_a_judgement_carries_how_it_was_made(store):
+    person, = labelers(store, 1)
+    comparisons(store, 1, p_select=0.25)
+    claimed = claim(store, person)
+    submit(store, claimed, person, interface_version="1.2", guideline_version="g3")
+    row, = judgements(store)
+    assert (row["seconds"], row["interface_version"], row["guideline_version"], row["created_at"]) == (3.0, "1.2", "g3", store.now())
+    assert (row["p_select"], row["kind"], row["labeler_id"], row["sides"]) == (0.25, "comparison", person, list(claimed.sides))
+
+
+def test_the_second_practice_answer_cannot_be_bettered_by_undoing(store):
+    person, = labelers(store, 1, screening={"state": "new"})
+    comparisons(store, 1, purpose="practice")
+    submit(store, claim(store, person), person)
+    with pytest.raises(QueueError, match="practice answer stands"):
+        store.write(lambda conn: queue.undo_last(conn, person, now=store.now()))
+
+
+def test_settings_out_of_range_are_refused_by_name(store):
+    for changes, told in (({"uniform": 1.5}, "queue.uniform is 1.5"), ({"unifrom": 0.1}, "did you mean uniform"),
+                          ({"shared": 0.6, "gold": 0.6}, "add up"), ({"kind_weights": {"rankings": 1}}, "did you mean ranking"),
+                          ({"reservation_seconds": 1}, "too low")):
+        with pytest.raises(ContentError, match=told):
+            store.write(lambda conn, changes=changes: set_shares(conn, **changes))
+    assert shares_of(store) == Shares()

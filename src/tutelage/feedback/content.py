@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import random
 import re
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from .sql import dump, load, run
 # How many answers a task of each kind shows; a conversation's are made while it runs.
 ANSWERS = {"prompt": (0, 0), "demonstration": (0, 0), "conversation": (0, 0), "comparison": (2, 2), "ranking": (2, 9), "rating": (1, 1),
            "label": (1, 1), "critique": (1, 1), "edit": (1, 1)}
+NO_PROMPT = ("prompt", "conversation")                              # kinds that can begin from nothing
 OWN_PROMPT = ("demonstration", "conversation")                      # kinds in which nothing of the prompt's author is judged
 _UNHOLDABLE = re.compile("[\0\ud800-\udfff]")
 MAX_TEXT = 1_000_000                                                # characters of one text
@@ -38,7 +40,7 @@ def clean(document: Any) -> Any:
         return {clean(str(key)): clean(value) for key, value in document.items()}
     if isinstance(document, list | tuple):
         return [clean(value) for value in document]
-    if isinstance(document, float) and not -1e308 < document < 1e308:
+    if isinstance(document, float) and not math.isfinite(document):
         raise ContentError(f"{document} is not a number that can be stored")
     return document
 
@@ -123,8 +125,10 @@ def add_task(conn: Connection, *, kind: str, now: float, prompt_id: int | None =
         raise ContentError(f"a {kind} with {len(response_ids)} answers", hint=f"it takes {wanted}")
     if overlap < 1 or not 0 < p_select <= 1:
         raise ContentError(f"overlap {overlap}, p_select {p_select}", hint="overlap is 1 or more; p_select is a probability above 0")
-    if (prompt_id is None) != (kind == "prompt"):
-        raise ContentError(f"a {kind} {'needs' if prompt_id is None else 'has no'} prompt yet", hint="only kind 'prompt' is without one")
+    if prompt_id is None and kind not in NO_PROMPT:
+        raise ContentError(f"a {kind} needs a prompt")
+    if prompt_id is not None and kind == "prompt":
+        raise ContentError("a task to write a prompt has no prompt yet")
     warnings, authors = _of_prompt(conn, kind, prompt_id)
     authors |= _of_responses(conn, prompt_id, response_ids)
     row = run(conn, """INSERT INTO tasks (kind, prompt_id, response_ids, overlap, free, priority, draw, warnings, p_select, purpose, batch,
