@@ -13,6 +13,9 @@ from typing import Any, Literal
 Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length"]
 JudgementKind = Literal["comparison", "ranking", "label", "rating", "critique", "edit"]
+SAYS: dict[str, str] = {"comparison": "ranks", "ranking": "ranks", "label": "label", "rating": "rating", "critique": "critique",
+                        "edit": "edit"}
+"""The field without which a judgement of a kind says nothing."""
 
 
 @dataclass(frozen=True, slots=True)

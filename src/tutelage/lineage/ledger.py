@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.base.files import folder_digest, read_json_object, sha256_file
+from tutelage.base.snapshot import check_rows
 
 
 def describe_run(verb: str, config_text: str, inputs: Mapping[str, Path | str | list[Path]], *, seed: int) -> dict[str, Any]:
@@ -30,14 +31,19 @@ def describe_run(verb: str, config_text: str, inputs: Mapping[str, Path | str | 
 
 
 def describe_input(value: Path | str | list[Path]) -> Any:
-    """Path and sha256 of a file, folder or list of them. What lies inside a run also names that run, so a trace can walk on."""
+    """Path and sha256 of a file, folder or list of them. What lies inside a run or a snapshot also names it, so a trace can walk on.
+
+    Raises: ArtifactError when a snapshot's rows are not what was frozen.
+    """
     if isinstance(value, list):
         return [describe_input(v) for v in value]
     path = Path(value)
     if not path.exists():
         return {"name": str(value)}
     run = next((p for p in (path, *path.parents) if (p / "lineage.json").exists()), None)
-    return {"path": str(path), "sha256": folder_digest(path) if path.is_dir() else sha256_file(path)} | ({"run": str(run)} if run else {})
+    sha256 = folder_digest(path) if path.is_dir() else sha256_file(path)
+    snapshot = check_rows(path, sha256)
+    return {"path": str(path), "sha256": sha256} | ({"run": str(run)} if run else {}) | ({"snapshot": snapshot} if snapshot else {})
 
 
 def ancestors(run: Path) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any, Literal
 
-from tutelage.base.records import Demonstration, Judgement, Message, Prompt, Response, messages_from_json, prompt_text
+from tutelage.base.records import SAYS, Demonstration, Judgement, Message, Prompt, Response, messages_from_json, prompt_text
 from tutelage.text.tables import Cells
 from tutelage.text.values import Row, answer_of, at_path, message_rows, number_of, text_of, transcript_of, writable
 from tutelage.text.votes import credit_of_first, vote_share
@@ -60,8 +60,6 @@ ABOUT = ("labeler", "group", "strength", "weight", "p_select", "seconds", "at")
 PAIR_NUMBERS = ("margin", "target")
 """Optional columns of a pair: how much better in score units; P(chosen, or the first answer, is preferred), such as a share of votes."""
 COLUMNS = frozenset().union(*(layout.columns for layout in CORE.values())) | {*ABOUT, *PAIR_NUMBERS, "response", "votes"}
-_SAYS = {"comparison": "ranks", "ranking": "ranks", "label": "label", "rating": "rating", "critique": "critique", "edit": "edit"}
-"""The field without which a judgement of a kind says nothing."""
 _NUMBERS = {"strength", "weight", "p_select", "seconds", "rating"}
 _TRUTHS = {"label", "kto_tag"}
 _LISTS = {"responses", "ranks", "votes", "completions", "labels"}
@@ -297,10 +295,10 @@ def _judgement(row: Row) -> Judgement:
     for text in (prompt_text(judgement.prompt), *(r.text for r in judgement.responses), judgement.critique, judgement.edit):
         if text is not None:
             writable(text, "a text")
-    if judgement.kind not in _SAYS:
-        raise ValueError(f"kind is {judgement.kind!r}, not one of {', '.join(_SAYS)}")
-    if getattr(judgement, _SAYS[judgement.kind]) is None:
-        raise ValueError(f"a {judgement.kind} without {_SAYS[judgement.kind]}")
+    if judgement.kind not in SAYS:
+        raise ValueError(f"kind is {judgement.kind!r}, not one of {', '.join(SAYS)}")
+    if getattr(judgement, SAYS[judgement.kind]) is None:
+        raise ValueError(f"a {judgement.kind} without {SAYS[judgement.kind]}")
     if judgement.label is not None and not isinstance(judgement.label, bool):
         raise ValueError(f"label is {judgement.label!r}, not true or false")
     for name in _NUMBERS:

@@ -14,6 +14,7 @@ from typing import Any, Generic, Literal, TypedDict, TypeVar, Unpack
 from tutelage.base.errors import ConfigError, DataError
 from tutelage.base.log import get_logger
 from tutelage.base.records import Demonstration, Judgement, Prompt
+from tutelage.base.snapshot import RECORD, ROWS
 from tutelage.text.dataset_info import NAME as DATASET_INFO
 from tutelage.text.dataset_info import describe
 from tutelage.text.detect import LAYOUTS, check_columns, check_layout, detect, readable_as
@@ -276,6 +277,7 @@ def _documents(path: Path, unit: str) -> Iterator[tuple[int, str]]:
 def expand_files(files: Files) -> list[Path]:
     """Paths of the files named, patterns such as `data/*.jsonl.gz` spelt out in order; names of hub data sets stay as they are.
 
+    The folder of a snapshot of judgements stands for its rows.
     Raises: ConfigError, DataError when none matches.
     """
     paths = []
@@ -284,7 +286,7 @@ def expand_files(files: Files) -> list[Path]:
         matches = sorted(glob(name, recursive=True)) if is_pattern else [name]
         if not matches:
             raise DataError(f"no file matches {name}", hint="check the folder and the pattern")
-        paths += [Path(match) for match in matches]
+        paths += [Path(match, ROWS) if Path(match, RECORD).is_file() else Path(match) for match in matches]
     if not paths:
         raise ConfigError("no data files are given", hint="name at least one file")
     return paths
