@@ -8,11 +8,12 @@ import pytest
 import torch
 from scipy.optimize import minimize_scalar
 from scipy.special import logit
+from scipy.stats import logistic
 from sklearn.metrics import log_loss
 from torch.autograd import gradcheck
 from torch.testing import assert_close
 
-from tutelage.algos.losses import binary_reward_loss, bradley_terry_loss, ranking_loss
+from tutelage.algos.losses import binary_reward_loss, bradley_terry_loss, cumulative_link_loss, ordered_thresholds, ranking_loss
 
 NAN = float("nan")
 TIES = ["drop", "half", "davidson"]
@@ -159,7 +160,84 @@ def test_davidson_without_ties_is_bradley_terry_and_at_nu_one_equals_tie_a_third
         assert_close(ranking_loss(equal, torch.tensor(ranks), ties="davidson").item(), math.log(3), rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("ties", TIES)
+def test_a_margin_is_what_a_decided_pair_asks_for_on_top_whoever_stands_first(ties):
+    pair, margin = torch.stack([CHOSEN, REJECTED], 1), MARGIN.abs()
+    shifted = torch.stack([CHOSEN - margin, REJECTED], 1)            # asking for m more is the same as being m worse
+    first, second = torch.tensor([[0, 1]] * 9), torch.tensor([[1, 0]] * 9)
+    expected = ranking_loss(shifted, first, ties=ties, weight=WEIGHT)
+    assert_close(ranking_loss(pair, first, ties=ties, weight=WEIGHT, margin=margin), expected, rtol=0, atol=1e-12)
+    assert_close(ranking_loss(pair.flip(1), second, ties=ties, weight=WEIGHT, margin=margin), expected, rtol=0, atol=1e-12)
+    tied = torch.zeros(9, 2, dtype=torch.long)
+    assert_close(ranking_loss(pair, tied, ties=ties, margin=margin), ranking_loss(pair, tied, ties=ties), rtol=0, atol=1e-12)
+
+
+RATINGS = torch.tensor([0, 1, 2, 3, 4, 4, 0, 2, 3])
+THRESHOLDS = ordered_thresholds(randn(9, 1, seed=7) - 1, randn(9, 3, seed=8) / 2)             # (9, 4): five steps, nine people
+
+
+def test_a_rating_is_likely_as_the_logistic_distribution_between_its_thresholds():
+    edges = np.pad(THRESHOLDS.numpy(), ((0, 0), (1, 1)), constant_values=((0, 0), (-np.inf, np.inf)))
+    rows, r = np.arange(9), RATINGS.numpy()
+    p = logistic.cdf(edges[rows, r + 1] - CHOSEN.numpy()) - logistic.cdf(edges[rows, r] - CHOSEN.numpy())
+    expected = -(WEIGHT.numpy() @ np.log(p)) / WEIGHT.sum().item()
+    assert_close(cumulative_link_loss(CHOSEN, RATINGS, THRESHOLDS, weight=WEIGHT).item(), expected, rtol=0, atol=1e-12)
+
+
+def test_the_probabilities_of_all_ratings_sum_to_one():
+    p = sum(torch.exp(-cumulative_link_loss(CHOSEN[i:i + 1], torch.tensor([r]), THRESHOLDS[i:i + 1])) for r in range(5) for i in range(9))
+    assert_close(p.item(), 9.0, rtol=0, atol=1e-12)
+
+
+def test_a_scale_of_two_steps_is_a_yes_or_no_and_turning_the_scale_round_turns_the_scores():
+    yes = RATINGS > 1
+    assert_close(cumulative_link_loss(CHOSEN, yes.long(), torch.zeros(1, dtype=torch.float64), weight=WEIGHT),
+                 binary_reward_loss(CHOSEN, yes, weight=WEIGHT), rtol=0, atol=1e-12)
+    assert_close(cumulative_link_loss(-CHOSEN, 4 - RATINGS, -THRESHOLDS.flip(1)), cumulative_link_loss(CHOSEN, RATINGS, THRESHOLDS),
+                 rtol=0, atol=1e-12)
+    assert_close(cumulative_link_loss(CHOSEN + 3, RATINGS, THRESHOLDS + 3), cumulative_link_loss(CHOSEN, RATINGS, THRESHOLDS),
+                 rtol=0, atol=1e-12)
+
+
+def test_ratings_fitted_alone_agree_with_statsmodels():
+    ordinal = pytest.importorskip("statsmodels.miscmodels.ordinal_model")
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=400)
+    r = np.searchsorted([-1.0, 0.2, 1.5], 1.3 * x + rng.logistic(size=400))
+    theirs = ordinal.OrderedModel(r, x[:, None], distr="logit").fit(method="bfgs", disp=False, gtol=1e-8)
+    slope, first, *gaps = theirs.params                              # theirs: P(r <= k) = s(threshold - slope x), gaps as logs
+    ours = cumulative_link_loss(torch.tensor(slope * x), torch.tensor(r),
+                                ordered_thresholds(torch.tensor([first]), torch.tensor(gaps)))
+    assert_close(ours.item(), -theirs.llf / 400, rtol=0, atol=1e-9)
+    at = torch.tensor(theirs.params, requires_grad=True)
+    cumulative_link_loss(at[0] * torch.tensor(x), torch.tensor(r), ordered_thresholds(at[1:2], at[2:])).backward()
+    assert at.grad.abs().max() < 1e-5                                # their optimum is a stationary point of our loss
+
+
+@pytest.mark.parametrize("score", [-1e4, 1e4])
+def test_a_rating_far_from_its_score_costs_their_distance_and_no_overflow(score):
+    one = torch.tensor([score], dtype=torch.float64, requires_grad=True)
+    lost = cumulative_link_loss(one, torch.tensor([1]), torch.tensor([0.0, 1.0], dtype=torch.float64))
+    lost.backward()
+    near = 1.0 if score > 0 else 0.0
+    assert_close(lost.item(), abs(score - near) - math.log(-math.expm1(-1)), rtol=1e-12, atol=0)
+    assert one.grad.item() == math.copysign(1.0, score)
+
+
+def test_ratings_off_the_scale_and_thresholds_out_of_order_are_refused():
+    for rating in (-1, 5):
+        with pytest.raises(ValueError, match="do not lie on a scale of 0 to 4"):
+            cumulative_link_loss(CHOSEN[:1], torch.tensor([rating]), THRESHOLDS[:1])
+    with pytest.raises(ValueError, match="thresholds do not increase"):
+        cumulative_link_loss(CHOSEN, RATINGS, THRESHOLDS.flip(1))
+    with pytest.raises(ValueError, match="unequal shapes"):
+        cumulative_link_loss(CHOSEN, RATINGS[1:], THRESHOLDS)
+
+
 def test_gradients_pass_finite_differences():
+    first, gaps = randn(9, 1, seed=7).requires_grad_(), randn(9, 3, seed=8).requires_grad_()
+    assert gradcheck(lambda x, f, g: cumulative_link_loss(x, RATINGS, ordered_thresholds(f, g), weight=WEIGHT),
+                     (CHOSEN.clone().requires_grad_(), first, gaps))
     a, b = CHOSEN.clone().requires_grad_(), REJECTED.clone().requires_grad_()
     assert gradcheck(lambda x, y: bradley_terry_loss(x, y, target=TARGET, margin=MARGIN, weight=WEIGHT), (a, b))
     assert gradcheck(lambda x: binary_reward_loss(x, TARGET, weight=WEIGHT), a)

@@ -99,8 +99,43 @@ def binary_reward_loss(scores: Tensor, labels: Tensor, *, weight: Tensor | None 
     return _weighted_mean(_logistic_loss(scores, labels.to(scores.dtype)), weight, num_examples)
 
 
+def cumulative_link_loss(scores: Tensor, ratings: Tensor, thresholds: Tensor, *, weight: Tensor | None = None,
+                         num_examples: float | Tensor | None = None) -> Tensor:
+    """Minus the log-probability of ratings on an ordered scale of K steps: P(rating <= k) = s(thresholds[k] - score), s logistic.
+
+    Only the order of the steps counts, not their distances, which a person's thresholds tell: a lenient one has low thresholds. With K = 2
+    and threshold 0 it is `binary_reward_loss`.
+
+    Args: scores: (B,), log-odds units. ratings: (B,) int, 0 (worst) to K - 1. thresholds: (B, K - 1) each row's own, or (K - 1,) for all;
+        strictly increasing. weight, num_examples: as in `bradley_terry_loss`.
+    Returns: a scalar. Raises: ValueError on unequal shapes, a rating off the scale, or thresholds that do not increase.
+    Source: McCullagh 1980, JRSS B 42:109 (proportional odds); thresholds of each rater: Tutz and Hennevogl 1996, CSDA 22:537.
+    """
+    check_same_shape(scores=scores, ratings=ratings)
+    edges = thresholds.expand(len(scores), -1)                                   # (B, K - 1)
+    top = edges.shape[1]
+    if len(ratings) and not 0 <= int(ratings.min()) <= int(ratings.max()) <= top:
+        raise ValueError(f"ratings from {int(ratings.min())} to {int(ratings.max())} do not lie on a scale of 0 to {top}")
+    if bool((edges[:, 1:] <= edges[:, :-1]).any()):
+        raise ValueError("thresholds do not increase")
+    upper = edges.gather(1, ratings.clamp_max(top - 1)[:, None]).squeeze(1)      # of the step itself; the last step has none
+    lower = edges.gather(1, (ratings - 1).clamp_min(0)[:, None]).squeeze(1)      # of the step below; the first has none
+    inside = (ratings > 0) & (ratings < top)
+    # s(a) - s(b) = s(a) s(-b) (1 - e^(b - a)): each factor keeps its digits where the difference of two numbers near 1 would lose them.
+    width = torch.where(inside, upper - lower, 1.0)
+    log_p = (torch.where(ratings < top, F.logsigmoid(upper - scores), 0.0) + torch.where(ratings > 0, F.logsigmoid(scores - lower), 0.0)
+             + torch.where(inside, torch.log(-torch.expm1(-width)), 0.0))
+    return _weighted_mean(-log_p, weight, num_examples)
+
+
+def ordered_thresholds(first: Tensor, log_gaps: Tensor) -> Tensor:
+    """(..., K - 1) increasing thresholds from (..., 1) the first and (..., K - 2) the logs of the gaps between them, all of them free."""
+    return torch.cat([first, first + log_gaps.exp().cumsum(-1)], -1)
+
+
 def ranking_loss(scores: Tensor, ranks: Tensor, *, weight: Tensor | None = None, ties: Literal["drop", "half", "davidson"] = "drop",
-                 davidson_log_nu: Tensor | float = 0.0, num_examples: float | Tensor | None = None) -> Tensor:
+                 davidson_log_nu: Tensor | float = 0.0, margin: Tensor | float = 0.0,
+                 num_examples: float | Tensor | None = None) -> Tensor:
     """K judged answers to one prompt as one batch element: the mean over its pairs of minus the log-probability of what was said.
 
     A prompt with many answers thus weighs as much as one with two (all its pairs share one forward pass, and counting them apart overfits).
@@ -110,6 +145,7 @@ def ranking_loss(scores: Tensor, ranks: Tensor, *, weight: Tensor | None = None,
         ties: "drop" leaves tied pairs out; "half" takes them as a target of 1/2; "davidson" gives a tie its own probability,
             P(i beats j) : P(tie) : P(j beats i) = e^(d/2) : nu : e^(-d/2) with d = scores_i - scores_j, for decided pairs too.
         davidson_log_nu: log nu, a number or a learnable scalar; at nu = 1 equal answers tie one time in three.
+        margin: how much better the better answer of each decided pair is, in score units, a number or (P,); as in `bradley_terry_loss`.
         num_examples: prompts (or sum of weights) of the whole optimizer step, counting those with a pair to learn from; None: counted here.
     Returns: a scalar. Raises: ValueError on unequal shapes or an unknown `ties`.
     Source: Ouyang et al. 2022, arXiv:2203.02155, eq. 1 (ties dropped); Davidson 1970, JASA 65:317.
@@ -123,6 +159,8 @@ def ranking_loss(scores: Tensor, ranks: Tensor, *, weight: Tensor | None = None,
     outcome = torch.sign(ranks[:, j] - ranks[:, i])                              # 1: i is better, 0: tied, -1: j is better
     if ties == "drop":
         pairs = pairs & (outcome != 0)
+    asked = margin[:, None] if isinstance(margin, Tensor) else margin
+    difference = difference - outcome * asked
     if ties == "davidson":
         loss = _davidson_loss(difference, outcome, davidson_log_nu)
     else:
