@@ -38,6 +38,7 @@ WITHOUT_TORCH = {"base", "text", "feedback", "lineage", "demo", "web", "studio"}
 CHAINING = {"pipeline", "door", "cross_validate"}  # recipes that chain stages may import other recipes
 
 FILES = sorted(SRC.rglob("*.py"))
+RECIPES = {path.stem for path in FILES if path.parent.name == "recipes"}
 
 
 def room_of(path: Path) -> str:
@@ -84,7 +85,8 @@ def violations(path: Path, tree: ast.Module) -> Iterator[str]:
             other = parts[1] if len(parts) > 1 else ""
             if other in MAY_IMPORT and other != room and other not in MAY_IMPORT.get(room, set()):
                 yield f"{where} ({room} may not import {other})"
-            own = path.stem.removesuffix("_setup").removesuffix("_adapters")
+            family = (stem for stem in RECIPES if path.stem == stem or path.stem.startswith(f"{stem}_"))
+            own = min(family, key=len, default=path.stem)
             if room == other == "recipes" and own not in CHAINING and not (len(parts) > 2 and parts[2].startswith(own)):
                 yield f"{where} (recipes do not import each other)"
         elif room == "algos" and parts[0] != "torch" and parts[0] not in sys.stdlib_module_names:

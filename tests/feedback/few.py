@@ -28,7 +28,8 @@ def prompt(conn: Connection, content: Any = QUESTION, **more: Any) -> int:
 
 def task(conn: Connection, prompt_id: int, texts: Sequence[str], kind: str = "comparison", **more: Any) -> int:
     ids = [put(conn, "responses", prompt_id=prompt_id, text=text, created_at=AT) for text in texts]
-    return put(conn, "tasks", **{"kind": kind, "prompt_id": prompt_id, "response_ids": ids, "overlap": 2, "free": 0, "created_at": AT} | more)
+    given = {"kind": kind, "prompt_id": prompt_id, "response_ids": ids, "overlap": 2, "free": 0, "created_at": AT}
+    return put(conn, "tasks", **given | more)
 
 
 def judgement(conn: Connection, task_id: int, labeler_id: int, value: Any, kind: str = "comparison", **more: Any) -> int:

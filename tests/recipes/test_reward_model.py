@@ -14,6 +14,7 @@ from tutelage.base.records import Judgement, Response, prompt_from_json
 from tutelage.models.heads import ScoredModel
 from tutelage.recipes import reward_model as recipe
 from tutelage.recipes.reward_model import Item, train_reward_model
+from tutelage.recipes.reward_model_loss import asked_margin, sides
 from tutelage.text.chat import encode_example
 from tutelage.text.tokenizer import open_tokenizer
 from tutelage.train.optim import clip_and_step
@@ -285,4 +286,4 @@ def test_votes_are_learnt_as_shares_or_as_certain_winners(small, tmp_path):
     row = Judgement((), (Response("a"), Response("b")), "comparison", ranks=(1, 0), extra={"target": 0.3})
     for soft, expected in ((True, (1, 0, 0.7, 0.0)), (False, (1, 0, 1.0, 0.0))):
         cfg = reward_config(small, tmp_path / "run", {"algo": {"soft_targets": soft}})
-        assert recipe._pair(Item([], row), cfg) == expected
+        assert (*sides(Item([], row), cfg), asked_margin(Item([], row), cfg)) == expected

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import ColumnElement, Connection, Row, insert, select
 
 from tutelage.base.errors import ArtifactError, DataError
 from tutelage.base.files import artifact_dir, atomic_write_text, verify_manifest, writing
@@ -28,6 +28,7 @@ from tutelage.feedback.schema import judgements, labelers, prompts, responses, r
 
 PURPOSES = ("work", "shared", "adjudication", "rollout")
 """Judgements of these tasks are taken unless others are named; practice, screening, gold and drift items measure people."""
+Found = Row[*tuple[Any, ...]]
 _ROWS_AT_ONCE = 500
 _NAME_LENGTH = 16
 
@@ -102,7 +103,7 @@ def record(conn: Connection, snapshot: Snapshot, *, now: float, created_by: int 
         return int(known)
     made = conn.execute(insert(snapshots).values(hash=snapshot.hash, path=str(snapshot.path.resolve()), selection=snapshot.selection,
                                                  counts=snapshot.counts, created_by=created_by, created_at=now))
-    return int(made.inserted_primary_key[0])
+    return int(made.inserted_primary_key[0])                         # type: ignore[index]  # a row was inserted, so it has a key
 
 
 class Counts:
@@ -115,7 +116,7 @@ class Counts:
         self.total, self._prompts = 0, set[int]()
         self._first, self._last = math.inf, -math.inf
 
-    def add(self, row: Row[Any], judgement: Judgement) -> None:
+    def add(self, row: Found, judgement: Judgement) -> None:
         self.total += 1
         self._prompts.add(row.prompt_id)
         self._first, self._last = min(self._first, row.created_at), max(self._last, row.created_at)
@@ -134,9 +135,9 @@ class Counts:
         return ", ".join(f"{count} {why}" for why, count in self.left_out.most_common())
 
 
-def _selected(conn: Connection, selection: Selection, counts: Counts) -> Iterator[tuple[Row[Any], Judgement]]:
+def _selected(conn: Connection, selection: Selection, counts: Counts) -> Iterator[tuple[Found, Judgement]]:
     """The judgements that stand, in the order they were given; the others are counted. One statement, so one moment of the store."""
-    wanted = [judgements.c.kind.in_(selection.kinds), tasks.c.purpose.in_(selection.purposes)]
+    wanted: list[ColumnElement[bool]] = [judgements.c.kind.in_(selection.kinds), tasks.c.purpose.in_(selection.purposes)]
     if selection.before is not None:
         wanted.append(judgements.c.created_at < selection.before)
     if selection.guideline_versions:
@@ -159,7 +160,7 @@ def _selected(conn: Connection, selection: Selection, counts: Counts) -> Iterato
                 counts.left_out[found] += 1
 
 
-def _out(row: Row[Any]) -> str | None:
+def _out(row: Found) -> str | None:
     """Why a judgement does not count, whatever it says."""
     if row.retraction is not None:
         return "retracted"
@@ -168,7 +169,7 @@ def _out(row: Row[Any]) -> str | None:
     return None if row.consent else "prompts without consent"
 
 
-def _judgement(row: Row[Any], shown: Sequence[Row[Any] | None]) -> Judgement | str:
+def _judgement(row: Found, shown: Sequence[Found | None]) -> Judgement | str:
     """The judgement, or why it cannot be one."""
     answers = [answer for answer in shown if answer is not None and answer.text is not None]
     if len(answers) < len(shown):
@@ -193,11 +194,11 @@ def _judgement(row: Row[Any], shown: Sequence[Row[Any] | None]) -> Judgement | s
         return f"unusable ({error})"
 
 
-def _response(row: Row[Any]) -> Response:
+def _response(row: Found) -> Response:
     return Response(row.text, row.model, row.sampling, None if row.logprobs is None else tuple(row.logprobs))
 
 
-def _responses(conn: Connection, ids: set[int]) -> dict[int, Row[Any]]:
+def _responses(conn: Connection, ids: set[int]) -> dict[int, Found]:
     columns = (responses.c.id, responses.c.text, responses.c.model, responses.c.sampling, responses.c.logprobs)
     return {row.id: row for row in conn.execute(select(*columns).where(responses.c.id.in_(sorted(ids))))}
 

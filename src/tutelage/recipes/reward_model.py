@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from tutelage.algos.losses import binary_reward_loss, bradley_terry_loss, ranking_loss
 from tutelage.base.files import atomic_write_text
 from tutelage.base.records import Prompt
-from tutelage.evals.reward_report import label_report, pair_report
-from tutelage.models.batches import TokenBatch, pad_tokens
 from tutelage.models.policy import resolve_model
+from tutelage.recipes.reward_model_loss import ROWS_PER_FORWARD, loss_of, read_answers
+from tutelage.recipes.reward_model_report import held_out_report, write_people_report
 from tutelage.recipes.reward_model_setup import Item, Parts, RewardConfig, build
 from tutelage.text.chat import Encoded, marked_text
 from tutelage.text.readers import expand_files
-from tutelage.text.split import split_key
 from tutelage.train import audits
 from tutelage.train.batches import rows_of_step
 from tutelage.train.checkpoint import TrainState
@@ -31,8 +27,6 @@ from tutelage.train.preview import Preview, describe, write_aside
 from tutelage.train.run import Run
 from tutelage.train.trainees import audit_tolerance, reopen_scored, weights_name
 
-ROWS_PER_FORWARD = 32
-
 
 def train_reward_model(cfg: RewardConfig) -> dict[str, Any]:
     """Train, recentre, save and report. Returns path, model and the held-out report."""
@@ -40,12 +34,13 @@ def train_reward_model(cfg: RewardConfig) -> dict[str, Any]:
         if done := run.finished():
             return done
         parts, weights = build(cfg, run), weights_name(cfg, "reward")
-        reward_model = parts.reward_model
-        optimizer = build_optimizer([(reward_model, cfg.optim.learning_rate)], cfg.optim, kind=cfg.memory.optimizer)
+        reward_model, scales = parts.reward_model, parts.scales
+        optimizer = optimizer_of(parts, cfg)
         batches = batch_units(parts.train, cfg)
         total_steps = cfg.train.steps(len(batches), cfg.train.batch_size)
-        state = TrainState({"reward": optimizer}, values={"bt_scale": None})     # None: not normalised yet
+        state = TrainState({"reward": optimizer}, values={"bt_scale": None}, tensors=scales.state_dict())     # None: not normalised yet
         run.restore(state)
+        scales.load_state_dict(state.tensors)
         audits.dump_masks(
             run.folder / "masks.txt",
             [(marked_text(parts.tokenizer, a), sum(a.response_mask)) for item in parts.train[:4] for a in item.answers],
@@ -53,6 +48,8 @@ def train_reward_model(cfg: RewardConfig) -> dict[str, Any]:
 
         def write_models(folder: Path) -> None:
             reward_model.save(folder / weights, parts.tokenizer)
+            scales.save(folder / weights)
+            state.tensors = scales.state_dict()
 
         for step in run.steps(total_steps, write_models=write_models, state=state):
             items = items_of_step(step, batches, cfg)
@@ -60,7 +57,7 @@ def train_reward_model(cfg: RewardConfig) -> dict[str, Any]:
             if step == run.start_step:
                 few = items[:4]
                 audits.check_microbatch_gradients(lambda rows, few=few: loss_of(parts, few[rows], len(few), cfg)[0],    # type: ignore[misc]
-                                                  [reward_model], len(few), tolerance=audit_tolerance(cfg, whole=not cfg.lora.rank))
+                                                  parts.trained, len(few), tolerance=audit_tolerance(cfg, whole=not cfg.lora.rank))
             stats = train_step(parts, optimizer, items, cfg, run)
             if cfg.eval.every_steps and (step + 1) % cfg.eval.every_steps == 0:
                 stats |= quick_look(parts, cfg)
@@ -75,7 +72,15 @@ def train_reward_model(cfg: RewardConfig) -> dict[str, Any]:
         atomic_write_text(run.folder / "scores.jsonl", "".join(
             json.dumps({"row": item.row, "scores": own}) + "\n" for item, own in zip(parts.held_out, held, strict=True)))
         report = held_out_report(parts, cfg, bt_scale, held)
-        return run.finish({"model": str(saved), "steps": total_steps, "rows": len(parts.train), "bt_scale": bt_scale, **report})
+        written = write_people_report(run.folder, parts, cfg, held)
+        return run.finish({"model": str(saved), "steps": total_steps, "rows": len(parts.train), "bt_scale": bt_scale,
+                           "report": str(written), **report})
+
+
+def optimizer_of(parts: Parts, cfg: RewardConfig) -> torch.optim.Optimizer:
+    """AdamW over the model and over what is learnt of people, each with its own learning rate."""
+    return build_optimizer([(parts.reward_model, cfg.optim.learning_rate), (parts.scales, cfg.people.learning_rate)], cfg.optim,
+                           kind=cfg.memory.optimizer)
 
 
 def batch_units(items: list[Item], cfg: RewardConfig) -> list[list[Item]]:
@@ -98,81 +103,6 @@ def longest(item: Item) -> int:
     return max(len(answer.tokens) for answer in item.answers)
 
 
-def scores_of(parts: Parts, items: list[Item], device: str) -> Tensor:
-    """(P, K) scores, K the most answers of any item; nan where an item has fewer."""
-    flat = read_answers(parts, [a for item in items for a in item.answers], device)                      # (sum of K,)
-    widest = max(len(item.answers) for item in items)
-    where = torch.tensor([(i, k) for i, item in enumerate(items) for k in range(len(item.answers))], device=flat.device)
-    return torch.full((len(items), widest), float("nan"), device=flat.device).index_put((where[:, 0], where[:, 1]), flat)
-
-
-def read_answers(parts: Parts, answers: list[Encoded], device: str) -> Tensor:
-    """(n,) scores. One that comes up several times is read once, and those of like length share a forward pass: less padding."""
-    unique = sorted({id(a): a for a in answers}.values(), key=lambda a: len(a.tokens))
-    scores = []
-    for start in range(0, len(unique), ROWS_PER_FORWARD):
-        rows = [(a.tokens, a.response_mask) for a in unique[start : start + ROWS_PER_FORWARD]]
-        batch: TokenBatch = pad_tokens(rows, parts.tokenizer.pad_token_id, device)
-        scores.append(parts.reward_model.score(batch.tokens, batch.attention_mask))
-    place = {id(a): i for i, a in enumerate(unique)}
-    return torch.cat(scores)[torch.tensor([place[id(a)] for a in answers], device=device)]
-
-
-def loss_of(parts: Parts, items: list[Item], num_items: int, cfg: RewardConfig) -> tuple[Tensor, dict[str, float]]:
-    """Sum over the judgements of their loss, over num_items (those of the whole optimizer step), and how many pairs were right."""
-    device = cfg.device
-    scores = scores_of(parts, items, device)  # (P, K)
-    kinds = [
-        ("label" if it.judgement.label is not None else "pair" if len(it.answers) == 2 and _tie_as_target(it, cfg) else "ranking")
-        for it in items
-    ]
-    weight = torch.tensor([it.judgement.weight for it in items], device=device)
-    loss, right, pairs = scores.new_zeros(()), 0, 0
-
-    def rows(kind: str) -> list[int]:
-        return [i for i, k in enumerate(kinds) if k == kind]
-
-    if at := rows("pair"):
-        first, second, targets, margins = zip(*(_pair(items[i], cfg) for i in at), strict=True)
-        chosen, rejected = scores[at, list(first)], scores[at, list(second)]
-        target, margin = torch.tensor(targets, device=device), torch.tensor(margins, device=device)
-        loss = loss + bradley_terry_loss(
-            chosen, rejected, target=target, margin=margin, weight=weight[at], num_examples=num_items
-        )
-        right, pairs = right + int(((chosen > rejected) & (target > 0.5)).sum()), pairs + int((target > 0.5).sum())
-    if at := rows("ranking"):
-        ranks = torch.full(scores[at].shape, -1, dtype=torch.long, device=device)
-        for row, i in enumerate(at):
-            ranks[row, : len(items[i].answers)] = torch.tensor(items[i].judgement.ranks)
-        loss = loss + ranking_loss(scores[at], ranks, weight=weight[at], ties=cfg.algo.ties, num_examples=num_items)
-        decided = (ranks[:, :, None] >= 0) & (ranks[:, :, None] < ranks[:, None, :])                     # (P, K, K): i ranked above j
-        right += int((decided & (scores[at][:, :, None] > scores[at][:, None, :])).sum())
-        pairs += int(decided.sum())
-    if at := rows("label"):
-        labels = torch.tensor([float(bool(items[i].judgement.label)) for i in at], device=device)
-        loss = loss + binary_reward_loss(scores[at, 0], labels, weight=weight[at], num_examples=num_items)
-        right, pairs = right + int(((scores[at, 0] > 0) == (labels > 0.5)).sum()), pairs + len(at)
-    return loss, {"right": right, "pairs": pairs}
-
-
-def _tie_as_target(item: Item, cfg: RewardConfig) -> bool:
-    return cfg.algo.ties != "davidson" or (item.target is not None and cfg.algo.soft_targets)
-
-
-def _pair(item: Item, cfg: RewardConfig) -> tuple[int, int, float, float]:
-    """(column of the preferred answer, of the other, P(preferred), margin) of a two-answer judgement."""
-    ranks = item.judgement.ranks or (0, 1)
-    first, second = (0, 1) if ranks[0] <= ranks[1] else (1, 0)
-    target = item.target if cfg.algo.soft_targets else None
-    if target is None:
-        target = 0.5 if ranks[0] == ranks[1] else 1.0
-    elif first == 1:
-        target = 1.0 - target
-    asked = float(item.judgement.extra.get("margin", 0.0)) + cfg.algo.strength_margin * (item.judgement.strength or 0.0)
-    margin = asked if ranks[0] != ranks[1] else 0.0
-    return first, second, target, margin
-
-
 def train_step(parts: Parts, optimizer: torch.optim.Optimizer, items: list[Item], cfg: RewardConfig, run: Run | None) -> dict[str, float]:
     """One optimizer step; a prompt's answers always share a forward pass."""
     size = cfg.optim.microbatch_size or len(items)
@@ -187,7 +117,7 @@ def train_step(parts: Parts, optimizer: torch.optim.Optimizer, items: list[Item]
             raise (run.save_bad_batch({"tokens": tokens}, "reward loss is not finite") if run else ValueError("loss is not finite"))
         loss.backward()
         total, right, pairs = total + loss.item(), right + counts["right"], pairs + counts["pairs"]
-    (grad_norm,) = clip_and_step(optimizer, [parts.reward_model], cfg.optim.max_grad_norm)
+    grad_norm, *_ = clip_and_step(optimizer, parts.trained, cfg.optim.max_grad_norm)
     return {"train/loss": total, "train/accuracy": right / pairs if pairs else None, "train/grad_norm": grad_norm,
             "train/learning_rate": optimizer.param_groups[0]["lr"]}
 
@@ -212,6 +142,7 @@ def normalize(parts: Parts, cfg: RewardConfig, *, max_items: int = 512) -> float
     flat = torch.tensor([s for row in all_scores(parts, parts.train[:max_items], cfg) for s in row])
     mean, std = flat.mean().item(), max(flat.std(unbiased=False).item(), 1e-6)
     parts.reward_model.rescale_(1 / std, -mean / std)
+    parts.scales.rescale_(1 / std, -mean / std)
     return std
 
 
@@ -232,43 +163,11 @@ def quick_look(parts: Parts, cfg: RewardConfig) -> dict[str, float]:
     return {name: value["mean"] for name, value in found.items() if value is not None}
 
 
-def held_out_report(parts: Parts, cfg: RewardConfig, bt_scale: float, held: list[list[float]]) -> dict[str, Any]:
-    """Accuracy, calibration and baselines on the held-out judgements, given their scores; pairs and labels apart."""
-
-    def pairs_of(items: list[Item], scores: list[list[float]]) -> list[dict[str, Any]]:
-        rows = []
-        for item, own in zip(items, scores, strict=True):
-            texts, ranks = [r.text for r in item.judgement.responses], item.judgement.ranks
-            if ranks is None:
-                continue
-            about = {"prompt": split_key(item.judgement.prompt, by=cfg.data.split_by), "weight": item.judgement.weight}
-            rows += [about | {"chosen": texts[i], "rejected": texts[j], "chosen_score": own[i], "rejected_score": own[j]}
-                     for i in range(len(texts)) for j in range(len(texts)) if ranks[i] < ranks[j]]
-        return rows
-
-    def labels_of(items: list[Item], scores: list[list[float]]) -> list[dict[str, Any]]:
-        return [{"prompt": split_key(it.judgement.prompt, by=cfg.data.split_by), "text": it.judgement.responses[0].text,
-                 "label": bool(it.judgement.label), "score": own[0]}
-                for it, own in zip(items, scores, strict=True) if it.judgement.label is not None]
-
-    unread = [[0.0] * len(item.answers) for item in parts.train]     # baselines learn from the training texts alone
-    report: dict[str, Any] = {}
-    if held_pairs := pairs_of(parts.held_out, held):
-        report["pairs"] = pair_report(held_pairs, pairs_of(parts.train, unread), scale=bt_scale) | {"ties": tied_pairs(parts.held_out)}
-    if held_labels := labels_of(parts.held_out, held):
-        report["labels"] = label_report(held_labels, labels_of(parts.train, unread), scale=bt_scale)
-    return report
-
-
-def tied_pairs(items: list[Item]) -> int:
-    """Pairs of answers that a judgement ranks alike."""
-    return sum(one == other for item in items for one, other in combinations(item.judgement.ranks or (), 2))
-
-
 def shown(parts: Parts, item: Item) -> str:
     """A judgement's answers as the model reads them, each under what was said of it."""
     said = item.judgement
-    marks = [f"rank {rank}" for rank in said.ranks] if said.ranks is not None else ["good" if said.label else "bad"]
+    marks = ([f"rank {rank}" for rank in said.ranks] if said.ranks is not None else
+             [f"rating {said.rating:g}"] if said.rating is not None else ["good" if said.label else "bad"])
     return "\n".join(f"[{mark}] {marked_text(parts.tokenizer, answer).strip()}" for mark, answer in zip(marks, item.answers, strict=True))
 
 
@@ -282,7 +181,7 @@ def preview(cfg: RewardConfig) -> Preview:
     started = from_now(cfg.device)
     parts = build(cfg, None)
     model, units = parts.reward_model, batch_units(parts.train, cfg)
-    optimizer = build_optimizer([(model, cfg.optim.learning_rate)], cfg.optim, kind=cfg.memory.optimizer)
+    optimizer = optimizer_of(parts, cfg)
     total_steps = cfg.train.steps(len(units), cfg.train.batch_size)
     looks = 1 + (total_steps // cfg.eval.every_steps if cfg.eval.every_steps else 0)
     to_score = looks * len(answers_of(parts.held_out)) + (len(answers_of(parts.train[:512])) if cfg.algo.normalize else 0)

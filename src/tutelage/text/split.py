@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from random import Random
@@ -30,16 +30,17 @@ def split_of(prompt: Prompt, *, eval_frac: float, seed: int, by: SplitBy = "prom
     return side_of(split_key(prompt, by=by), eval_frac=eval_frac, seed=seed)
 
 
-def split_sides(prompts: Sequence[Prompt], *, eval_frac: float, seed: int, by: SplitBy = "prompt", held_out: str | None = None,
-                keep_near: bool = False) -> list[Side | None]:
+def split_sides(prompts: Sequence[Prompt], *, eval_frac: float, seed: int, by: SplitBy = "prompt",
+                held_out: str | Collection[Prompt] | None = None, keep_near: bool = False) -> list[Side | None]:
     """The side of each prompt; None for one that would be trained on although it nearly repeats a held-out one (tutelage.text.near).
 
-    Sides stay those of `split_of`, or those that the file `held_out` names, so every stage of a pipeline holds out the same; only training
-    gets smaller, and says so in the log.
+    Sides stay those of `split_of`, or `held_out` says them (a file that names the held-out prompts, or those prompts), so every stage of a
+    pipeline holds out the same; only training gets smaller, and says so in the log.
     `keep_near` leaves it as it is. Raises: DataError when that file cannot be read or names no prompt.
     """
     keys = [split_key(prompt, by=by) for prompt in prompts]
-    named = None if held_out is None else read_keys(Path(held_out), by=by)
+    named = None if held_out is None else (read_keys(Path(held_out), by=by) if isinstance(held_out, str)
+                                           else frozenset(split_key(prompt, by=by) for prompt in held_out))
     sides: list[Side | None] = [
         side_of(key, eval_frac=eval_frac, seed=seed) if named is None else "eval" if key in named else "train" for key in keys]
     distinct = dict(zip(keys, sides, strict=True))

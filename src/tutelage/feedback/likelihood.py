@@ -1,0 +1,68 @@
+"""Judgements as a preference model learns from them: each what it says about answers, with the weight it has.
+
+No tensors here: `tutelage.recipes.reward_model` turns these rows into one likelihood. A pair says who is better, by a margin or with a
+probability; an edit is a pair, its author having preferred the edited answer; a rating stands on its labeler's own scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from tutelage.base.errors import ConfigError, DataError
+from tutelage.base.records import Judgement, Response
+
+
+def as_preference(judgement: Judgement, *, strength_targets: Sequence[float] = (), min_strength: float = 0.0) -> Judgement | None:
+    """What a judgement says of answers, as pairs, rankings, ratings or labels; None when it says nothing of them.
+
+    An edit becomes the pair (edited, original), edited preferred. A pair whose strength is below `min_strength` says nothing (Bai et al.
+    2022, section 2.2, keep what is above the weakest step). strength_targets: P(the preferred answer is better) of strength 1, 2, ...,
+    which becomes the row's `target` where it has none.
+    Raises: DataError on a strength that has no target.
+    """
+    if judgement.kind == "critique":
+        return None
+    if judgement.kind == "edit":
+        original, edited = judgement.responses[0], judgement.edit or ""
+        if edited.split() == original.text.split():
+            return None
+        return replace(judgement, kind="comparison", responses=(Response(edited), original), ranks=(0, 1))
+    ranks, strength = judgement.ranks, judgement.strength
+    if judgement.kind != "comparison" or ranks is None or len(ranks) != 2 or ranks[0] == ranks[1] or strength is None:
+        return judgement
+    if strength < min_strength:
+        return None
+    if not strength_targets or "target" in judgement.extra:
+        return judgement
+    if strength not in range(1, len(strength_targets) + 1):
+        raise DataError(f"a strength of {strength:g} has no target: {len(strength_targets)} are given, for 1 to {len(strength_targets)}",
+                        hint="give algo.strength_targets one probability for each step of the scale")
+    target = strength_targets[int(strength) - 1]
+    return replace(judgement, extra={**judgement.extra, "target": target if ranks[0] < ranks[1] else 1.0 - target})
+
+
+def example_weights(judgements: Sequence[Judgement], *, reliability: Mapping[str, float] | None = None,
+                    group_weights: Mapping[str, float] | None = None, inverse_probability: bool = False) -> list[float]:
+    """How much each judgement counts: its own weight x its labeler's reliability x its group's weight / p_select, mean as before.
+
+    reliability: labeler -> share of what they say that is to be believed, >= 0; who is not in it counts fully.
+    group_weights: group -> factor, which gives a minority's preferences weight; other groups have 1.
+    inverse_probability: weigh by 1 / p_select, so that sums over what was chosen for judging estimate sums over all there was to choose
+        from (Horvitz and Thompson 1952, JASA 47:663); divided by their mean they are a ratio estimate, biased by order 1 / n (Hajek 1971).
+    The mean weight stays that of the judgements' own weights, so that the learning rate means the same.
+    Raises: ConfigError for a group nobody belongs to; DataError on a p_select that is no probability.
+    """
+    groups, people = dict(group_weights or {}), reliability or {}
+    if unknown := [name for name in groups if name not in {j.group for j in judgements}]:
+        known = sorted({j.group for j in judgements if j.group is not None})
+        raise ConfigError(f"group_weights: no judgement is of the group {unknown[0]!r}", hint=f"there are: {', '.join(known) or 'none'}")
+    weights = []
+    for j in judgements:
+        if inverse_probability and not 0 < j.p_select <= 1:
+            raise DataError(f"p_select is {j.p_select!r}, not a probability above 0",
+                            hint="mend it, or turn people.inverse_probability off")
+        weights.append(j.weight * people.get(j.labeler or "", 1.0) * groups.get(j.group or "", 1.0)
+                       / (j.p_select if inverse_probability else 1.0))
+    before, after = sum(j.weight for j in judgements), sum(weights)
+    return [w * before / after for w in weights] if after > 0 else weights

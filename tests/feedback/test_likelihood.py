@@ -1,0 +1,90 @@
+"""What judgements say of answers, and how much each counts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tutelage.base.errors import ConfigError, DataError
+from tutelage.base.records import Judgement, Response
+from tutelage.feedback.likelihood import as_preference, example_weights
+
+
+def judged(kind: str = "comparison", texts: tuple[str, ...] = ("a", "b"), **said) -> Judgement:
+    return Judgement("p", tuple(map(Response, texts)), kind, **said)
+
+
+def test_an_edit_is_a_pair_that_its_author_prefers_with_everything_else_kept():
+    edit = judged("edit", ("it rains",), edit="It rains today.", labeler="amara", group="home", weight=0.5, p_select=0.2)
+    assert as_preference(edit) == judged("comparison", ("It rains today.", "it rains"), ranks=(0, 1), edit="It rains today.",
+                                         labeler="amara", group="home", weight=0.5, p_select=0.2)
+    assert as_preference(judged("edit", ("it  rains\n",), edit="it rains")) is None                     # nothing was changed
+    assert as_preference(judged("critique", ("a",), critique="too short")) is None
+
+
+@pytest.mark.parametrize("ranks, expected", [((0, 1), 0.9), ((1, 0), pytest.approx(0.1))])
+def test_a_strength_becomes_the_probability_that_the_first_answer_is_better(ranks, expected):
+    targets = [0.6, 0.75, 0.9, 0.98]
+    assert as_preference(judged(ranks=ranks, strength=3.0), strength_targets=targets).extra == {"target": expected}
+    for left_alone in (judged(ranks=(0, 0), strength=3), judged(ranks=ranks), judged(ranks=ranks, strength=3, extra={"target": 0.7}),
+                       judged("ranking", ("a", "b", "c"), ranks=(0, 1, 2), strength=3), judged("label", ("a",), label=True)):
+        assert as_preference(left_alone, strength_targets=targets) == left_alone
+    for strength in (0, 2.5, 5):
+        with pytest.raises(DataError, match="has no target: 4 are given, for 1 to 4"):
+            as_preference(judged(ranks=ranks, strength=strength), strength_targets=targets)
+
+
+def test_choices_below_the_least_strength_are_left_out_but_ties_and_silent_ones_stay():
+    kept = [judged(ranks=(0, 1), strength=2), judged(ranks=(0, 1)), judged(ranks=(0, 0), strength=1)]
+    assert [as_preference(j, min_strength=2) for j in [*kept, judged(ranks=(0, 1), strength=1)]] == [*kept, None]
+
+
+def test_weights_multiply_and_keep_their_mean():
+    rows = [judged(ranks=(0, 1), labeler="amara", group="home", weight=2.0), judged(ranks=(0, 1), labeler="falk", group="home"),
+            judged(ranks=(0, 1), labeler="falk"), judged(ranks=(0, 1))]
+    found = example_weights(rows, reliability={"falk": 0.25}, group_weights={"home": 3.0})
+    raw = np.array([6.0, 0.75, 0.25, 1.0])
+    assert found == pytest.approx(raw * 5 / raw.sum()) and example_weights(rows) == [2.0, 1.0, 1.0, 1.0]
+    assert example_weights(rows[1:3], reliability={"falk": 0.0}) == [0.0, 0.0]
+    with pytest.raises(ConfigError, match="no judgement is of the group 'house'"):
+        example_weights(rows, group_weights={"house": 2.0})
+
+
+def test_weights_by_inverse_probability_undo_what_the_sampler_preferred():
+    # 400 items, each with the share of people who prefer its first answer; the more uncertain, the likelier an item is to be chosen.
+    # The truth is the mean over all items, which the sample's plain mean misses and the weighted one meets.
+    rng = np.random.default_rng(0)
+    value = rng.beta(4, 2, 400)
+    chance = 0.1 + 0.8 * (1 - np.abs(2 * value - 1))
+    plain, weighted = [], []
+    for _ in range(600):
+        chosen = np.flatnonzero(rng.random(400) < chance)
+        weights = np.array(example_weights([judged(ranks=(0, 1), p_select=float(chance[i])) for i in chosen], inverse_probability=True))
+        plain.append(value[chosen].mean())
+        weighted.append((weights * value[chosen]).mean())
+        assert weights.mean() == pytest.approx(1)
+    truth, error = value.mean(), np.std(weighted) / 600**0.5
+    assert abs(np.mean(plain) - truth) > 30 * error
+    assert abs(np.mean(weighted) - truth) < 4 * error + 1e-3 * truth              # the ratio's own bias is of order 1 / 200
+
+
+def test_a_sum_weighted_by_inverse_probability_has_the_populations_sum_as_its_exact_expectation():
+    # Three items, every sample of them with its probability: no simulation, no ratio.
+    value, chance = np.array([1.0, -2.0, 5.0]), np.array([0.2, 0.5, 0.9])
+    total = 0.0
+    for bits in range(1, 8):
+        chosen = np.array([bits >> i & 1 for i in range(3)], dtype=bool)
+        p = np.where(chosen, chance, 1 - chance).prod()
+        rows = [judged(ranks=(0, 1), p_select=float(c)) for c in chance[chosen]]
+        weights = np.array(example_weights(rows, inverse_probability=True))
+        sums = (1 / chance[chosen]).sum()                            # undoes the division by the mean
+        total += p * (weights * value[chosen]).sum() * sums / chosen.sum()
+    assert total == pytest.approx(value.sum())
+
+
+@pytest.mark.parametrize("p", [0.0, -0.1, 1.5, float("nan")])
+def test_a_p_select_that_is_no_probability_is_refused_where_it_is_used(p):
+    row = judged(ranks=(0, 1), p_select=p)
+    assert example_weights([row]) == [1.0]
+    with pytest.raises(DataError, match="not a probability above 0"):
+        example_weights([row], inverse_probability=True)
