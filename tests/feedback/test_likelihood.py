@@ -20,6 +20,8 @@ def test_an_edit_is_a_pair_that_its_author_prefers_with_everything_else_kept():
                                          labeler="amara", group="home", weight=0.5, p_select=0.2)
     assert as_preference(judged("edit", ("it  rains\n",), edit="it rains")) is None                     # nothing was changed
     assert as_preference(judged("critique", ("a",), critique="too short")) is None
+    both = judged("critique", ("a",), critique="too short", edit="a, b")
+    assert as_preference(both) == judged("comparison", ("a, b", "a"), ranks=(0, 1), critique="too short", edit="a, b")
 
 
 @pytest.mark.parametrize("ranks, expected", [((0, 1), 0.9), ((1, 0), pytest.approx(0.1))])

@@ -16,16 +16,14 @@ from tutelage.base.records import Judgement, Response
 def as_preference(judgement: Judgement, *, strength_targets: Sequence[float] = (), min_strength: float = 0.0) -> Judgement | None:
     """What a judgement says of answers, as pairs, rankings, ratings or labels; None when it says nothing of them.
 
-    An edit becomes the pair (edited, original), edited preferred. A pair whose strength is below `min_strength` says nothing (Bai et al.
-    2022, section 2.2, keep what is above the weakest step). strength_targets: P(the preferred answer is better) of strength 1, 2, ...,
-    which becomes the row's `target` where it has none.
+    An edit, also one beside a critique, becomes the pair (edited, original), edited preferred. A pair whose strength is below `min_strength`
+    says nothing (Bai et al. 2022, section 2.2, keep what is above the weakest step). strength_targets: P(the preferred answer is better) of
+    strength 1, 2, ..., which becomes the row's `target` where it has none.
     Raises: DataError on a strength that has no target.
     """
-    if judgement.kind == "critique":
-        return None
-    if judgement.kind == "edit":
-        original, edited = judgement.responses[0], judgement.edit or ""
-        if edited.split() == original.text.split():
+    if judgement.kind in ("critique", "edit"):
+        original, edited = judgement.responses[0], judgement.edit
+        if edited is None or edited.split() == original.text.split():
             return None
         return replace(judgement, kind="comparison", responses=(Response(edited), original), ranks=(0, 1))
     ranks, strength = judgement.ranks, judgement.strength
@@ -50,6 +48,7 @@ def example_weights(judgements: Sequence[Judgement], *, reliability: Mapping[str
     group_weights: group -> factor, which gives a minority's preferences weight; other groups have 1.
     inverse_probability: weigh by 1 / p_select, so that sums over what was chosen for judging estimate sums over all there was to choose
         from (Horvitz and Thompson 1952, JASA 47:663); divided by their mean they are a ratio estimate, biased by order 1 / n (Hajek 1971).
+        The queue's p_select is of one draw: then this holds while what was drawn is a small part of what is open.
     The mean weight stays that of the judgements' own weights, so that the learning rate means the same.
     Raises: ConfigError for a group nobody belongs to; DataError on a p_select that is no probability.
     """

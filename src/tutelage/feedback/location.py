@@ -28,9 +28,7 @@ def locate(url: str | Path | None = None) -> URL:
     """
     given = url if url is not None else os.environ.get("TUTELAGE_DATABASE_URL") or None
     if given is None:
-        import platformdirs
-
-        given = Path(os.environ.get("TUTELAGE_HOME") or platformdirs.user_data_dir("tutelage")) / "studio.db"
+        given = data_folder() / "studio.db"
     if isinstance(given, Path) or "://" not in given:
         return URL.create("sqlite", database=str(Path(given).expanduser()))
     try:
@@ -46,6 +44,13 @@ def locate(url: str | Path | None = None) -> URL:
     if not made.database or made.database == ":memory:" or made.database.startswith("file:"):
         raise ConfigError("the store needs a file of its own", hint="write sqlite:////full/path/studio.db or only the path")
     return made.set(drivername="sqlite")
+
+
+def data_folder() -> Path:
+    """Where what people said is kept unless another place is named: TUTELAGE_HOME, else the user's data folder."""
+    import platformdirs
+
+    return Path(os.environ.get("TUTELAGE_HOME") or platformdirs.user_data_dir("tutelage"))
 
 
 def shown(url: URL) -> str:

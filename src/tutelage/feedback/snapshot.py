@@ -20,10 +20,11 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, insert, select
 
-from tutelage.base.errors import ArtifactError, DataError
+from tutelage.base.errors import ArtifactError, ConfigError, DataError, did_you_mean
 from tutelage.base.files import artifact_dir, atomic_write_text, verify_manifest, writing
 from tutelage.base.records import SAYS, Judgement, Response, prompt_from_json
 from tutelage.base.snapshot import RECORD, ROWS, record_of
+from tutelage.feedback.schema import PURPOSES as ALL_PURPOSES
 from tutelage.feedback.schema import judgements, labelers, prompts, responses, retractions, snapshots, tasks
 
 PURPOSES = ("work", "shared", "adjudication", "rollout")
@@ -41,6 +42,16 @@ class Selection:
     purposes: tuple[str, ...] = PURPOSES
     before: float | None = None
     guideline_versions: tuple[str, ...] = ()
+
+
+def check_selection(selection: Selection) -> Selection:
+    """The selection, if its words are known. Raises: ConfigError naming the nearest."""
+    for what, given, known in (("kind", selection.kinds, tuple(SAYS)), ("purpose", selection.purposes, ALL_PURPOSES)):
+        for name in given:
+            if name not in known:
+                raise ConfigError(f"there is no {what} {name!r} of judgements{did_you_mean(name, known)}",
+                                  hint=f"one of {', '.join(known)}")
+    return selection
 
 
 @dataclass(frozen=True)
@@ -179,7 +190,7 @@ def _judgement(row: Found, shown: Sequence[Found | None]) -> Judgement | str:
     ranks = value.get("ranks")
     if ranks is None and (value.get("tie") or value.get("both_bad")):
         ranks = [0] * len(shown)
-    extra = {name: value[name] for name in ("flags", "both_bad", "step") if value.get(name) is not None}
+    extra = {name: value[name] for name in ("ratings", "flags", "both_bad", "all_bad", "step", "comment") if value.get(name) is not None}
     extra |= {"judgement": row.id, "task": row.task_id, "purpose": row.purpose, "sides": row.sides or None,
               "interface_version": row.interface_version, "guideline_version": row.guideline_version,
               "split": row.split, "held_out_labeler": True if row.held_out else None}

@@ -1,0 +1,49 @@
+"""`tutelage feedback snapshot`: from the store of judgements to what a reward model trains from."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from tutelage.base.log import setup_logging
+
+from .group import Group
+from .output import only_json_on_stdout, print_result
+
+
+@click.group(cls=Group)
+def feedback() -> None:
+    """What people said: freeze it for training (docs/feedback.md)."""
+
+
+@feedback.command()
+@click.option("--database", metavar="URL",
+              help="SQLite file or postgresql://…  [default: TUTELAGE_DATABASE_URL, else studio.db in your data folder]")
+@click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER",
+              help="Where snapshots lie, each in a folder named by its hash.  [default: snapshots in your data folder]")
+@click.option("--kind", "kinds", multiple=True, metavar="KIND", help="Judgements of this kind only; may be given several times.")
+@click.option("--purpose", "purposes", multiple=True, metavar="NAME",
+              help="On tasks of this purpose only, such as gold, which is left out otherwise.")
+@click.option("--guideline", "guidelines", multiple=True, metavar="VERSION", help="Given under this version of the guidelines only.")
+@click.option("--before", type=click.DateTime(), metavar="TIME", help="Given before this time, UTC: 2026-03-01 or 2026-03-01T12:00:00.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout and nothing else.")
+@click.option("-v", "--verbose", is_flag=True, help="A traceback with errors.")
+def snapshot(database: str | None, out: Path | None, kinds: tuple[str, ...], purposes: tuple[str, ...], guidelines: tuple[str, ...],
+             before: datetime | None, as_json: bool, verbose: bool) -> None:
+    """Freeze the store's judgements into a folder that never changes, for `tutelage reward data.files=[FOLDER]`."""
+    setup_logging(int(verbose))
+    with only_json_on_stdout(as_json):
+        from tutelage.feedback.location import data_folder
+        from tutelage.feedback.snapshot import PURPOSES, Selection, check_selection, freeze, record
+        from tutelage.feedback.store import Store
+
+        selection = check_selection(Selection(kinds or Selection().kinds, purposes or PURPOSES,
+                                              before.replace(tzinfo=UTC).timestamp() if before else None, guidelines))
+        with Store.open(database) as store:
+            with store.read() as conn:
+                found = freeze(conn, out or data_folder() / "snapshots", selection)
+            store.write(lambda conn: record(conn, found, now=store.now()))
+    print_result({"snapshot": str(found.path), "hash": found.hash, **found.counts,
+                  "next": f"tutelage reward model.policy=runs/sft 'data.files=[{found.path}]' --run-dir runs/reward"}, as_json)
