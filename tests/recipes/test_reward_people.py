@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,13 @@ from tests.feedback import few
 from tests.recipes.test_reward_model import item, parts_of
 from tests.small import ANIMALS, Small, reward_config, same_weights, write_rows
 from tutelage.base.errors import ConfigError, DataError
+from tutelage.base.records import Judgement, Response
 from tutelage.feedback import schema
 from tutelage.feedback.snapshot import freeze
 from tutelage.recipes import reward_model as recipe
-from tutelage.recipes.reward_model import train_reward_model
+from tutelage.recipes.reward_model import Item, train_reward_model
 from tutelage.recipes.reward_model_loss import loss_of
+from tutelage.recipes.reward_model_report import rating_report, verdicts
 from tutelage.recipes.reward_model_scales import Scales
 from tutelage.train.run import Interrupted, Run
 
@@ -89,11 +92,33 @@ def test_before_training_the_shared_thresholds_and_nu_foretell_the_shares_that_w
     assert nu / (nu + 2) == pytest.approx(0.25)
 
 
-def item_row(**said):
-    from tutelage.base.records import Judgement, Response
-
+def item_row(**said) -> Judgement:
     answers = tuple(Response(t) for t in "ab"[: 1 if said["kind"] == "rating" else 2])
     return Judgement("p", answers, **said)
+
+
+def test_a_verdict_is_read_on_each_labelers_own_scale_in_the_units_of_the_loss(small, tmp_path):
+    parts, cfg = parts_of(small, tmp_path)
+    levels = [item_row(kind="rating", rating=float(r), labeler=name) for name in ("kind", "stern") for r in range(1, 6)]
+    scales = parts.scales = Scales(levels)
+    with torch.no_grad():
+        scales.shared.copy_(torch.tensor([-1.5, 0.0, 0.0, 0.0]))     # thresholds -1.5, -0.5, 0.5, 1.5: the middle step is around 0
+        scales.own[scales.labelers["stern"], 0] = 2.0
+    scales.rescale_(0.5, 3.0)                                        # a score of 3 is log-odds 0, one of 4 is 2
+    said = [(item(parts, ["a"], kind="rating", rating=5.0, labeler="kind"), 3.2, 1.0),
+            (item(parts, ["a"], kind="rating", rating=5.0, labeler="stern"), 3.2, 0.0),                 # 0.4 lies below their middle of 2
+            (item(parts, ["a"], kind="rating", rating=2.0, labeler="stern"), 3.9, 1.0),
+            (item(parts, ["a"], kind="rating", rating=2.0, labeler="unknown"), 2.9, 1.0),               # by the shared scale
+            (item(parts, ["a"], kind="rating", rating=3.0, labeler="kind"), 9.0, None),                 # the middle has no side
+            (item(parts, ["a"], kind="label", label=True), 2.9, 0.0), (item(parts, ["a"], kind="label", label=False), 2.9, 1.0)]
+    parts = replace(parts, held_out=[one for one, _, _ in said])
+    found = [row["right"] for row in verdicts(parts, cfg, [[score] for _, score, _ in said])]
+    assert found == [right for _, _, right in said if right is not None]
+    pair = item(parts, ["a", "b", "c"], kind="ranking", ranks=(0, 1, 1))
+    assert [row["right"] for row in verdicts(replace(parts, held_out=[pair]), cfg, [[2.0, 1.0, 2.0]])] == [1.0, 0.5]
+    rating = rating_report(replace(parts, held_out=[said[1][0]], train=[Item([], j) for j in levels]), cfg, [[3.2]])
+    assert rating["log_loss"]["mean"] == pytest.approx(-np.log(1 - expit(3.5 - 0.4)), rel=1e-5)
+    assert rating["log_loss_of_shares"]["mean"] == pytest.approx(np.log(5))
 
 
 def test_a_killed_run_goes_on_with_the_scales_it_had_bit_for_bit(small, tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ from tutelage.base.records import Judgement, Response
 def as_preference(judgement: Judgement, *, strength_targets: Sequence[float] = (), min_strength: float = 0.0) -> Judgement | None:
     """What a judgement says of answers, as pairs, rankings, ratings or labels; None when it says nothing of them.
 
-    An edit, also one beside a critique, becomes the pair (edited, original), edited preferred. A pair whose strength is below `min_strength`
+    An edit, also one beside a critique, becomes the pair (edited, original), edited preferred. A pair of less strength than `min_strength`
     says nothing (Bai et al. 2022, section 2.2, keep what is above the weakest step). strength_targets: P(the preferred answer is better) of
     strength 1, 2, ..., which becomes the row's `target` where it has none.
     Raises: DataError on a strength that has no target.

@@ -68,9 +68,9 @@ def verdicts(parts: Parts, cfg: RewardConfig, held: list[list[float]]) -> Iterat
         if said.ranks is not None:
             yield from (about | {"right": 0.5 * (1 + (scores[i] > scores[j]) - (scores[i] < scores[j]))} for i, j in decided(item))
         elif said.label is not None:
-            yield about | {"right": float((log_odds(parts, scores[0]) > 0) == said.label)}
+            yield about | {"right": float((parts.scales.log_odds(scores[0]) > 0) == said.label)}
         elif (side := 2 * int(parts.scales.steps([said.rating])) - len(parts.scales.levels) + 1) != 0:
-            yield about | {"right": float((log_odds(parts, scores[0]) > middle(parts, said.labeler)) == (side > 0))}
+            yield about | {"right": float((parts.scales.log_odds(scores[0]) > parts.scales.middle(said.labeler)) == (side > 0))}
 
 
 def rating_report(parts: Parts, cfg: RewardConfig, held: list[list[float]]) -> dict[str, Any] | None:
@@ -79,7 +79,7 @@ def rating_report(parts: Parts, cfg: RewardConfig, held: list[list[float]]) -> d
     if not found:
         return None
     said, prompts = [j for j, _ in found], [key_of(it, cfg) for it in parts.held_out if it.judgement.rating is not None]
-    scores, scales = torch.tensor([log_odds(parts, s) for _, s in found]), parts.scales
+    scores, scales = torch.tensor([parts.scales.log_odds(s) for _, s in found]), parts.scales
     steps, thresholds = scales.steps(j.rating for j in said).cpu(), scales.thresholds(j.labeler for j in said).detach().cpu()
     losses = [cumulative_link_loss(s[None], r[None], t[None]).item() for s, r, t in zip(scores, steps, thresholds, strict=True)]
     seen = scales.steps(it.judgement.rating for it in parts.train if it.judgement.rating is not None).cpu()
@@ -102,14 +102,3 @@ def tied_pairs(items: list[Item]) -> int:
 def key_of(item: Item, cfg: RewardConfig) -> str:
     """What intervals are drawn by."""
     return split_key(item.judgement.prompt, by=cfg.data.split_by)
-
-
-def log_odds(parts: Parts, score: float) -> float:
-    """A score in the units of the loss."""
-    return (score - parts.scales.shift.item()) / parts.scales.gain.item()
-
-
-def middle(parts: Parts, labeler: str | None) -> float:
-    """The log-odds at the middle of a labeler's scale: its middle threshold, or between the two around its middle step."""
-    edges = parts.scales.thresholds([labeler])[0].tolist()
-    return (edges[(len(edges) - 1) // 2] + edges[len(edges) // 2]) / 2

@@ -79,9 +79,14 @@ class Scales(nn.Module):
         self.shift.mul_(gain).add_(shift)
         self.gain.mul_(gain)
 
-    def log_odds(self, scores: Tensor) -> Tensor:
-        """Scores as the model gives them, in the units it was trained in."""
-        return (scores - self.shift) / self.gain
+    def log_odds(self, score: float) -> float:
+        """A score as the model gives it, in the units it was trained in."""
+        return (score - self.shift.item()) / self.gain.item()
+
+    def middle(self, labeler: str | None) -> float:
+        """The log-odds at the middle of a labeler's scale: its middle threshold, or between the two around its middle step."""
+        edges = self.thresholds([labeler])[0].tolist()
+        return (edges[(len(edges) - 1) // 2] + edges[len(edges) // 2]) / 2
 
     @torch.no_grad()
     def told(self) -> dict[str, Any]:
