@@ -102,7 +102,8 @@ def process(*command: str) -> subprocess.Popen[str]:
 
 def quantiles(waits: list[float]) -> dict[str, float]:
     cuts = statistics.quantiles(waits, n=1000)
-    return {name: round(1000 * value, 1) for name, value in (("p50", cuts[499]), ("p95", cuts[949]), ("p99", cuts[989]), ("max", waits[-1]))}
+    values = {"p50": cuts[499], "p95": cuts[949], "p99": cuts[989], "max": waits[-1]}
+    return {name: round(1000 * value, 1) for name, value in values.items()}
 
 
 def compare(url: str, acknowledged: list[tuple[int, ...]]) -> dict[str, int]:
@@ -157,7 +158,8 @@ FILL = (
     f"""INSERT INTO tasks (kind, prompt_id, response_ids, overlap, free, priority, draw, warnings, p_select, purpose, state, extra,
                            created_at)
         {_EACH_TASK} 'comparison', i % :prompts + 1,
-        CAST('[' || (i % :prompts + 1) || ', ' || (i % :prompts + 1 + :prompts) || ']' AS JSONB), 2, CASE WHEN i < :done THEN 0 ELSE 2 END, (i % 1000) / 1000.0, (CAST(i AS BIGINT) * 1000003 % 999983) / 999983.0, '', 1.0, 'work',
+        CAST('[' || (i % :prompts + 1) || ', ' || (i % :prompts + 1 + :prompts) || ']' AS JSONB), 2,
+        CASE WHEN i < :done THEN 0 ELSE 2 END, (i % 1000) / 1000.0, (CAST(i AS BIGINT) * 1000003 % 999983) / 999983.0, '', 1.0, 'work',
         CASE WHEN i < :done THEN 'done' ELSE 'open' END, CAST('{{}}' AS JSONB), :now FROM n""",
     *(statement.replace("HALF", half) for half in "01" for statement in _HALF),
 )

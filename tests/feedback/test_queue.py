@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 from sqlalchemy import select
@@ -405,3 +407,9 @@ def test_settings_out_of_range_are_refused_by_name(store):
         with pytest.raises(ContentError, match=told):
             store.write(lambda conn, changes=changes: set_shares(conn, **changes))
     assert shares_of(store) == Shares()
+
+
+def test_every_setting_of_the_queue_is_in_the_docs_with_its_default():
+    page = (Path(__file__).parents[2] / "docs" / "store.md").read_text(encoding="utf-8").split("<!-- settings -->\n")[1].split("\n\n")[0]
+    listed = {row.split("|")[1].strip(" `"): row.split("|")[2].strip() for row in page.splitlines()[2:]}
+    assert listed == {name: "1 each" if name == "kind_weights" else f"{value:g}" for name, value in asdict(Shares()).items()}

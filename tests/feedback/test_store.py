@@ -290,3 +290,13 @@ def test_a_server_that_is_not_there_is_told_in_one_line(tmp_path, new_postgresql
         with pytest.raises(StoreError, match="cannot be reached"):
             store.write(lambda conn: (note(conn), conn.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")))
         assert store.write(note) >= 2 and count(store) == 2
+
+
+def test_every_connection_waits_for_the_disk_and_holds_rows_to_what_they_refer_to(tmp_path):
+    def pragmas(conn):
+        return [conn.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")]
+
+    with Store.open(tmp_path / "studio.db") as store:
+        assert store.write(pragmas) == ["wal", 2, 1, 30_000]        # 2 is FULL: each commit is fsynced
+        with store.read() as conn:
+            assert pragmas(conn) == ["wal", 2, 1, 30_000]

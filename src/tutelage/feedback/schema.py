@@ -149,7 +149,7 @@ retractions = Table(                                                # undone, ov
     Column("reason", Text, nullable=False), _time("created_at", null=False),
 )
 conversations = Table(
-    "conversations", metadata, _id(), _to("labelers", index=True), _to("assignments", null=True), Column("messages", Document),
+    "conversations", metadata, _id(), _to("labelers", index=True), _to("assignments", null=True, index=True), Column("messages", Document),
     Column("state", Text, nullable=False, server_default="open"), Column("rating", Integer), Column("comment", Text),
     _time("created_at", null=False), _time("ended_at"),
 )

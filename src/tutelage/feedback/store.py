@@ -7,7 +7,6 @@ what the queue proves of itself on one holds on the other. Reads see one moment 
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sqlite3
 import tempfile
@@ -83,7 +82,8 @@ class Store:
 
     async def write_async(self, work: Callable[[Connection], T]) -> T:
         """`write` for an event loop. The write happens even when the waiting task is cancelled."""
-        return await asyncio.shield(asyncio.wrap_future(self._writer.submit(work)))
+        made: T = await self._writer.submit_async(work)
+        return made
 
     def backup(self, path: Path) -> Path:
         """Copy the database, as it is now, to a new file, while it is in use. To restore: `Store.open` it, or put it in the other's place.

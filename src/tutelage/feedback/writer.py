@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import queue
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Engine
@@ -23,7 +24,7 @@ Work = Callable[[Connection], Any]
 @dataclass
 class _Waiting:
     work: Work
-    future: Future[Any] = field(default_factory=Future)
+    future: Future[Any] | asyncio.Future[Any]
     result: Any = None
     error: BaseException | None = None
 
@@ -45,13 +46,22 @@ class Writer:
 
     def submit(self, work: Work) -> Future[Any]:
         """Queue a work. The future holds what it returned, once that is committed and fsynced."""
-        waiting = _Waiting(work)
-        waiting.future.set_running_or_notify_cancel()               # from here on it is done, whether or not the asker still waits
+        future: Future[Any] = Future()
+        future.set_running_or_notify_cancel()                       # from here on it is done, whether or not the asker still waits
+        self._put(_Waiting(work, future))
+        return future
+
+    def submit_async(self, work: Work) -> asyncio.Future[Any]:
+        """The same for the running event loop, whose futures of one group are answered in one call."""
+        future = asyncio.get_running_loop().create_future()
+        self._put(_Waiting(work, future))
+        return future
+
+    def _put(self, waiting: _Waiting) -> None:
         with self._lock:
             if self._closed:
                 raise StoreError("the store is closed", hint="it was asked to write after it was shut down")
             self._waiting.put(waiting)
-        return waiting.future
 
     def is_current(self) -> bool:
         """Whether the caller runs on the writer's own thread."""
@@ -80,8 +90,7 @@ class Writer:
                 _fail(group, self._explain(doubt.__cause__ or doubt))
             except BaseException as error:
                 self._one_by_one(group, error)
-            for waiting in group:
-                _answer(waiting)
+            _answer(group)
 
     def _gather(self, group: list[_Waiting]) -> Connection:
         """Run the first work and all that arrived meanwhile, in one transaction, which is returned open."""
@@ -163,8 +172,25 @@ def _drop(conn: Connection) -> None:
         conn.close()
 
 
-def _answer(waiting: _Waiting) -> None:
-    if waiting.error is not None:
-        waiting.future.set_exception(waiting.error)
-    else:
-        waiting.future.set_result(waiting.result)
+def _answer(group: list[_Waiting]) -> None:
+    loops: dict[asyncio.AbstractEventLoop, list[_Waiting]] = {}
+    for waiting in group:
+        if isinstance(waiting.future, asyncio.Future):
+            loops.setdefault(waiting.future.get_loop(), []).append(waiting)
+        else:
+            _tell([waiting])
+    for loop, waiters in loops.items():
+        try:
+            loop.call_soon_threadsafe(_tell, waiters)
+        except RuntimeError:                                        # the loop was closed: nobody waits any more
+            pass
+
+
+def _tell(group: list[_Waiting]) -> None:
+    for waiting in group:
+        if waiting.future.done():                                   # cancelled: the work is done all the same
+            continue
+        if waiting.error is not None:
+            waiting.future.set_exception(waiting.error)
+        else:
+            waiting.future.set_result(waiting.result)

@@ -184,6 +184,7 @@ def upgrade() -> None:
         sa.Column("rating", sa.Integer), sa.Column("comment", sa.Text), sa.Column("created_at", sa.Float, nullable=False),
         sa.Column("ended_at", sa.Float), sa.PrimaryKeyConstraint("id", name="pk_conversations"),
     )
+    op.create_index("ix_conversations_assignment_id", "conversations", ["assignment_id"])
     op.create_index("ix_conversations_labeler_id", "conversations", ["labeler_id"])
     op.create_table(
         "judgements",

@@ -1,0 +1,84 @@
+"""No step of the queue reads a table from end to end: what SQLite and PostgreSQL say they would do."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import pytest
+
+from tests.feedback.world import comparisons, labelers
+from tutelage.feedback import draws, queue, sql
+from tutelage.feedback.shares import set_shares
+
+LARGE = ("tasks", "assignments", "judgements", "prompts", "responses", "retractions", "labelers")
+
+
+@pytest.fixture
+def statements(store, monkeypatch):
+    """Every statement of a labeler's day, with parameters, on a store large enough for indexes to pay."""
+    person, other = labelers(store, 2)
+    monkeypatch.setattr(draws, "SMALL", 64)
+    monkeypatch.setattr(draws, "BLOCK", 16)
+    comparisons(store, 200, overlap=2)
+    for number, purpose in enumerate(("shared", "gold", "drift", "rollout", "adjudication")):
+        comparisons(store, 2, start=1000 * (number + 1), purpose=purpose)
+    comparisons(store, 1, start=9000, prompt={"warnings": ["violence"]})
+    store.write(lambda conn: set_shares(conn, uniform=0.5, shared=0.2, gold=0.2, drift=0.2))
+    seen: dict[str, dict] = {}
+
+    def remembers(conn, statement, **parameters):
+        seen[statement] = parameters
+        return sql.run(conn, statement, **parameters)
+
+    for module in (queue, draws):
+        monkeypatch.setattr(module, "run", remembers)
+    rng = random.Random(0)
+
+    def day(conn):
+        now = store.now()
+        for round_ in range(60):
+            claimed = queue.claim(conn, person, now=now, rng=rng)
+            own = {"assignment_id": claimed.assignment_id, "labeler_id": person}
+            queue.save_draft(conn, **own, draft={}, now=now)
+            if round_ % 20 == 19:
+                queue.skip(conn, **own, reason="", now=now)
+            else:
+                queue.submit(conn, **own, value={"choice": 1}, now=now)
+        queue.submit(conn, **own, value={"choice": 1}, now=now) if round_ % 20 != 19 else None
+        queue.claim(conn, other, now=now)
+        claimed = queue.claim(conn, person, now=now)
+        queue.submit(conn, assignment_id=claimed.assignment_id, labeler_id=person, value={"choice": 1}, now=now)
+        queue.undo_last(conn, person, now=now)
+        queue.release_expired(conn, now=now + 10_000)
+        queue.set_priorities(conn, {1: 2.0})
+
+    store.write(day)
+    assert len(seen) > 25
+    return seen
+
+
+def scans_of_sqlite(conn, statement, parameters) -> list[str]:
+    lines = [row[3] for row in sql.run(conn, f"EXPLAIN QUERY PLAN {statement}", **parameters)]
+    return [line for line in lines if line.startswith("SCAN") and "CONSTANT ROW" not in line and "ix_tasks_warned" not in line]
+
+
+def scans_of_postgresql(conn, statement, parameters) -> list[str]:
+    plan, = sql.run(conn, f"EXPLAIN (FORMAT JSON) {statement}", **parameters).fetchone()
+    todo, found = [(plan if isinstance(plan, list) else json.loads(plan))[0]["Plan"]], []
+    while todo:
+        node = todo.pop()
+        todo += node.get("Plans", [])
+        if node["Node Type"] == "Seq Scan" and node["Relation Name"] in LARGE:
+            found.append(f"Seq Scan of {node['Relation Name']}")
+    return found
+
+
+def test_no_step_of_the_queue_reads_a_whole_table(store, statements):
+    def plans(conn):
+        if conn.dialect.name == "postgresql":                       # the tables are small here: ask what it does where it can choose
+            conn.exec_driver_sql("SET LOCAL enable_seqscan = off")
+        look = scans_of_postgresql if conn.dialect.name == "postgresql" else scans_of_sqlite
+        return {statement: found for statement, parameters in statements.items() if (found := look(conn, statement, parameters))}
+
+    assert store.write(plans) == {}
