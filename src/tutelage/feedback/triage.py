@@ -1,0 +1,76 @@
+"""What a lead makes of a disagreement between a reward model and people, and what follows from it.
+
+A label error goes to adjudication, a model error becomes a gold item (people were right where a model is sure of the opposite), and a gap
+in the guideline stays open until somebody answers it. Who judged the task is never given what follows. The judgements themselves are not
+touched: what the adjudicator says stands beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, insert, select
+
+from .content import add_task, clean, record_audit
+from .errors import ContentError
+from .schema import judgements, reports, retractions, tasks
+from .sql import run
+
+VERDICTS = ("label_error", "model_error", "guideline_gap")
+_KNOWN_BY = ("ranks", "label", "rating")
+
+
+@dataclass(frozen=True)
+class Triaged:
+    """Rows made: the report, and the task that follows; None after a guideline gap."""
+
+    report_id: int
+    task_id: int | None
+
+
+def triage(conn: Connection, *, task_id: int, verdict: str, by_id: int, now: float, text: str = "",
+           expected: Mapping[str, Any] | None = None) -> Triaged:
+    """Store a verdict on a task, and make the task that follows from it.
+
+    expected: the gold item's answer, as judgements store it; None takes what everybody said who judged the task. text: the lead's reasons,
+    which labelers read when they get the gold item wrong.
+    Raises: ContentError for an unknown verdict or task, a second one on the same task, and a gold item whose answer people disagree on.
+    """
+    if verdict not in VERDICTS:
+        raise ContentError(f"verdict is {verdict!r}", hint=f"one of {', '.join(VERDICTS)}")
+    task = conn.execute(select(tasks).where(tasks.c.id == task_id)).first()
+    if task is None:
+        raise ContentError(f"there is no task {task_id}")
+    before = conn.scalar(select(reports.c.kind).where(reports.c.task_id == task_id, reports.c.kind.in_(VERDICTS)))
+    if before is not None:
+        raise ContentError(f"task {task_id} was triaged before, as {before}", hint="each disagreement is triaged once")
+    text = clean(text)
+    made: dict[str, Any] = {"label_error": {"purpose": "adjudication"}, "guideline_gap": None}.get(verdict) or {}
+    if verdict == "model_error":
+        made = {"purpose": "gold", "expected": {**(expected or _agreed(conn, task_id)), "reasons": text}}
+    follows = None
+    if made:
+        follows = add_task(conn, kind=task.kind, prompt_id=task.prompt_id, response_ids=task.response_ids, now=now, batch=task.batch,
+                           extra={"triaged": task_id}, **made)
+        run(conn, """INSERT INTO assignments (task_id, labeler_id, state, attempt, p_select, sides, claimed_at, expires_at, reason)
+                     SELECT DISTINCT CAST(:follows AS INTEGER), labeler_id, 'barred', 0, 1.0, '[]', CAST(:now AS FLOAT),
+                            CAST(:now AS FLOAT), 'judged it before'
+                     FROM judgements WHERE task_id = :task ON CONFLICT (task_id, labeler_id) DO NOTHING""",
+            follows=follows, task=task_id, now=now)
+    report = conn.execute(insert(reports).values(kind=verdict, task_id=task_id, labeler_id=by_id, text=text, created_at=now,
+                                                 state="closed" if follows else "open").returning(reports.c.id)).scalar_one()
+    record_audit(conn, action="triage", now=now, actor_id=by_id, subject=f"task {task_id}", verdict=verdict, follows=follows)
+    return Triaged(int(report), follows)
+
+
+def _agreed(conn: Connection, task_id: int) -> dict[str, Any]:
+    """What everybody said whose judgement of the task stands."""
+    values = conn.scalars(select(judgements.c.value).outerjoin(retractions).where(
+        judgements.c.task_id == task_id, judgements.c.value.is_not(None), retractions.c.id.is_(None))).all()
+    said = [{name: value[name] for name in _KNOWN_BY if value.get(name) is not None} for value in values]
+    if not said or not said[0] or any(one != said[0] for one in said):
+        raise ContentError(f"people do not agree on task {task_id}" if any(said) else f"nobody's answer to task {task_id} can be gold",
+                           hint="give the gold item's answer: expected={...}")
+    return said[0]
