@@ -7,7 +7,7 @@ import pytest
 
 from tutelage.base.errors import ConfigError, DataError
 from tutelage.base.records import Judgement, Response
-from tutelage.feedback.likelihood import as_preference, example_weights
+from tutelage.feedback.likelihood import as_preference, example_weights, labeler_reliability
 
 
 def judged(kind: str = "comparison", texts: tuple[str, ...] = ("a", "b"), **said) -> Judgement:
@@ -44,10 +44,10 @@ def test_choices_below_the_least_strength_are_left_out_but_ties_and_silent_ones_
 def test_weights_multiply_and_keep_their_mean():
     rows = [judged(ranks=(0, 1), labeler="amara", group="home", weight=2.0), judged(ranks=(0, 1), labeler="falk", group="home"),
             judged(ranks=(0, 1), labeler="falk"), judged(ranks=(0, 1))]
-    found = example_weights(rows, reliability={"falk": 0.25}, group_weights={"home": 3.0})
+    found = example_weights(rows, trust={"falk": 0.25}, group_weights={"home": 3.0})
     raw = np.array([6.0, 0.75, 0.25, 1.0])
     assert found == pytest.approx(raw * 5 / raw.sum()) and example_weights(rows) == [2.0, 1.0, 1.0, 1.0]
-    assert example_weights(rows[1:3], reliability={"falk": 0.0}) == [0.0, 0.0]
+    assert example_weights(rows[1:3], trust={"falk": 0.0}) == [0.0, 0.0]
     with pytest.raises(ConfigError, match="no judgement is of the group 'house'"):
         example_weights(rows, group_weights={"house": 2.0})
 
@@ -90,3 +90,49 @@ def test_a_p_select_that_is_no_probability_is_refused_where_it_is_used(p):
     assert example_weights([row]) == [1.0]
     with pytest.raises(DataError, match="not a probability above 0"):
         example_weights([row], inverse_probability=True)
+
+
+def panel_of(rng: np.random.Generator, honesty: dict[str, float], pairs: int) -> list[Judgement]:
+    """Two of them judge each pair and say the truth with their own probability; sides at random, the answers' order too."""
+    said, names = [], sorted(honesty)
+    for i in range(pairs):
+        for who in rng.choice(names, 2, replace=False):
+            right = rng.random() < honesty[who]
+            texts = (f"good {i}", f"bad {i}") if rng.random() < 0.5 else (f"bad {i}", f"good {i}")
+            first_is_good = texts[0].startswith("good")
+            said.append(judged(texts=texts, ranks=(0, 1) if right == first_is_good else (1, 0), labeler=str(who),
+                               extra={"sides": [0, 1] if rng.random() < 0.5 else [1, 0]}))
+    return said
+
+
+def test_reliability_finds_who_guesses_and_who_says_the_opposite_whatever_order_answers_stand_in():
+    honesty = dict.fromkeys(("amara", "bruno", "chiyo", "dario"), 0.9) | {"elin": 0.1, "falk": 0.5}
+    said = panel_of(np.random.default_rng(0), honesty, 600)
+    found = labeler_reliability(said)
+    assert found.weights["elin"] == 0 and found.weights["falk"] < 0.4
+    assert all(found.weights[name] > 0.85 for name in ("amara", "bruno", "chiyo", "dario"))
+    assert {"elin", "falk"} <= {line.split(":")[0] for line in found.told}
+    report = found.report()
+    assert report["falk"]["labels"] == sum(j.labeler == "falk" for j in said) and report["falk"]["high"] < report["amara"]["low"]
+    assert labeler_reliability([j for j in said if j.labeler == "amara"]).weights == {}                # nothing shared: nobody is weighed
+
+
+def test_a_careless_labelers_side_is_found_where_sides_are_told_and_not_guessed_where_they_are_not():
+    rng = np.random.default_rng(1)
+    said = panel_of(rng, dict.fromkeys(("amara", "bruno", "chiyo"), 0.9), 300)
+    clicks = []
+    for j in panel_of(rng, {"falk": 0.5, "amara": 0.9}, 300):
+        left = j.extra["sides"][0]
+        clicks.append(j if j.labeler == "amara" else judged(texts=tuple(r.text for r in j.responses), labeler="falk", extra=j.extra,
+                                                            ranks=(0, 1) if left == 0 else (1, 0)))
+    skills = {s.labeler: s for s in labeler_reliability(said + clicks).skills}
+    assert skills["falk"].left > 0.8 and skills["falk"].guesses > 0.7
+    bare = [judged(texts=tuple(r.text for r in j.responses), ranks=j.ranks, labeler=j.labeler) for j in said + clicks]
+    assert {s.left for s in labeler_reliability(bare).skills} == {None}
+
+
+def test_a_ranking_counts_as_its_pairs_and_ties_and_anonymous_rows_not_at_all():
+    ranked = judged("ranking", ("a", "b", "c"), ranks=(0, 1, 1), labeler="amara")
+    rows = [ranked, judged("ranking", ("c", "b", "a"), ranks=(2, 1, 0), labeler="bo"), judged(ranks=(0, 1)),
+            judged(ranks=(0, 0), labeler="bo")]
+    assert {s.labeler: s.labels for s in labeler_reliability(rows).skills} == {"amara": 2, "bo": 3}

@@ -21,8 +21,9 @@ from tutelage.feedback import schema
 from tutelage.feedback.snapshot import freeze
 from tutelage.recipes import reward_model as recipe
 from tutelage.recipes.reward_model import Item, train_reward_model
+from tutelage.recipes.reward_model_disagreements import against, disagreements
 from tutelage.recipes.reward_model_loss import loss_of
-from tutelage.recipes.reward_model_report import rating_report, verdicts
+from tutelage.recipes.reward_model_report import rating_report, verdicts, write_people_report
 from tutelage.recipes.reward_model_scales import Scales
 from tutelage.train.run import Interrupted, Run
 
@@ -220,6 +221,66 @@ def test_a_run_from_a_snapshot_keeps_its_split_by_user_and_its_held_out_labelers
     assert entry["snapshot"] == snapshot.hash
     people = json.loads((tmp_path / "run" / "report" / "reward.json").read_text())["people"]
     assert list(people["labelers"]) == ["amara", "bo", "chiyo"] and people["held_out_labelers"]["n"] == 20
+
+
+def test_disagreements_are_what_the_model_is_sure_of_the_other_way_and_those_all_people_share_come_first(small, tmp_path):
+    parts, _ = parts_of(small, tmp_path)
+    scales = parts.scales
+    scales.rescale_(0.5, 0.0)                                        # leads of 1, 2, 3 are 2, 4, 6 in log-odds: P = .8808, .982, .9975
+    pair = {"kind": "comparison"}
+    said = [(item(parts, ["a", "b"], ranks=(0, 1), labeler="amara", extra={"task": 7}, **pair), [0.0, 2.0]),
+            (item(parts, ["a", "b"], ranks=(1, 0), labeler="bo", extra={"task": 7}, **pair), [0.0, 2.0]),
+            (item(parts, ["c", "d"], ranks=(0, 1), labeler="amara", extra={"task": 8, "judgement": 3}, **pair), [0.0, 2.0]),
+            (item(parts, ["e", "f"], ranks=(0, 1), labeler="amara", extra={"task": 9}, **pair), [0.0, 1.0]),              # not sure enough
+            (item(parts, ["g", "h"], ranks=(0, 0), labeler="amara", **pair), [0.0, 9.0]),                                   # a tie
+            (item(parts, ["i", "j", "k"], ranks=(0, 1, 2), kind="ranking"), [1.0, 0.0, 3.0]),                               # worst pair
+            (item(parts, ["l"], label=True, kind="label"), [-1.5])]
+    rows = disagreements((("held_out", one, scores) for one, scores in said), scales)
+    assert [(row["p"], row["task"], row["responses"]) for row in rows] == [
+        (0.9975, None, ["i", "j", "k"]), (0.982, 8, ["c", "d"]), (0.9526, None, ["l"]), (0.5, 7, ["a", "b"])]
+    assert rows[1]["said"] == [{"p": 0.982, "labeler": "amara", "judgement": 3, "ranks": [0, 1]}]
+    assert [(one["labeler"], one["p"]) for one in rows[3]["said"]] == [("amara", 0.982), ("bo", 0.018)]
+    parts.scales = Scales([item_row(kind="rating", rating=float(r), labeler="kind") for r in range(1, 6)])
+    rated_low = item(parts, ["a"], kind="rating", rating=1.0, labeler="kind")
+    middle = parts.scales.middle("kind")
+    assert against(rated_low, [middle + 2.0], parts.scales) == pytest.approx(expit(2.0))
+    assert against(item(parts, ["a"], kind="rating", rating=3.0), [9.0], parts.scales) is None
+
+
+def test_a_run_on_a_snapshot_lists_disagreements_of_both_sides_with_their_tasks(small, tmp_path):
+    engine = create_engine("sqlite://")
+    schema.metadata.create_all(engine)
+    with engine.begin() as conn:
+        amara = few.labeler(conn, "amara")
+        wrong = set()
+        for i in range(48):
+            asked = few.prompt(conn, [{"role": "user", "content": f"where is {ANIMALS[i % 8]} {i}?"}],
+                               split="held_out" if i % 4 == 0 else "train")
+            task = few.task(conn, asked, ["in the barn with a cat", "no"])
+            few.judgement(conn, task, amara, {"ranks": [1, 0] if i in (4, 37) else [0, 1]}, weight=float(i != 37))  # 0: not learnt
+            wrong |= {task} if i in (4, 37) else set()
+        snapshot = freeze(conn, tmp_path / "snapshots")
+    result = train_reward_model(reward_config(small, tmp_path / "run", {
+        "data": {"files": [str(snapshot.path)]}, "save": {"every_steps": None}, "optim": {"learning_rate": 3e-3},
+        "train": {"max_steps": 60, "epochs": None}}))
+    rows = [json.loads(line) for line in (tmp_path / "run" / "report" / "disagreements.jsonl").read_text().splitlines()]
+    assert result["disagreements"] == len(rows) and {row["task"] for row in rows} == wrong
+    assert {row["side"] for row in rows} == {"train", "held_out"} and rows[0]["said"][0]["labeler"] == "amara"
+
+
+def test_reliability_lowers_the_weight_of_who_contradicts_the_others_and_is_told(small, tmp_path, caplog):
+    caplog.set_level("INFO")
+    rows = [{"prompt": f"where is {ANIMALS[i % 8]} {i}?", "responses": [{"text": "in the barn"}, {"text": "a cat"}], "kind": "comparison",
+             "ranks": [1, 0] if name == "falk" else [0, 1], "labeler": name} for i in range(60) for name in ("amara", "bo", "falk")]
+    over = {"data": {"files": [str(write_rows(tmp_path / "j.jsonl", rows))]}, "people": {"reliability": True}}
+    parts, cfg = parts_of(small, tmp_path, over)
+    weights = {(it.judgement.labeler, round(it.judgement.weight, 6)) for it in parts.train}
+    assert len(weights) == 3 and ("falk", 0.0) in weights
+    assert np.mean([it.judgement.weight for it in parts.train]) == pytest.approx(1)
+    assert {it.judgement.weight for it in parts.held_out} == {1.0}
+    assert "falk: weight 0.00 for" in caplog.text
+    told = json.loads(write_people_report(tmp_path, parts, cfg, [[0.0, 0.0] for _ in parts.held_out]).read_text())["reliability"]
+    assert told["falk"]["weight"] == 0 and told["falk"]["skill"] < 0 < told["amara"]["low"]
 
 
 def test_a_labeler_can_be_held_out_by_name(small, tmp_path, snapshot):

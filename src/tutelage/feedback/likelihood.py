@@ -7,10 +7,13 @@ probability; an edit is a pair, its author having preferred the edited answer; a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from tutelage.base.errors import ConfigError, DataError
-from tutelage.base.records import Judgement, Response
+from tutelage.base.records import Judgement, Response, prompt_text
+from tutelage.feedback import reliability
+from tutelage.feedback.noisy_bt import noisy_bradley_terry
 
 
 def as_preference(judgement: Judgement, *, strength_targets: Sequence[float] = (), min_strength: float = 0.0) -> Judgement | None:
@@ -40,11 +43,11 @@ def as_preference(judgement: Judgement, *, strength_targets: Sequence[float] = (
     return replace(judgement, extra={**judgement.extra, "target": target if ranks[0] < ranks[1] else 1.0 - target})
 
 
-def example_weights(judgements: Sequence[Judgement], *, reliability: Mapping[str, float] | None = None,
+def example_weights(judgements: Sequence[Judgement], *, trust: Mapping[str, float] | None = None,
                     group_weights: Mapping[str, float] | None = None, inverse_probability: bool = False) -> list[float]:
     """How much each judgement counts: its own weight x its labeler's reliability x its group's weight / p_select, mean as before.
 
-    reliability: labeler -> share of what they say that is to be believed, >= 0; who is not in it counts fully.
+    trust: labeler -> share of what they say that is to be believed, >= 0; who is not in it counts fully.
     group_weights: group -> factor, which gives a minority's preferences weight; other groups have 1.
     inverse_probability: weigh by 1 / p_select, so that sums over what was chosen for judging estimate sums over all there was to choose
         from (Horvitz and Thompson 1952, JASA 47:663); divided by their mean they are a ratio estimate, biased by order 1 / n (Hajek 1971).
@@ -52,7 +55,7 @@ def example_weights(judgements: Sequence[Judgement], *, reliability: Mapping[str
     The mean weight stays that of the judgements' own weights, so that the learning rate means the same.
     Raises: ConfigError for a group nobody belongs to; DataError on a p_select that is no probability.
     """
-    groups, people = dict(group_weights or {}), reliability or {}
+    groups, people = dict(group_weights or {}), trust or {}
     if unknown := [name for name in groups if name not in {j.group for j in judgements}]:
         known = sorted({j.group for j in judgements if j.group is not None})
         raise ConfigError(f"group_weights: no judgement is of the group {unknown[0]!r}", hint=f"there are: {', '.join(known) or 'none'}")
@@ -65,3 +68,42 @@ def example_weights(judgements: Sequence[Judgement], *, reliability: Mapping[str
                        / (j.p_select if inverse_probability else 1.0))
     before, after = sum(j.weight for j in judgements), sum(weights)
     return [w * before / after for w in weights] if after > 0 else weights
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """weights: labeler -> in [0, 1], the most skilled has 1. told: a line for each who lost weight, or why nobody was weighed."""
+
+    skills: tuple[reliability.Skill, ...] = ()
+    weights: Mapping[str, float] = field(default_factory=dict)
+    told: tuple[str, ...] = ()
+
+    def report(self) -> dict[str, Any]:
+        """labeler -> weight, skill with its interval, and how many labels of pairs they gave."""
+        return {str(s.labeler): {"weight": self.weights.get(str(s.labeler), 1.0), "skill": s.skill.value, "low": s.skill.low,
+                                 "high": s.skill.high, "why": s.skill.why, "labels": s.labels, "guesses": s.guesses, "left": s.left}
+                for s in self.skills}
+
+
+def labeler_reliability(judgements: Sequence[Judgement]) -> Reliability:
+    """How far each labeler is to be believed, from who contradicts whom: `noisy_bradley_terry` of all pairs of answers they order.
+
+    A ranking is its pairs; ties say nothing of a side. Who only rates or says yes and no keeps their weight, as anonymous rows do. Which
+    answer stood left is heard where every judgement of two answers tells it (`sides`, as a snapshot has it).
+    """
+    pairs, people, won, left = [], [], [], []
+    for j in judgements:
+        sides = j.extra.get("sides")
+        for a, ranks_a in enumerate(j.ranks or ()):
+            for b, ranks_b in enumerate(j.ranks or ()):
+                if j.labeler is not None and ranks_a != ranks_b and j.responses[a].text < j.responses[b].text:
+                    pairs.append((prompt_text(j.prompt), j.responses[a].text, j.responses[b].text))
+                    people.append(j.labeler)
+                    won.append(ranks_a < ranks_b)
+                    left.append(None if sides is None or len(j.responses) != 2 else sides[0] == a)
+    fit = noisy_bradley_terry(pairs, people, won, None if any(x is None for x in left) else left)
+    if isinstance(fit, str):
+        return Reliability(told=(f"nobody is weighed by reliability: {fit}",))
+    names = [str(s.labeler) for s in fit.skills]
+    found = reliability.example_weights(fit.skills, names)
+    return Reliability(fit.skills, dict(zip(names, found.weight.tolist(), strict=True)), found.told)

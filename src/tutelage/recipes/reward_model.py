@@ -12,6 +12,7 @@ import torch
 from tutelage.base.files import atomic_write_text
 from tutelage.base.records import Prompt
 from tutelage.models.policy import resolve_model
+from tutelage.recipes.reward_model_disagreements import from_a_store, write_disagreements
 from tutelage.recipes.reward_model_loss import ROWS_PER_FORWARD, loss_of, read_answers
 from tutelage.recipes.reward_model_report import held_out_report, write_people_report
 from tutelage.recipes.reward_model_setup import Item, Parts, RewardConfig, build
@@ -73,8 +74,10 @@ def train_reward_model(cfg: RewardConfig) -> dict[str, Any]:
             json.dumps({"row": item.row, "scores": own}) + "\n" for item, own in zip(parts.held_out, held, strict=True)))
         report = held_out_report(parts, cfg, bt_scale, held)
         written = write_people_report(run.folder, parts, cfg, held)
+        sides = {"held_out": held} | ({"train": all_scores(parts, parts.train, cfg)} if from_a_store(parts) else {})
+        listed = write_disagreements(run.folder, parts, sides)
         return run.finish({"model": str(saved), "steps": total_steps, "rows": len(parts.train), "bt_scale": bt_scale,
-                           "report": str(written), **report})
+                           "report": str(written), "disagreements": listed, **report})
 
 
 def optimizer_of(parts: Parts, cfg: RewardConfig) -> torch.optim.Optimizer:
@@ -185,6 +188,7 @@ def preview(cfg: RewardConfig) -> Preview:
     total_steps = cfg.train.steps(len(units), cfg.train.batch_size)
     looks = 1 + (total_steps // cfg.eval.every_steps if cfg.eval.every_steps else 0)
     to_score = looks * len(answers_of(parts.held_out)) + (len(answers_of(parts.train[:512])) if cfg.algo.normalize else 0)
+    to_score += len(answers_of(parts.train)) if from_a_store(parts) else 0
     by_length = sorted(answers_of(parts.train), key=lambda answer: -len(answer.tokens))
 
     def step(i: int) -> None:

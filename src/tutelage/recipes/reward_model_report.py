@@ -12,10 +12,11 @@ import torch
 
 from tutelage.algos.losses import cumulative_link_loss
 from tutelage.base.files import atomic_write_text
+from tutelage.base.stats import mean_ci
 from tutelage.evals.people import concordance, people_report
 from tutelage.evals.report import strict
 from tutelage.evals.reward_report import label_report, pair_report
-from tutelage.base.stats import mean_ci
+from tutelage.evals.worth import labels_worth
 from tutelage.recipes.reward_model_setup import Item, Parts, RewardConfig, is_held_out
 from tutelage.text.split import split_key
 
@@ -25,23 +26,15 @@ REPORT = "report/reward.json"
 def held_out_report(parts: Parts, cfg: RewardConfig, bt_scale: float, held: list[list[float]]) -> dict[str, Any]:
     """Accuracy, calibration and baselines on the held-out judgements, given their scores; pairs and labels apart."""
 
-    def pairs_of(items: list[Item], scores: list[list[float]]) -> list[dict[str, Any]]:
-        rows = []
-        for item, own in zip(items, scores, strict=True):
-            texts, said = [r.text for r in item.judgement.responses], item.judgement
-            about = {"prompt": key_of(item, cfg), "weight": said.weight}
-            rows += [about | {"chosen": texts[i], "rejected": texts[j], "chosen_score": own[i], "rejected_score": own[j]}
-                     for i, j in decided(item)]
-        return rows
-
     def labels_of(items: list[Item], scores: list[list[float]]) -> list[dict[str, Any]]:
         return [{"prompt": key_of(it, cfg), "text": it.judgement.responses[0].text, "label": bool(it.judgement.label), "score": own[0]}
                 for it, own in zip(items, scores, strict=True) if it.judgement.label is not None]
 
     unread = [[0.0] * len(item.answers) for item in parts.train]     # baselines learn from the training texts alone
     report: dict[str, Any] = {}
-    if held_pairs := pairs_of(parts.held_out, held):
-        report["pairs"] = pair_report(held_pairs, pairs_of(parts.train, unread), scale=bt_scale) | {"ties": tied_pairs(parts.held_out)}
+    if held_pairs := pair_rows(parts.held_out, held, cfg):
+        learnt = pair_rows(parts.train, unread, cfg)
+        report["pairs"] = pair_report(held_pairs, learnt, scale=bt_scale) | {"ties": tied_pairs(parts.held_out)}
     if held_labels := labels_of(parts.held_out, held):
         report["labels"] = label_report(held_labels, labels_of(parts.train, unread), scale=bt_scale)
     return report
@@ -50,7 +43,10 @@ def held_out_report(parts: Parts, cfg: RewardConfig, bt_scale: float, held: list
 def write_people_report(folder: Path, parts: Parts, cfg: RewardConfig, held: list[list[float]]) -> Path:
     """report/reward.json of a run: whom the model agrees with, and what it learnt of their scales."""
     report = {"people": people_report(list(verdicts(parts, cfg, held))), "ratings": rating_report(parts, cfg, held),
-              "scales": parts.scales.told()}
+              "scales": parts.scales.told(), "reliability": parts.reliability.report()}
+    if cfg.eval.labels_worth:
+        unread = [[0.0] * len(item.answers) for item in parts.train]
+        report["labels_worth"] = labels_worth(pair_rows(parts.train, unread, cfg), pair_rows(parts.held_out, held, cfg), seed=cfg.seed)
     atomic_write_text(folder / REPORT, json.dumps(strict(report), indent=1, ensure_ascii=False) + "\n")
     return folder / REPORT
 
@@ -69,7 +65,7 @@ def verdicts(parts: Parts, cfg: RewardConfig, held: list[list[float]]) -> Iterat
             yield from (about | {"right": 0.5 * (1 + (scores[i] > scores[j]) - (scores[i] < scores[j]))} for i, j in decided(item))
         elif said.label is not None:
             yield about | {"right": float((parts.scales.log_odds(scores[0]) > 0) == said.label)}
-        elif (side := 2 * int(parts.scales.steps([said.rating])) - len(parts.scales.levels) + 1) != 0:
+        elif (side := parts.scales.side(said.rating)) != 0:
             yield about | {"right": float((parts.scales.log_odds(scores[0]) > parts.scales.middle(said.labeler)) == (side > 0))}
 
 
@@ -86,6 +82,17 @@ def rating_report(parts: Parts, cfg: RewardConfig, held: list[list[float]]) -> d
     shares = (torch.bincount(seen, minlength=len(scales.levels)) + 0.5) / (len(seen) + 0.5 * len(scales.levels))
     return {"concordance": concordance(scores.numpy(), steps.numpy(), raters=[j.labeler for j in said], prompts=prompts),
             "log_loss": mean_ci(losses, groups=prompts), "log_loss_of_shares": mean_ci((-shares[steps].log()).numpy(), groups=prompts)}
+
+
+def pair_rows(items: list[Item], scores: list[list[float]], cfg: RewardConfig) -> list[dict[str, Any]]:
+    """Rows of evals.reward_report and evals.worth: every pair that the judgements decide."""
+    rows = []
+    for number, (item, own) in enumerate(zip(items, scores, strict=True)):
+        texts, said = [r.text for r in item.judgement.responses], item.judgement
+        about = {"prompt": key_of(item, cfg), "weight": said.weight, "labeler": said.labeler, "judgement": number}
+        rows += [about | {"chosen": texts[i], "rejected": texts[j], "chosen_score": own[i], "rejected_score": own[j]}
+                 for i, j in decided(item)]
+    return rows
 
 
 def decided(item: Item) -> list[tuple[int, int]]:

@@ -79,6 +79,11 @@ class Scales(nn.Module):
         self.shift.mul_(gain).add_(shift)
         self.gain.mul_(gain)
 
+    def side(self, rating: float | None) -> int:
+        """1 above the middle of the scale, -1 below, 0 in it."""
+        place = 2 * int(self.steps([rating])) - len(self.levels) + 1
+        return (place > 0) - (place < 0)
+
     def log_odds(self, score: float) -> float:
         """A score as the model gives it, in the units it was trained in."""
         return (score - self.shift.item()) / self.gain.item()

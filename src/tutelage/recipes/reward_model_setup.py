@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -15,7 +15,7 @@ from tutelage.base.config import RunConfig, Section
 from tutelage.base.errors import DataError
 from tutelage.base.log import get_logger
 from tutelage.base.records import Judgement, Prompt
-from tutelage.feedback.likelihood import as_preference, example_weights
+from tutelage.feedback.likelihood import Reliability, as_preference, example_weights, labeler_reliability
 from tutelage.models.heads import ScoredModel
 from tutelage.models.policy import context_length, require_context, resolve_model
 from tutelage.recipes.reward_model_scales import Scales
@@ -84,6 +84,8 @@ class PeopleSection(Section):
     """Group -> factor of its judgements' weights, such as {home: 2.0}; other groups have 1. So a minority can be heard."""
     inverse_probability: bool = False
     """Weigh each judgement by 1 / p_select, so that items chosen for being uncertain teach and test as if drawn evenly."""
+    reliability: bool = False
+    """Weigh each labeler's judgements by their skill, estimated from how they contradict others on the same pairs of answers."""
     held_out: Names = []
     """Labelers who never enter training, beside those whom a snapshot names; their judgements on held-out prompts are reported."""
     threshold_spread: float = Field(1.0, gt=0)
@@ -98,6 +100,9 @@ class EvalSection(Section):
 
     every_steps: int | None = Field(None, ge=1)
     """Steps between two measurements on the held-out judgements; None measures at the end only."""
+    labels_worth: bool = False
+    """At the end: held-out accuracy against the number of labels and without each labeler, of a bag-of-words reward model refitted each
+    time, not of this one."""
 
 
 class RewardConfig(RunConfig):
@@ -143,6 +148,7 @@ class Parts:
     layout: str
     left_out: int
     scales: Scales = field(default_factory=Scales)
+    reliability: Reliability = Reliability()
 
     @property
     def trained(self) -> list[nn.Module]:
@@ -185,7 +191,10 @@ def build(cfg: RewardConfig, run: Run | None) -> Parts:
         before = sum(map(len, sides.values()))
         sides = {side: [it for it in items if it.judgement.rating is None] for side, items in sides.items()}
         left_out += before - sum(map(len, sides.values()))
-    sides["train"] = weighted(sides["train"], cfg)
+    trusted = labeler_reliability([it.judgement for it in sides["train"]]) if cfg.people.reliability else Reliability()
+    for line in trusted.told:
+        log.info("reliability: %s", line)
+    sides["train"] = weighted(sides["train"], cfg, trust=trusted.weights)
     if cfg.algo.balance_labels:
         sides["train"] = balanced(sides["train"])
     if left_out:
@@ -193,7 +202,7 @@ def build(cfg: RewardConfig, run: Run | None) -> Parts:
     if not sides["train"]:
         raise DataError(f"no usable judgement in {', '.join(data.all_files())} ({len(found.rows)} read, {left_out} left out)",
                         hint="a judgement needs ranks, a label, a rating or an edit, and answers within model.context_tokens")
-    return Parts(reward_model, tokenizer, sides["train"], sides["eval"], found.layout, left_out, scales)
+    return Parts(reward_model, tokenizer, sides["train"], sides["eval"], found.layout, left_out, scales, trusted)
 
 
 def sides_of(rows: Sequence[Judgement], cfg: RewardConfig) -> list[Side | None]:
@@ -223,9 +232,9 @@ def usable(judgement: Judgement, cfg: RewardConfig) -> bool:
     return len(set(judgement.ranks)) > 1 or cfg.algo.ties != "drop" or soft
 
 
-def weighted(items: list[Item], cfg: RewardConfig, *, people: bool = True) -> list[Item]:
+def weighted(items: list[Item], cfg: RewardConfig, *, people: bool = True, trust: Mapping[str, float] | None = None) -> list[Item]:
     """The same judgements with the weights that training gives them; without `people`, for tests, those of the sampler alone."""
-    weights = example_weights([it.judgement for it in items], group_weights=cfg.people.group_weights if people else None,
+    weights = example_weights([it.judgement for it in items], trust=trust, group_weights=cfg.people.group_weights if people else None,
                               inverse_probability=cfg.people.inverse_probability)
     return [dataclasses.replace(it, judgement=dataclasses.replace(it.judgement, weight=w)) for it, w in zip(items, weights, strict=True)]
 
