@@ -88,20 +88,24 @@ class Reliability:
 def labeler_reliability(judgements: Sequence[Judgement]) -> Reliability:
     """How far each labeler is to be believed, from who contradicts whom: `noisy_bradley_terry` of all pairs of answers they order.
 
-    A ranking is its pairs; ties say nothing of a side. Who only rates or says yes and no keeps their weight, as anonymous rows do. Which
-    answer stood left is heard where every judgement of two answers tells it (`sides`, as a snapshot has it).
+    A ranking is its pairs; ties say nothing of a side, edits are nobody else's. Who only rates or says yes and no keeps their weight, as
+    anonymous rows do. Which answer stood left is heard where all are of two answers and tell it (`sides`, as a snapshot has it).
     """
-    pairs, people, won, left = [], [], [], []
+    pairs, people = list[tuple[str, str, str]](), list[str]()
+    won, left = list[bool](), list[bool]()
     for j in judgements:
         sides = j.extra.get("sides")
+        if j.edit is not None:
+            continue
         for a, ranks_a in enumerate(j.ranks or ()):
             for b, ranks_b in enumerate(j.ranks or ()):
                 if j.labeler is not None and ranks_a != ranks_b and j.responses[a].text < j.responses[b].text:
                     pairs.append((prompt_text(j.prompt), j.responses[a].text, j.responses[b].text))
                     people.append(j.labeler)
                     won.append(ranks_a < ranks_b)
-                    left.append(None if sides is None or len(j.responses) != 2 else sides[0] == a)
-    fit = noisy_bradley_terry(pairs, people, won, None if any(x is None for x in left) else left)
+                    if sides is not None and len(j.responses) == 2:
+                        left.append(sides[0] == a)
+    fit = noisy_bradley_terry(pairs, people, won, left if len(left) == len(won) else None)
     if isinstance(fit, str):
         return Reliability(told=(f"nobody is weighed by reliability: {fit}",))
     names = [str(s.labeler) for s in fit.skills]

@@ -15,8 +15,7 @@ from sqlalchemy import Connection, insert, select
 
 from .content import add_task, clean, record_audit
 from .errors import ContentError
-from .schema import judgements, reports, retractions, tasks
-from .sql import run
+from .schema import assignments, judgements, reports, retractions, tasks
 
 VERDICTS = ("label_error", "model_error", "guideline_gap")
 _KNOWN_BY = ("ranks", "label", "rating")
@@ -54,15 +53,19 @@ def triage(conn: Connection, *, task_id: int, verdict: str, by_id: int, now: flo
     if made:
         follows = add_task(conn, kind=task.kind, prompt_id=task.prompt_id, response_ids=task.response_ids, now=now, batch=task.batch,
                            extra={"triaged": task_id}, **made)
-        run(conn, """INSERT INTO assignments (task_id, labeler_id, state, attempt, p_select, sides, claimed_at, expires_at, reason)
-                     SELECT DISTINCT CAST(:follows AS INTEGER), labeler_id, 'barred', 0, 1.0, '[]', CAST(:now AS FLOAT),
-                            CAST(:now AS FLOAT), 'judged it before'
-                     FROM judgements WHERE task_id = :task ON CONFLICT (task_id, labeler_id) DO NOTHING""",
-            follows=follows, task=task_id, now=now)
+        _bar(conn, follows, set(conn.scalars(select(judgements.c.labeler_id).where(judgements.c.task_id == task_id))), now)
     report = conn.execute(insert(reports).values(kind=verdict, task_id=task_id, labeler_id=by_id, text=text, created_at=now,
                                                  state="closed" if follows else "open").returning(reports.c.id)).scalar_one()
     record_audit(conn, action="triage", now=now, actor_id=by_id, subject=f"task {task_id}", verdict=verdict, follows=follows)
     return Triaged(int(report), follows)
+
+
+def _bar(conn: Connection, task_id: int, people: set[int], now: float) -> None:
+    """Never give the task to these; its answers' authors are barred already."""
+    already = set(conn.scalars(select(assignments.c.labeler_id).where(assignments.c.task_id == task_id)))
+    for labeler_id in sorted(people - already):
+        conn.execute(insert(assignments).values(task_id=task_id, labeler_id=labeler_id, state="barred", claimed_at=now, expires_at=now,
+                                                reason="judged it before"))
 
 
 def _agreed(conn: Connection, task_id: int) -> dict[str, Any]:
