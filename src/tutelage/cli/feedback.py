@@ -1,4 +1,4 @@
-"""`tutelage feedback snapshot`: from the store of judgements to what a reward model trains from."""
+"""`tutelage feedback snapshot|retrain`: from the store of judgements to what a reward model trains from, and to that model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .output import only_json_on_stdout, print_result
 
 @click.group(cls=Group)
 def feedback() -> None:
-    """What people said: freeze it for training (docs/feedback.md)."""
+    """What people said: freeze it for training, and train (docs/feedback.md)."""
 
 
 @feedback.command()
@@ -47,3 +47,36 @@ def snapshot(database: str | None, out: Path | None, kinds: tuple[str, ...], pur
             store.write(lambda conn: record(conn, found, now=store.now()))
     print_result({"snapshot": str(found.path), "hash": found.hash, **found.counts,
                   "next": f"tutelage reward model.policy=runs/sft 'data.files=[{found.path}]' --run-dir runs/reward"}, as_json)
+
+
+@feedback.command()
+@click.argument("overrides", nargs=-1, metavar="[section.key=value]…")
+@click.option("--policy", required=True, metavar="FOLDER", help="Where the weights come from: model.policy of `tutelage reward`.")
+@click.option("--database", metavar="URL", help="As for snapshot.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER",
+              help="Where snapshots/ and trainings/ lie.  [default: your data folder]")
+@click.option("--no-wait", is_flag=True, help="Start it and return; it goes on by itself.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout and nothing else.")
+@click.option("-v", "--verbose", is_flag=True, help="A traceback with errors.")
+def retrain(overrides: tuple[str, ...], policy: str, database: str | None, out: Path | None, no_wait: bool, as_json: bool, verbose: bool
+            ) -> None:
+    """Freeze the store's judgements and train a reward model from them in a process of its own; one at a time."""
+    setup_logging(int(verbose))
+    with only_json_on_stdout(as_json):
+        import time
+
+        from tutelage.feedback.errors import RetrainError
+        from tutelage.feedback.location import data_folder
+        from tutelage.feedback.retrain import look, start
+        from tutelage.feedback.store import Store
+
+        with Store.open(database) as store:
+            training = start(store, policy=policy, folder=out or data_folder(), overrides=overrides)
+            while training.state == "running" and not no_wait:
+                time.sleep(0.5)
+                training = look(store, training.id)
+        if training.state == "failed":
+            raise RetrainError(f"training {training.id} failed: {training.result['error']}",
+                               hint=f"all it said: {training.log}; go on with: {training.result['resume']}")
+    print_result({"training": training.id, "state": training.state, "snapshot": str(training.snapshot), "run_dir": str(training.run_dir),
+                  "log": str(training.log), **training.result}, as_json)

@@ -21,6 +21,10 @@ class KeptError(QueueError):
     """A no that keeps what was typed: the writer commits what the refusing work had written, which is the draft."""
 
 
+class RetrainError(TutelageError):
+    """No reward model was trained."""
+
+
 def keeps_writes(error: BaseException) -> bool:
     """Whether the work that raised this is committed rather than rolled back."""
     return isinstance(error, KeptError)

@@ -1,0 +1,180 @@
+"""Retrain: freeze what people said and start a reward model on it in another process, one at a time.
+
+The process outlives the one that started it. What it is doing is read from its run folder (metrics.jsonl, result.json) whenever somebody
+looks; who looks first after its end records it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, update
+
+from .content import record_audit
+from .errors import RetrainError
+from .schema import snapshots, trainings
+from .snapshot import Selection, freeze, record
+from .store import Store
+
+PROGRAM = (sys.executable, "-m", "tutelage.cli.main")
+STARTING_SECONDS = 60.0
+"""How long a training may have no process: its starter may be between the row and the process."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """One row of `trainings` as it stands. state: running, done or failed. metrics: the last row of metrics.jsonl, {} before the first.
+
+    result: the run's result.json once it is done; {"error", "resume"} when it failed: what it said, and the command that goes on.
+    """
+
+    id: int
+    state: str
+    run_dir: Path
+    snapshot: Path
+    pid: int | None
+    created_at: float
+    ended_at: float | None
+    metrics: dict[str, Any]
+    result: dict[str, Any]
+
+    @property
+    def log(self) -> Path:
+        """What the process said."""
+        return self.run_dir.with_suffix(".log")
+
+
+def start(store: Store, *, policy: str | Path, folder: Path, overrides: Sequence[str] = (), selection: Selection | None = None,
+          created_by: int | None = None, program: Sequence[str] = PROGRAM) -> Training:
+    """Freeze a snapshot into `folder`/snapshots and train from it in `folder`/trainings.
+
+    policy: where the weights come from, as `model.policy` of `tutelage reward`. overrides: more settings of it, section.key=value.
+    Raises: RetrainError while another runs; DataError when there is nothing to freeze. Then nothing was started.
+    """
+    if (running := current(store)) is not None:
+        raise _busy(running.id)
+    with store.read() as conn:
+        frozen = freeze(conn, folder / "snapshots", selection)
+
+    def enter(conn: Connection) -> tuple[int, Path]:
+        if conn.dialect.name == "postgresql":                        # SQLite's writes come one after another; here two servers might write
+            conn.exec_driver_sql("LOCK TABLE trainings IN SHARE ROW EXCLUSIVE MODE")
+        taken = conn.scalar(select(trainings.c.id).where(trainings.c.state == "running"))
+        if taken is not None:
+            raise _busy(taken)
+        known = record(conn, frozen, now=store.now(), created_by=created_by)
+        number = int(conn.execute(insert(trainings).values(snapshot_id=known, run_dir="", state="running", created_by=created_by,
+                                                           created_at=store.now()).returning(trainings.c.id)).scalar_one())
+        run_dir = (folder / "trainings" / f"reward-{number}").resolve()
+        conn.execute(update(trainings).where(trainings.c.id == number).values(run_dir=str(run_dir)))
+        record_audit(conn, action="retrain", now=store.now(), actor_id=created_by, subject=f"training {number}", snapshot=frozen.hash)
+        return number, run_dir
+
+    number, run_dir = store.write(enter)
+    command = [*program, "reward", f"model.policy={policy}", f"data.files=[{json.dumps(str(frozen.path.resolve()))}]", *overrides,
+               "--run-dir", str(run_dir)]
+    try:
+        run_dir.parent.mkdir(parents=True, exist_ok=True)
+        with run_dir.with_suffix(".log").open("wb") as log:
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+    except OSError as error:
+        _end(store, number, "failed", {"error": str(error)})
+        raise RetrainError(f"the training could not be started: {error}") from error
+    store.write(lambda conn: conn.execute(update(trainings).where(trainings.c.id == number).values(pid=process.pid)))
+    return look(store, number)
+
+
+def current(store: Store) -> Training | None:
+    """The training that runs now, if any; one that has ended is recorded as such."""
+    with store.read() as conn:
+        number = conn.scalar(select(trainings.c.id).where(trainings.c.state == "running"))
+    if number is None:
+        return None
+    found = look(store, number)
+    return found if found.state == "running" else None
+
+
+def look(store: Store, training_id: int) -> Training:
+    """How a training stands; its end is recorded by the first who looks. Raises: RetrainError when there is none of that id."""
+    found = _read(store, training_id)
+    if found.state != "running":
+        return found
+    if found.pid is None:
+        gone = store.now() - found.created_at > STARTING_SECONDS
+    else:
+        gone = not _runs(found.pid, found.run_dir)
+    if not gone:
+        return found
+    result = found.run_dir / "result.json"                           # looked for after the process: it may have ended just now
+    if result.exists():
+        _end(store, training_id, "done", json.loads(result.read_text(encoding="utf-8")))
+    else:
+        _end(store, training_id, "failed", {"error": _last_words(found.log), "resume": (
+            f"tutelage reward {found.run_dir / 'config.yaml'} --run-dir {found.run_dir} --resume")})
+    return _read(store, training_id)
+
+
+def _read(store: Store, training_id: int) -> Training:
+    with store.read() as conn:
+        row = conn.execute(select(trainings, snapshots.c.path).join(snapshots).where(trainings.c.id == training_id)).first()
+    if row is None:
+        raise RetrainError(f"there is no training {training_id}")
+    run_dir = Path(row.run_dir)
+    return Training(row.id, row.state, run_dir, Path(row.path), row.pid, row.created_at, row.ended_at, _last_metrics(run_dir),
+                    row.result or {})
+
+
+def _end(store: Store, training_id: int, state: str, result: dict[str, Any]) -> None:
+    store.write(lambda conn: conn.execute(update(trainings).where(trainings.c.id == training_id, trainings.c.state == "running").values(
+        state=state, result=result, ended_at=store.now())))
+
+
+def _runs(pid: int, run_dir: Path) -> bool:
+    """Whether the process is there. Where the system tells command lines, a stranger who got its number is not taken for it."""
+    try:
+        if os.waitpid(pid, os.WNOHANG)[0] == pid:                    # a child of ours that has ended waits to be asked
+            return False
+    except ChildProcessError:
+        pass                                                         # started by another process, which may be gone
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return False                                                 # somebody else's: ours has our rights
+    command = Path(f"/proc/{pid}/cmdline")
+    return not command.exists() or os.fsencode(run_dir) in command.read_bytes()
+
+
+def _last_metrics(run_dir: Path) -> dict[str, Any]:
+    try:
+        lines = (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return {}
+    for line in reversed(lines):
+        try:
+            return dict(json.loads(line))
+        except ValueError:                                           # it is being written
+            continue
+    return {}
+
+
+def _last_words(log: Path) -> str:
+    """The error that a log ends with, or that it ends without one."""
+    try:
+        lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    except FileNotFoundError:
+        lines = []
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    return errors[-1] if errors else "the process is gone without a word of why" + (f"; its last line: {lines[-1]}" if lines else "")
+
+
+def _busy(number: int) -> RetrainError:
+    return RetrainError(f"training {number} is still running", hint="one at a time; wait for it, or stop its process")

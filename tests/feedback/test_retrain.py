@@ -1,0 +1,115 @@
+"""Retraining from a store: one at a time, in a process of its own, whose end is noticed however it came."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+
+import pytest
+from sqlalchemy import select
+
+from tests.feedback import few
+from tutelage.feedback import schema
+from tutelage.feedback.errors import RetrainError
+from tutelage.feedback.retrain import STARTING_SECONDS, Training, current, look, start
+from tutelage.feedback.snapshot import open_snapshot
+from tutelage.feedback.store import Store
+
+# In place of `tutelage`: writes the run folder as `tutelage reward` does, then waits to be let go, or fails.
+PROGRAM = """
+import json, pathlib, sys, time
+run = pathlib.Path(sys.argv[sys.argv.index("--run-dir") + 1])
+run.mkdir(parents=True)
+(run / "argv.json").write_text(json.dumps(sys.argv[1:]))
+(run / "metrics.jsonl").write_text('{"step": 0, "train/loss": 0.7}\\n{"step": 1, "train/loss": 0.6}\\n{"st')
+if "fail=1" in sys.argv:
+    print("error: no such model"); print("hint:  look elsewhere"); sys.exit(1)
+while not (run / "go").exists():
+    time.sleep(0.01)
+(run / "result.json").write_text('{"steps": 2}')
+"""
+
+
+@pytest.fixture
+def begin(store, tmp_path):
+    def judged(conn):
+        few.judgement(conn, few.task(conn, few.prompt(conn), ["a", "b"]), few.labeler(conn, "amara"), {"ranks": [0, 1]})
+    store.write(judged)
+    started: list[Training] = []
+
+    def call(*overrides: str, by: Store = store) -> Training:
+        started.append(start(by, policy="runs/sft", folder=tmp_path / "data", overrides=overrides, program=(sys.executable, "-c", PROGRAM)))
+        return started[-1]
+
+    yield call
+    for training in started:
+        try:
+            os.kill(training.pid or 0, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+
+def until(met, seconds: float = 60.0):
+    end = time.monotonic() + seconds
+    while not (found := met()):
+        assert time.monotonic() < end, "it did not come to be"
+        time.sleep(0.02)
+    return found
+
+
+def test_it_trains_from_what_was_frozen_shows_its_progress_and_records_its_result(store, begin):
+    training = begin("train.epochs=2")
+    assert training.state == "running" and current(store).id == training.id
+    until(lambda: look(store, training.id).metrics)
+    assert look(store, training.id).metrics == {"step": 1, "train/loss": 0.6}
+    (training.run_dir / "go").touch()
+    done = until(lambda: (now := look(store, training.id)).state != "running" and now)
+    assert (done.state, done.result, current(store)) == ("done", {"steps": 2}, None) and done.ended_at == store.now()
+    frozen = open_snapshot(training.snapshot)
+    assert frozen.counts["judgements"] == 1
+    assert json.loads((training.run_dir / "argv.json").read_text()) == [
+        "reward", "model.policy=runs/sft", f'data.files=["{training.snapshot}"]', "train.epochs=2", "--run-dir", str(training.run_dir)]
+    with store.read() as conn:
+        assert conn.scalar(select(schema.audit.c.details))["snapshot"] == frozen.hash
+
+
+def test_a_second_one_waits_until_the_first_has_ended_also_in_another_server(store, begin, address):
+    first = begin()
+    with Store.open(address) as other, pytest.raises(RetrainError, match=f"training {first.id} is still running"):
+        begin(by=other)
+    (first.run_dir / "go").touch() if first.run_dir.exists() else until(first.run_dir.exists) and (first.run_dir / "go").touch()
+    until(lambda: current(store) is None)
+    assert begin().id != first.id
+
+
+def test_a_killed_process_is_noticed_and_the_next_one_may_start(store, begin):
+    training = begin()
+    until(lambda: look(store, training.id).metrics)
+    os.kill(training.pid, signal.SIGKILL)
+    failed = until(lambda: (now := look(store, training.id)).state == "failed" and now)
+    assert failed.result == {"error": "the process is gone without a word of why",
+                             "resume": f"tutelage reward {training.run_dir}/config.yaml --run-dir {training.run_dir} --resume"}
+    assert begin().state == "running"
+
+
+def test_an_error_is_told_in_the_words_of_the_process(store, begin):
+    training = begin("fail=1")
+    failed = until(lambda: (now := look(store, training.id)).state == "failed" and now)
+    assert failed.result["error"] == "no such model"
+
+
+def test_a_stranger_with_the_process_number_and_a_row_without_one_are_not_taken_for_it(store, begin, clock):
+    training = begin()
+    os.kill(training.pid, signal.SIGKILL)
+    with store.read() as conn:
+        given = dict(conn.execute(select(schema.trainings)).mappings().one())
+    stranger = given | {"id": training.id + 1, "pid": os.getppid()}
+    nobody = given | {"id": training.id + 2, "pid": None}
+    store.write(lambda conn: [few.put(conn, "trainings", **row) for row in (stranger, nobody)])
+    assert look(store, training.id + 1).state == ("failed" if os.path.exists("/proc/self/cmdline") else "running")
+    assert look(store, training.id + 2).state == "running"
+    clock.advance(STARTING_SECONDS + 1)
+    assert look(store, training.id + 2).state == "failed"
