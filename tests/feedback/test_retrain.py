@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import select
 
 from tests.feedback import few
-from tutelage.feedback import schema
+from tutelage.feedback import retrain, schema
 from tutelage.feedback.errors import RetrainError
 from tutelage.feedback.retrain import STARTING_SECONDS, Training, current, look, start
 from tutelage.feedback.snapshot import open_snapshot
@@ -76,11 +76,15 @@ def test_it_trains_from_what_was_frozen_shows_its_progress_and_records_its_resul
         assert conn.scalar(select(schema.audit.c.details))["snapshot"] == frozen.hash
 
 
-def test_a_second_one_waits_until_the_first_has_ended_also_in_another_server(store, begin, address):
+def test_a_second_one_waits_until_the_first_has_ended_also_in_another_server(store, begin, address, monkeypatch):
     first = begin()
     with Store.open(address) as other, pytest.raises(RetrainError, match=f"training {first.id} is still running"):
         begin(by=other)
-    (first.run_dir / "go").touch() if first.run_dir.exists() else until(first.run_dir.exists) and (first.run_dir / "go").touch()
+    with monkeypatch.context() as patched, pytest.raises(RetrainError, match="still running"):
+        patched.setattr(retrain, "current", lambda store: None)       # another server's row comes between the look and the write
+        begin()
+    until(first.run_dir.exists)
+    (first.run_dir / "go").touch()
     until(lambda: current(store) is None)
     assert begin().id != first.id
 

@@ -272,15 +272,19 @@ def test_reliability_lowers_the_weight_of_who_contradicts_the_others_and_is_told
     caplog.set_level("INFO")
     rows = [{"prompt": f"where is {ANIMALS[i % 8]} {i}?", "responses": [{"text": "in the barn"}, {"text": "a cat"}], "kind": "comparison",
              "ranks": [1, 0] if name == "falk" else [0, 1], "labeler": name} for i in range(60) for name in ("amara", "bo", "falk")]
-    over = {"data": {"files": [str(write_rows(tmp_path / "j.jsonl", rows))]}, "people": {"reliability": True}}
+    over = {"data": {"files": [str(write_rows(tmp_path / "j.jsonl", rows))]}, "people": {"reliability": True},
+            "eval": {"labels_worth": True}}
     parts, cfg = parts_of(small, tmp_path, over)
     weights = {(it.judgement.labeler, round(it.judgement.weight, 6)) for it in parts.train}
     assert len(weights) == 3 and ("falk", 0.0) in weights
     assert np.mean([it.judgement.weight for it in parts.train]) == pytest.approx(1)
     assert {it.judgement.weight for it in parts.held_out} == {1.0}
     assert "falk: weight 0.00 for" in caplog.text
-    told = json.loads(write_people_report(tmp_path, parts, cfg, [[0.0, 0.0] for _ in parts.held_out]).read_text())["reliability"]
+    report = json.loads(write_people_report(tmp_path, parts, cfg, [[0.0, 0.0] for _ in parts.held_out]).read_text())
+    told, worth = report["reliability"], report["labels_worth"]
     assert told["falk"]["weight"] == 0 and told["falk"]["skill"] < 0 < told["amara"]["low"]
+    assert worth["curve"][-1]["judgements"] == len(parts.train)
+    assert [worth["without"][name]["judgements"] for name in ("amara", "bo", "falk")] == 3 * [len(parts.train) // 3]
 
 
 def test_a_labeler_can_be_held_out_by_name(small, tmp_path, snapshot):
