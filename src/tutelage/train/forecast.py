@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 import json
 import resource
 import sys
@@ -112,7 +115,14 @@ def from_now(device: str) -> float:
 
 
 def forget_peak(device: str) -> None:
-    """Let the peak be that of what follows, where the system can (Linux and CUDA); else it stays the process's."""
+    """Let the peak be that of what follows, where the system can (Linux and CUDA); else it stays the process's.
+
+    What the stage before has freed goes back to the system first: glibc keeps it, and a pipeline's stages share one process.
+    """
+    gc.collect()
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):           # not every Linux has glibc
+            ctypes.CDLL(None).malloc_trim(0)
     if torch.device(device).type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     try:
