@@ -189,7 +189,7 @@ def table(report: dict[str, Any]) -> list[str]:
         return f"{100 * found['mean']:{sign}.1f} [{bounds}]"
 
     names = [*report["models"], *report["guesses"]]
-    width = max(len(name) for name in names) + 6
+    width = max(len(name) for name in names) + 8                     # "  over " and a space behind the longest
     rows = [("", f"{report['pairs']} pairs", f"{report['near_pairs']} of like length")]
     rows += [(name, shown(judge["accuracy"]), shown(judge["near"])) for name, judge in (report["models"] | report["guesses"]).items()]
     for name, ahead in report["leads"].items():
