@@ -14,13 +14,13 @@ from torch import Tensor
 from tutelage.algos.losses import binary_reward_loss, bradley_terry_loss, ranking_loss
 from tutelage.base.files import atomic_write_text
 from tutelage.base.records import Prompt
+from tutelage.base.split import split_key
 from tutelage.evals.reward_report import label_report, pair_report
 from tutelage.models.batches import TokenBatch, pad_tokens
 from tutelage.models.policy import resolve_model
 from tutelage.recipes.reward_model_setup import Item, Parts, RewardConfig, build
 from tutelage.text.chat import Encoded, marked_text
 from tutelage.text.readers import expand_files
-from tutelage.text.split import split_key
 from tutelage.train import audits
 from tutelage.train.batches import rows_of_step
 from tutelage.train.checkpoint import TrainState
