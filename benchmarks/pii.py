@@ -52,6 +52,10 @@ def texts_of(value: Any) -> Iterator[str]:
             yield from texts_of(item)
 
 
+def row(name: str, words: int, counts: Counter[str]) -> str:
+    return f"{name:<44}{words:>11,}  " + "".join(f"{counts[kind] / max(words, 1) * 1e5:>8.2f}" for kind in pii.KINDS)
+
+
 def on_texts(folder: Path, show: int) -> None:
     total, words_in_all, seen = Counter[str](), 0, defaultdict[str, list[str]](list)
     print(f"{'per 100,000 words':<44}{'words':>11}  " + "".join(f"{kind:>8}" for kind in pii.KINDS))
@@ -63,14 +67,13 @@ def on_texts(folder: Path, show: int) -> None:
                     words += len(text.split())
                     for span in pii.mask_text(text)[1]:
                         counts[span.kind] += 1
-                        around = text[max(0,
-                                          span.start - 40):span.start] + "⟦" + text[span.start:span.end] + "⟧" + text[span.end:span.end + 25]
+                        start, end = span.start, span.end
+                        around = f"{text[max(0, start - 40):start]}⟦{text[start:end]}⟧{text[end:end + 25]}"
                         seen[span.kind].append(f"{file.parent.name}: {around!r}")
-        print(f"{file.relative_to(folder)!s:<44}{words:>11,}  " + "".join(f"{counts[k] / max(words, 1) * 1e5:>8.2f}" for k in pii.KINDS),
-              flush=True)
+        print(row(str(file.relative_to(folder)), words, counts), flush=True)
         total.update(counts)
         words_in_all += words
-    print(f"{'all':<44}{words_in_all:>11,}  " + "".join(f"{total[kind] / words_in_all * 1e5:>8.2f}" for kind in pii.KINDS))
+    print(row("all", words_in_all, total))
     print(f"{'found':<44}{'':>11}  " + "".join(f"{total[kind]:>8}" for kind in pii.KINDS))
     for kind in pii.KINDS if show else ():
         print(f"\n{kind}")
