@@ -90,6 +90,14 @@ def test_what_only_looks_so_is_left_alone(text):
     assert mask_text(text, SIX)[0] == text
 
 
+@pytest.mark.parametrize("text,number", [
+    ("+1 212 555 0123 45 people", "+1 212 555 0123"), ("+33 6 12 34 56 78 10 fois", "+33 6 12 34 56 78"), ("+1 234 567 890", None),
+    ("+44 12345", None), ("+999 1", None), ("x = +12345678", None), ("+65 8123 4567 89", "+65 8123 4567"),
+])
+def test_the_plan_of_the_country_says_where_an_international_number_ends(text, number):
+    assert texts(text, "phone") == ([number] if number else [])
+
+
 def test_the_same_value_gets_the_same_placeholder_however_it_is_written():
     text = ("Jane@Example.com, jane@example.com; DE89 3704 0044 0532 0130 00 or de89370400440532013000, "
             "+1 212 555 0123 or +1-212-555-0123; bob@example.com")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -130,10 +131,21 @@ def test_prompts_without_a_user_fall_by_their_words_and_near_repeats_do_not_face
     assert len({select_prompts([UserPrompt(p)], eval_frac=0.5, seed=1).sides[0] for p in (question, told, question.upper())}) == 1
 
 
-def test_a_long_system_turn_does_not_make_questions_one():
-    told = Message("system", "You are the assistant of a tea shop. " * 20)
-    rows = [UserPrompt((told, Message("user", text))) for text in ("How long does mint steep?", "Do you deliver to Oslo?")]
+@pytest.mark.parametrize("first", [Message("system", "You are the assistant of a tea shop. " * 20), Message("assistant",
+    "Welcome to the tea shop! " * 9)])
+def test_a_long_system_turn_or_greeting_does_not_make_questions_one(first):
+    rows = [UserPrompt((first, Message("user", text))) for text in ("How long does mint steep?", "Do you deliver to Oslo?")]
     assert None not in select_prompts(rows, eval_frac=0, seed=0).sides
+
+
+def test_contexts_cut_from_one_growing_conversation_are_one():
+    turns = (Message("user",
+                     "Please plan a week of cheap dinners for two people who like beans, rice and greens but no cheese at all, ever."),
+             Message("assistant", "Monday: beans."), Message("user", "And Tuesday?"), Message("assistant", "Rice."), Message("user",
+                 "Thanks."))
+    rows = [UserPrompt(turns[:n]) for n in (1, 3, 5)] + [UserPrompt(turns[0].content)]
+    done = select_prompts(rows, eval_frac=0, seed=0)
+    assert sum(side is not None for side in done.sides) == 1 and len(done.left_out["shares a long prefix"]) == 3
 
 
 def test_twenty_thousand_prompts_with_one_prefix_or_none_take_seconds_at_most():

@@ -59,7 +59,7 @@ def select_prompts(prompts: Sequence[UserPrompt], *, eval_frac: float, seed: int
     keys = [split_key(prompt.prompt) for prompt in prompts]
     ranks = [_rank(prompt, key, seed) for prompt, key in zip(prompts, keys, strict=True)]
     usable = [i for i, prompt in enumerate(prompts) if prompt.usable]
-    groups = ([usable[at] for at in group] for group in prefix_groups([keys[i] for i in usable]))
+    groups = ([usable[at] for at in group] for group in prefix_groups([asked(prompts[i].prompt) for i in usable]))
     distinct = [min(group, key=lambda i: (ranks[i], i)) for group in groups]
     kept = _capped(prompts, ranks, distinct, max_per_user)
     sides: list[Side | None] = [None] * len(prompts)
@@ -72,6 +72,15 @@ def select_prompts(prompts: Sequence[UserPrompt], *, eval_frac: float, seed: int
              "beyond the user's share": (distinct, kept), "nearly repeats a held-out one": (near, ())}
     left_out = {reason: sorted(set(before) - set(after)) for reason, (before, after) in steps.items()}
     return Selection(sides, {reason: gone for reason, gone in left_out.items() if gone})
+
+
+def asked(prompt: Prompt) -> str:
+    """A prompt from its first user turn on, case and spacing aside: system turns and greetings are the same for everybody."""
+    if isinstance(prompt, str):
+        return split_key(prompt)
+    start = next((i for i, message in enumerate(prompt) if message.role == "user"), len(prompt))
+    rest = "".join(f"\n{message.role}: {message.content}" for message in prompt[start + 1:])
+    return split_key("".join(message.content for message in prompt[start:start + 1]) + rest)
 
 
 def prefix_groups(texts: Sequence[str]) -> list[list[int]]:
