@@ -21,7 +21,7 @@ _SHOWN_CHARS = 600
 
 @click.group(cls=Group)
 def data() -> None:
-    """Look into a data file, or write it in another layout (docs/data.md lists them), or without personal data."""
+    """Look into a data file, or write it in another layout (docs/data.md lists them) or without personal data."""
 
 
 def _reading(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -52,7 +52,7 @@ COMMANDS = {
     "chat": Command("Talk with a model in the terminal.", "tutelage.cli.chat:chat"),
     "export": Command("A run or an adapter to one plain model folder, adapters merged.", "tutelage.cli.export:export"),
     "prove": Command("The shipped algorithm against the exact optimum of a small task.", "tutelage.cli.prove:prove"),
-    "data": Command("Look into a data file, or write it in another layout.", "tutelage.cli.data:data"),
+    "data": Command("Look into a data file, or write it in another layout or without personal data.", "tutelage.cli.data:data"),
     "config": Command("Show or describe the settings of a verb.", "tutelage.cli.config:config"),
     "doctor": Command("Check this machine: versions, memory, disk, speed.", "tutelage.cli.doctor:doctor"),
 }

@@ -105,6 +105,9 @@ def fold(text: str) -> tuple[str, Callable[[int], int]]:
     return text.translate(_FOLDED), lambda at: at + bisect_right(removed, at)
 
 
+_BETWEEN = re.compile(r"[\W_]+")
+
+
 class _Folding(dict[int, str | None]):
     """Code point -> what it reads as; filled as characters are met."""
 
@@ -162,5 +165,5 @@ def _joined(found: Iterator[tuple[int, int]]) -> list[tuple[int, int]]:
 def _same(kind: PiiKind, value: str) -> str:
     """What two ways to write one value have in common."""
     if kind in ("phone", "card", "iban"):
-        return "".join(c for c in value if c.isalnum()).upper()
+        return _BETWEEN.sub("", value).upper()
     return " ".join(value.casefold().split())

@@ -43,6 +43,7 @@ _NO_LOCALS = frozenset("""me us you it him her them look here there is are was b
     stop arrive arrived live lives work works stay shop buy read see start stand based now out up sit point aim look looking""".split())
 _HANDLE = re.compile(
     rf"(?<!{W})(?<![@`\\+-])@(?P<name>{W}++(?:[.-]{_ALNUM}{W}*+){{0,6}})(?:@(?P<host>{_HOST}++))?")
+_LETTER, _SEPARATOR = re.compile(r"[^\W\d_]"), re.compile(r"[.-]")
 _PROFILE = re.compile(r"[\w-]+\.[a-z]{2,12}/$", re.IGNORECASE)
 _TIME = re.compile(r"\d+(?:am|pm|h|x)?(?:\.\d+)?", re.IGNORECASE)
 _CODE_AFTER = re.compile(
@@ -166,13 +167,14 @@ def handles(text: str) -> Iterator[Spot]:
 
 
 def _is_handle(text: str, start: int, name: str, end: int) -> bool:
-    first = re.split(r"[.-]", name, maxsplit=1)[0].lower()
-    if len(name) < 2 or len(name) > 60 or not re.search(r"[^\W\d_]", name) or _TIME.fullmatch(name):
+    lower = name.lower()
+    if lower in NOT_HANDLES or not 2 <= len(name) <= 60 or not _LETTER.search(name) or _TIME.fullmatch(name):
         return False
-    if name.lower() in NOT_HANDLES or (first in NOT_HANDLES and first != name.lower() and not name.lower().endswith(".bsky.social")):
-        return False
-    if re.search(r"\.(?:com|org|net|edu|gov)$", name, re.IGNORECASE):      # any address at that host
-        return False
+    if "." in name or "-" in name:
+        if lower.endswith((".com", ".org", ".net", ".edu", ".gov")):            # any address at that host
+            return False
+        if _SEPARATOR.split(lower, maxsplit=1)[0] in NOT_HANDLES and not lower.endswith(".bsky.social"):
+            return False
     if text[start - 1:start] == "/" and not _PROFILE.search(text, max(0, start - 40), start):
         return False
     if _CODE_AFTER.match(text, end) and not text.startswith("/@", end):
@@ -180,7 +182,7 @@ def _is_handle(text: str, start: int, name: str, end: int) -> bool:
     line = max(text.rfind("\n", max(0, start - 200), start) + 1, start - 200, 0)
     if _CODE_LINE.match(text, line, start):
         return False
-    return not (not text[line:start].strip() and _NEXT_CODE.match(text, end))
+    return not (_NEXT_CODE.match(text, end) and not text[line:start].strip())
 
 
 def ips(text: str) -> Iterator[Spot]:

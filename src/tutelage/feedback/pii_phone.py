@@ -96,7 +96,7 @@ def phones(text: str) -> Iterator[Spot]:
 
 def _international(text: str, start: int, stop: int) -> Iterator[Spot]:
     for found in _INTERNATIONAL.finditer(text, start, stop):
-        if found[0][0] == "0" and (_BEFORE_PLAIN.search(text, max(0, found.start() - 24), found.start())
+        if found[0][0] == "0" and (_is_other(text, found.start())
                                    or _WENT_BEFORE.search(text, max(0, found.start() - 3), found.start())):
             continue
         for end in _group_ends(text, found.start(1), found.end()):
@@ -127,7 +127,7 @@ def _national(text: str, start: int, stop: int) -> Iterator[Spot]:
                 continue
             if pattern is _BARE_TRUNK and _is_isbn(found[0]):
                 continue
-            if _DATE.match(found[0]) or _BEFORE_PLAIN.search(text, max(0, found.start() - 24), found.start()):
+            if _DATE.match(found[0]) or _is_other(text, found.start()):
                 continue
             for end in _group_ends(text, found.start(), found.end()):
                 digits = _NO_DIGIT.sub("", text[found.start():end])
@@ -135,6 +135,12 @@ def _national(text: str, start: int, stop: int) -> Iterator[Spot]:
                     if not _is_part(text, found.start(), end):
                         yield found.start(), end
                     break
+
+
+def _is_other(text: str, start: int) -> bool:
+    """Whether the words before a number call it an order, a price or the like."""
+    before = text[max(0, start - 24):start]
+    return bool(before.strip("0123456789 .()/-\n") and _BEFORE_PLAIN.search(before))
 
 
 def _is_part(text: str, start: int, end: int) -> bool:
