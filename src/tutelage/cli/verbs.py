@@ -54,7 +54,7 @@ COMMANDS = {
     "prove": Command("The shipped algorithm against the exact optimum of a small task.", "tutelage.cli.prove:prove"),
     "feedback": Command("What people said: freeze it for training.", "tutelage.cli.feedback:feedback"),
     "studio": Command("The web app where people write and judge.", "tutelage.cli.studio:studio"),
-    "data": Command("Look into a data file, or write it in another layout.", "tutelage.cli.data:data"),
+    "data": Command("Look into a data file, or write it in another layout or without personal data.", "tutelage.cli.data:data"),
     "config": Command("Show or describe the settings of a verb.", "tutelage.cli.config:config"),
     "doctor": Command("Check this machine: versions, memory, disk, speed.", "tutelage.cli.doctor:doctor"),
 }

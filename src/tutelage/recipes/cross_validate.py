@@ -14,6 +14,7 @@ from tutelage.base.config import RunConfig
 from tutelage.base.errors import ConfigError, DataError
 from tutelage.base.files import atomic_write_text
 from tutelage.base.log import get_logger
+from tutelage.base.split import deal_folds, split_key, write_keys
 from tutelage.evals.folds import Pairs, fold_report, guesses
 from tutelage.evals.report import strict
 from tutelage.evals.stats import Floats
@@ -30,7 +31,6 @@ from tutelage.recipes.pipeline import (
     standard_verbs,
 )
 from tutelage.text.readers import read_judgements, read_sources
-from tutelage.text.split import deal_folds, split_key, write_keys
 from tutelage.train.sections import DataSection, Names
 
 log = get_logger()
