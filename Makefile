@@ -6,10 +6,13 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -rs
 
-.PHONY: demo test test-all lint
+.PHONY: demo studio test test-all lint
 
 demo: .venv/installed
 	$(BIN)/tutelage demo
+
+studio: .venv/installed
+	$(BIN)/tutelage studio --demo
 
 test: .venv/installed-dev lint
 	$(PYTEST) -n 2 -m "not slow"

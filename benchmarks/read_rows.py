@@ -31,9 +31,9 @@ def write(path: Path, rows: int) -> None:
 
 
 def measure(what: str, path: Path) -> None:
+    from tutelage.base.near import near_any
     from tutelage.text.check import check
     from tutelage.text.convert import convert
-    from tutelage.text.near import near_any
     from tutelage.text.readers import iter_judgements, read_judgements
 
     started, clock = time.process_time(), time.perf_counter()

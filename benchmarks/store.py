@@ -5,8 +5,8 @@ usage: python benchmarks/store.py [--url URL] [--clients 24] [--seconds 20] [--j
 throughput: one process has the store open and answers on a unix socket (asyncio); --clients other processes, each one labeler, claim a
 task and submit a judgement as fast as they are answered, at overlap 2. An answer is sent when what it acknowledges is committed and
 fsynced. Afterwards the database is compared with every judgement the clients were promised.
-latency: the same, on a store that holds --judgements judgements and 100,000 open tasks, with --rate claims a second at fixed times, each
-followed by a submission; a claim's wait counts from the time it was due, so that a slow answer is not hidden by the next one's delay.
+latency: the same, on a store that holds --judgements judgements by these labelers and 100,000 open tasks, with --rate claims a second at
+fixed times, each followed by a submission; a claim's wait counts from when it was due, so that no slow answer hides behind the next.
 
 --url: a new SQLite file (default: in a temporary folder) or an empty PostgreSQL database. Prints one JSON object a part.
 """
@@ -35,7 +35,6 @@ from tutelage.feedback import content, queue
 from tutelage.feedback.store import Store
 
 OPEN_TASKS = 100_000
-PEOPLE = 100                                                        # who gave the judgements that are there already
 
 
 def main() -> None:
@@ -125,9 +124,9 @@ def fill(store: Store, clients: int, judgements: int) -> None:
     done = judgements // 2
 
     def work(conn: Connection) -> None:
-        for number in range(clients + PEOPLE):
+        for number in range(clients):
             content.add_labeler(conn, name=f"labeler {number}", now=now, screening={"state": "passed"})
-        many = {"tasks": done + OPEN_TASKS, "prompts": 50_000, "done": done, "now": now, "clients": clients, "people": PEOPLE}
+        many = {"tasks": done + OPEN_TASKS, "prompts": 50_000, "done": done, "now": now, "clients": clients}
         for statement in FILL:
             if conn.dialect.name == "sqlite":                       # where a document is its text
                 statement = statement.replace("AS JSONB", "AS TEXT")
@@ -142,10 +141,10 @@ _NUMBERS = "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE
 _EACH_PROMPT, _EACH_TASK, _EACH_DONE = (_NUMBERS.format(many) for many in ("prompts", "tasks", "done"))
 _HALF = (                                                           # of the judgements: the first or the second of each task
     f"""INSERT INTO assignments (task_id, labeler_id, state, attempt, p_select, sides, claimed_at, expires_at, ended_at) {_EACH_DONE}
-        i + 1, :clients + 1 + (i + HALF) % :people, 'submitted', 0, 1.0, CAST('[0, 1]' AS JSONB), :now - 90000 - i, :now - 90000 - i,
+        i + 1, 1 + (i + HALF) % :clients, 'submitted', 0, 1.0, CAST('[0, 1]' AS JSONB), :now - 90000 - i, :now - 90000 - i,
         :now - 90000 - i FROM n WHERE :done > 0""",
     f"""INSERT INTO judgements (assignment_id, attempt, task_id, labeler_id, kind, value, sides, p_select, weight, seconds, created_at)
-        {_EACH_DONE} i + 1 + HALF * :done, 0, i + 1, :clients + 1 + (i + HALF) % :people, 'comparison',
+        {_EACH_DONE} i + 1 + HALF * :done, 0, i + 1, 1 + (i + HALF) % :clients, 'comparison',
         CAST('{{"ranks": [0, 1], "strength": 3, "step": 2}}' AS JSONB), CAST('[0, 1]' AS JSONB), 1.0, 1.0, 12.5, :now - 90000 - i
         FROM n WHERE :done > 0""",
 )

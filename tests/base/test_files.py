@@ -185,6 +185,24 @@ def test_atomic_text_is_written_as_given_and_replaces(tmp_path):
     assert os.listdir(tmp_path / "deep") == ["f.txt"]
 
 
+@pytest.mark.parametrize("write", [lambda path: atomic_write_text(path, "x"), lambda path: artifact_dir(path).__enter__()],
+                         ids=["file", "folder"])
+def test_nothing_takes_the_place_of_a_pipe_or_device(tmp_path, write):
+    pipe = tmp_path / "null"
+    os.mkfifo(pipe)                                                 # as /dev/null, which a rename by root would take from everybody
+    with pytest.raises(TutelageError, match="null"):
+        write(pipe)
+    assert pipe.is_fifo() and list(tmp_path.iterdir()) == [pipe]
+
+
+def test_a_folder_does_not_take_the_place_of_a_file(tmp_path):
+    mine = tmp_path / "notes.txt"
+    mine.write_text("mine")
+    with pytest.raises(TutelageError, match="notes.txt"), artifact_dir(mine):
+        pass
+    assert mine.read_text() == "mine"
+
+
 def test_an_unwritable_place_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(TutelageError, match="cannot write .*file/x: File exists"):

@@ -19,11 +19,13 @@ import pytest
 
 from tutelage.base.errors import ArtifactError, DataError
 from tutelage.base.records import Message
-from tutelage.cli.chat import TextStream, find_policy, open_conversation
+from tutelage.cli.chat import open_conversation
 from tutelage.cli.main import main
+from tutelage.cli.talkers import find_policy
 from tutelage.models import new_policy, save_policy
 from tutelage.rollout import InProcessEngine
 from tutelage.text.chat import encode_prompt
+from tutelage.text.stream import TextStream
 from tutelage.text.tokenizer import open_tokenizer, train_tokenizer
 
 CONTEXT = 96

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import click
 import pytest
 
 from docs import settings
 from tutelage.base.config import leaves
+from tutelage.cli.serve import serve
 from tutelage.cli.verbs import configured
+from tutelage.serve.metrics import METRICS
 
 DOCS = Path(__file__).parents[2] / "docs"
 LOGGING = ("pretrain", "sft", "reward", "ppo")
@@ -27,6 +30,17 @@ def listed(page: str, kind: str) -> list[str]:
 @pytest.mark.parametrize("verb", LOGGING)
 def test_every_metric_a_run_logs_is_in_its_pages_table_and_no_other(circle, verb):
     assert sorted(listed(f"{verb}.md", "metrics")) == sorted(circle.metrics(verb))
+
+
+def test_every_metric_of_the_server_is_in_its_table_and_no_other():
+    assert listed("serve.md", "metrics") == list(METRICS)
+
+
+def test_every_option_of_the_server_is_in_its_table_with_its_default():
+    rows = [row for row in (DOCS / "serve.md").read_text(encoding="utf-8").splitlines() if row.startswith("| `--")]
+    shown = {row.split("`")[1].split()[0]: row.split("|")[2].strip(" `") for row in rows}
+    options = {option.opts[0]: option.to_info_dict()["default"] for option in serve.params if isinstance(option, click.Option)}
+    assert shown == {name: str(options[name]).lower() for name in options if name not in ("--json", "-q", "-v")}
 
 
 def test_no_page_names_a_metric_that_nothing_logs(circle):

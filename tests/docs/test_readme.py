@@ -59,7 +59,10 @@ def check_command(line: str, tmp_path: Path) -> None:
 
 
 def check_config(cls: type, path: Path | None, overrides: list[str], tmp_path: Path) -> None:
-    """Load it, with the demo's stages standing in for the files that a run of the demo leaves."""
+    """Load it, with the demo's stages and the pipeline on init.md standing in for the files that a run of the demo and init leave."""
+    if path is not None and path.parts[:1] == ("aligned",):
+        (tmp_path / "align.yaml").write_text(blocks(ROOT / "docs" / "init.md", "yaml")[0])
+        path = tmp_path / "align.yaml"
     if path is not None and path.parts[:1] == ("runs",):
         text = dump_config(demo_plan(())[path.parts[2] if path.parts[1] == "demo" else path.parts[1]][1])
         (tmp_path / "config.yaml").write_text(text)

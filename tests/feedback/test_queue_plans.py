@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 
 import pytest
 
 from tests.feedback.world import comparisons, labelers
 from tutelage.feedback import draws, queue, sql
 from tutelage.feedback.shares import set_shares
+from tutelage.feedback.store import Store
 
 LARGE = ("tasks", "assignments", "judgements", "prompts", "responses", "retractions", "labelers")
 
@@ -82,3 +84,52 @@ def test_no_step_of_the_queue_reads_a_whole_table(store, statements):
         return {statement: found for statement, parameters in statements.items() if (found := look(conn, statement, parameters))}
 
     assert store.write(plans) == {}
+
+
+HISTORY = (                                                         # what this labeler has judged waits for a second opinion
+    """INSERT INTO tasks SELECT NULL, kind, prompt_id, response_ids, 2, 1, 1.0, draw, warnings, p_select, purpose, batch, expected, state,
+       extra, created_at FROM tasks CROSS JOIN (SELECT 1 FROM tasks LIMIT 8) LIMIT {history}""",
+    """INSERT INTO assignments (task_id, labeler_id, state, attempt, p_select, sides, claimed_at, expires_at)
+       SELECT id, 1, 'submitted', 0, 1.0, '[0, 1]', id, id FROM tasks WHERE priority = 1.0""",
+    """INSERT INTO judgements (assignment_id, attempt, task_id, labeler_id, kind, value, sides, p_select, weight, created_at)
+       SELECT id, 0, task_id, 1, 'comparison', '{{}}', '[0, 1]', 1.0, 1.0, id FROM assignments""",
+)
+
+
+def test_a_long_history_makes_no_step_longer(tmp_path, migrated_sqlite, monkeypatch):
+    """Instructions of SQLite's machine for each step, for a labeler with 300 judgements and one with 3,000, in stores of as many tasks."""
+    def steps(history: int) -> dict[str, int]:
+        path = tmp_path / f"{history}.db"
+        shutil.copy(migrated_sqlite, path)
+        with Store.open(path, clock=lambda: 1e9) as store:
+            person, = labelers(store, 1)
+            comparisons(store, 400)
+            count, used = [0], {}
+
+            def work(conn):
+                for statement in HISTORY:
+                    conn.exec_driver_sql(statement.format(history=history))
+                driver = conn.connection.driver_connection
+                driver.set_progress_handler(lambda: count.__setitem__(0, count[0] + 1), 1)
+
+                def counted(name, step):
+                    count[0] = 0
+                    result = step()
+                    used[name] = count[0]
+                    return result
+
+                rng, now = random.Random(0), store.now()
+                held = counted("claim", lambda: queue.claim(conn, person, now=now, rng=rng))
+                own = {"assignment_id": held.assignment_id, "labeler_id": person, "now": now}
+                counted("resume", lambda: queue.claim(conn, person, now=now, rng=rng))
+                counted("draft", lambda: queue.save_draft(conn, **own, draft={}))
+                counted("submit", lambda: queue.submit(conn, **own, value={"choice": 1}))
+                counted("undo", lambda: queue.undo_last(conn, person, now=now))
+                counted("skip", lambda: queue.skip(conn, **own, reason=""))
+                driver.set_progress_handler(None, 0)
+
+            store.write(work)
+            return used
+
+    short, long = steps(300), steps(3000)
+    assert {name: long[name] for name in long if long[name] > 1.2 * short[name]} == {}

@@ -9,9 +9,9 @@ import pytest
 
 from tutelage.base.config import load_config
 from tutelage.base.errors import ConfigError
+from tutelage.base.split import split_key, split_of
 from tutelage.recipes.pipeline import PipelineConfig, plan, run_pipeline, standard_verbs
 from tutelage.text.readers import read_demonstrations, read_documents, read_judgements, read_prompts, read_sources
-from tutelage.text.split import split_key, split_of
 
 CONFIG = Path(__file__).parents[2] / "configs" / "coffee.yaml"
 READERS = {"pretrain": read_documents, "contrast": read_documents, "sft": read_demonstrations,

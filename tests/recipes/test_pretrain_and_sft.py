@@ -12,6 +12,7 @@ import torch
 from tests.models.tiny import CONFIGS, MORE_CONFIGS, PAD, lone_logprobs, random_rows, tiny
 from tests.small import pretrain_config, same_weights, sft_config, write_rows
 from tutelage.base.errors import AuditError, ConfigError, DataError
+from tutelage.base.split import split_of
 from tutelage.models.batches import PackedBatch
 from tutelage.models.folders import resolve_model
 from tutelage.models.policy import open_policy, packed_logprobs, save_policy
@@ -20,7 +21,6 @@ from tutelage.recipes import sft as tuning
 from tutelage.recipes.pretrain import pretrain
 from tutelage.recipes.sft import train_sft
 from tutelage.text.packing import pack_texts
-from tutelage.text.split import split_of
 from tutelage.text.tokenizer import open_tokenizer
 from tutelage.train.audits import check_packing
 from tutelage.train.optim import build_optimizer, clip_and_step

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from tutelage.base.config import load_config
+from tutelage.base.split import split_key, split_sides, write_keys
 from tutelage.evals.folds import guesses, judged
 from tutelage.recipes.cross_validate import CrossValidationConfig, cross_validate, deal, filled_judgements, plans_of
 from tutelage.recipes.evaluate import word_judge
 from tutelage.recipes.pipeline import PipelineConfig, plan, run_pipeline, standard_verbs
 from tutelage.text.readers import read_demonstrations, read_documents, read_judgements, read_prompts, read_sources
-from tutelage.text.split import split_key, split_sides, write_keys
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 READERS = {"pretrain": read_documents, "sft": read_demonstrations, "reward": read_judgements, "ppo": read_prompts,

@@ -13,6 +13,7 @@ from tests.small import ANIMALS, config, ppo_config, sample_config, write_rows
 from tutelage.base.errors import ArtifactError, ConfigError, DataError
 from tutelage.base.files import folder_digest
 from tutelage.base.records import Message
+from tutelage.base.split import split_of
 from tutelage.models import new_policy
 from tutelage.models.heads import ScoredModel
 from tutelage.models.policy import open_policy, save_policy
@@ -24,7 +25,6 @@ from tutelage.recipes.ppo_setup import pack_pretraining
 from tutelage.recipes.sample import sample_answers
 from tutelage.text.chat import encode_prompt
 from tutelage.text.readers import read_prompts
-from tutelage.text.split import split_of
 from tutelage.text.tokenizer import open_tokenizer, train_tokenizer
 
 

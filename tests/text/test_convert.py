@@ -20,8 +20,10 @@ TEXTS = st.text(st.characters(exclude_categories=("Cs", "Cc")) | st.sampled_from
 USER, ANSWER = {"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}
 TALK = [{"role": "system", "content": "be brief"}, USER, ANSWER, {"role": "user", "content": "tea?"}]
 HOLDS = {
-    "conversation": {"messages", "prompt-completion", "alpaca", "sharegpt", "openrlhf", "query-response", "ultrachat"},
-    "question": {"messages", "prompt-completion", "alpaca", "sharegpt", "openrlhf", "query-response", "ultrachat", "question-answer"},
+    "conversation": {"messages", "prompt-completion", "alpaca", "sharegpt", "openrlhf", "query-response", "ultrachat",
+                     "label-studio-answers"},
+    "question": {"messages", "prompt-completion", "alpaca", "sharegpt", "openrlhf", "query-response", "ultrachat", "question-answer",
+                 "label-studio-answers"},
     "pair": {"preference", "preference-implicit", "hh-rlhf", "choice", "judgement", "alpaca-preference", "sharegpt-preference",
              "openrlhf-preference", "nemo-rl", "swift-preference", "question-preference", "oasst-tree", "arena-battle", "label-studio",
              "argilla"},

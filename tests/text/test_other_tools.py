@@ -289,6 +289,18 @@ def test_label_studio_s_tasks(tmp_path, found, judgement):
     assert (result.layout, result.rows) == ("label-studio", [judgement])
 
 
+def test_answers_that_people_wrote_in_label_studio_are_demonstrations(tmp_path):
+    asked = {"prompt": "hi"}
+    both = task(asked, "textarea", {"text": ["hello", "there"]}, from_name="response")
+    both["annotations"] += task(asked, "textarea", {"text": ["good day"]}, from_name="response")["annotations"]
+    skipped = task(asked, "textarea", {"text": ["no"]}, was_cancelled=True)
+    result = read_demonstrations(jsonl(tmp_path / "a.jsonl", both, skipped), max_rejected_frac=0.5)
+    assert [(d.prompt, d.response) for d in result.rows] == [((HI,), "hello\nthere"), ((HI,), "good day")]
+    assert result.reasons() == {"nobody answered (no text area filled in, or skipped)": 1}
+    with pytest.raises(DataError, match="label-studio-answers"):
+        read_judgements(tmp_path / "a.jsonl")
+
+
 def test_each_annotation_of_a_task_counts_and_cancelled_ones_do_not(tmp_path):
     both = task(TWO, "pairwise", {"selected": "none"})
     both["annotations"] += [task(TWO, "pairwise", {"selected": "right"}, completed_by={"id": 4, "email": "b@x"})["annotations"][0],

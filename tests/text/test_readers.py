@@ -180,6 +180,12 @@ def test_a_mixed_file_is_ambiguous(tmp_path):
         read_demonstrations(jsonl(tmp_path / "a.jsonl", LABEL, {"prompt": "a", "completion": "b"}))
 
 
+def test_the_ranks_of_a_list_may_stand_under_another_name(tmp_path):
+    path = jsonl(tmp_path / "f.jsonl", {"question": "hi", "answers": ["a", "b", "c"], "places": [2, 0, 0], "sure": 3})
+    found = read_judgements(path, columns={"prompt": "question", "responses": "answers", "ranks": "places"}).rows
+    assert [(j.kind, j.ranks, [r.text for r in j.responses], j.strength) for j in found] == [("ranking", (2, 0, 0), ["a", "b", "c"], None)]
+
+
 def test_a_null_is_an_absent_value_of_a_column_that_is_there(tmp_path):
     path = jsonl(tmp_path / "a.jsonl", LABEL | {"rating": None}, LABEL | {"label": None}, LABEL)
     result = read_judgements(path, max_rejected_frac=0.5)

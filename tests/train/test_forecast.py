@@ -90,6 +90,17 @@ def test_the_peak_is_that_of_what_came_after_it_was_forgotten():
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc is Linux's")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux has malloc_trim")
+def test_what_the_stage_before_freed_goes_back_to_the_system():
+    blocks = [torch.ones(16_000) for _ in range(4000)]              # 256 MB in pieces that malloc takes from its heap
+    last = blocks[-1]                                               # holds the heap's end, so that free alone gives nothing back
+    full = peak_memory_mb("cpu")
+    del blocks
+    forget_peak("cpu")
+    assert full - peak_memory_mb("cpu") > 200
+    assert last.sum() == 16_000
+
+
 def test_the_peak_is_not_that_of_the_process_that_started_this_one():
     held = torch.ones(500 * 2**20)                                   # 2 GB
     code = "import torch; from tutelage.train.forecast import peak_memory_mb; print(peak_memory_mb('cpu'))"

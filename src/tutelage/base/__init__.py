@@ -1,1 +1,1 @@
-"""Shared dataclasses, errors, config loading, atomic files, progress, logging. Never imports torch."""
+"""Shared dataclasses, errors, config loading, atomic files, progress, logging, splits by hash, near duplicates. Never imports torch."""

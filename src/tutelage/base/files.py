@@ -35,6 +35,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     aside = path.with_name(f".{path.name}.tmp-{uuid.uuid4().hex[:12]}")
+    if path.exists() and not path.is_file() and not path.is_dir():    # a rename takes the place of devices too, for all who use them
+        raise TutelageError(f"cannot write {path}: it is there and no regular file", hint="name a file")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -85,6 +87,8 @@ def artifact_dir(target: Path) -> Iterator[Path]:
     in here left behind is cleared, and a target it had just moved out of the way put back, by the next call for the same target.
     """
     target = Path(target)
+    if target.exists() and not target.is_dir():
+        raise TutelageError(f"cannot write the folder {target}: it is there and no folder", hint="name a folder")
     name = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
     aside, old = target.with_name(f".{target.name}.tmp-{name}"), target.with_name(f".{target.name}.old-{name}")
     with writing(target):

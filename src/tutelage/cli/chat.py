@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import re
 import signal
 import sys
 import threading
 import time
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -20,11 +19,13 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 from tutelage.base.config import MAX_SEED
-from tutelage.base.errors import ArtifactError, ConfigError, DataError, did_you_mean
+from tutelage.base.errors import ConfigError, DataError, did_you_mean
 from tutelage.base.log import get_logger, setup_logging
 from tutelage.base.records import Message
+from tutelage.text.stream import TextStream
 
 from .output import only_json_on_stdout, print_result
+from .talkers import find_policy, open_talker
 
 if TYPE_CHECKING:
     from tutelage.rollout import Sampling
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 log = get_logger()
 
 COMMANDS = {"/reset": "forget the conversation", "/help": "show this list", "/quit": "leave (so does Ctrl-D)"}
-POLICY_VERBS = ("ppo", "sft", "pretrain")
-"""Stages that leave a policy, the most finished first."""
 
 
 @click.command()
@@ -211,22 +210,12 @@ class _Interrupt:
 
 def open_conversation(folder: Path, *, temperature: float, max_tokens: int, seed: int, device: str) -> Conversation:
     """A conversation with the model in a folder. Raises: ArtifactError when it cannot talk, ConfigError on impossible sampling."""
-    from tutelage.models.heads import is_scored
-    from tutelage.models.policy import open_policy
     from tutelage.rollout import Sampling
     from tutelage.text.chat import stop_tokens
-    from tutelage.text.tokenizer import open_tokenizer
 
-    if is_scored(folder):
-        raise ArtifactError(f"{folder} is a reward model: it scores answers, it does not write any",
-                            hint="chat with the policy of an sft or ppo run")
-    tokenizer = open_tokenizer(folder)
-    policy = open_policy(folder, device=device, tokenizer=tokenizer)
-    sampling = Sampling(temperature=temperature, max_tokens=max_tokens, stop_tokens=stop_tokens(tokenizer), seed=seed)
-    base_model = any(_knows_no_turns(parent) for parent in folder.parents)
-    log.info("%s: %.1f million parameters%s", folder, policy.num_parameters() / 1e6,
-             "; a base model, it continues your text" if base_model else "")
-    return Conversation(policy, tokenizer, sampling, base_model=base_model)
+    talker = open_talker(folder, device)
+    sampling = Sampling(temperature=temperature, max_tokens=max_tokens, stop_tokens=stop_tokens(talker.tokenizer), seed=seed)
+    return Conversation(talker.policy, talker.tokenizer, sampling, base_model=talker.base_model)
 
 
 def _grown(text: str, piece: str, show: Callable[[str], object]) -> str:
@@ -235,70 +224,6 @@ def _grown(text: str, piece: str, show: Callable[[str], object]) -> str:
     if piece:
         show(piece)
     return text + piece
-
-
-class TextStream:
-    """Token ids to text as they come. Bytes of a character that is not whole yet are held back."""
-
-    def __init__(self, tokenizer: Any) -> None:
-        self.tokenizer = tokenizer
-        self._tokens: list[int] = []                                # from the start of the last piece: some tokenizers join over a seam
-        self._shown = 0                                             # how many of them have been handed out
-
-    def push(self, token: int) -> str:
-        """The text that became whole with this token, maybe none."""
-        self._tokens.append(token)
-        piece = self._decode(self._tokens)[len(self._decode(self._tokens[: self._shown])) :]
-        if not piece or piece.endswith("\ufffd"):                   # half a character decodes to a replacement mark
-            return ""
-        self._tokens, self._shown = self._tokens[self._shown :], len(self._tokens) - self._shown
-        return piece
-
-    def flush(self) -> str:
-        """What is left at the end; bytes that never became a character show as replacement marks."""
-        rest = self._decode(self._tokens)[len(self._decode(self._tokens[: self._shown])) :]
-        self._tokens, self._shown = [], 0
-        return rest
-
-    def _decode(self, tokens: Sequence[int]) -> str:
-        return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False))
-
-
-def find_policy(path: Path) -> Path:
-    """The model folder a path means: as resolve_model, or of a folder of runs the last policy, of ppo, else sft, else pretrain.
-
-    Raises: ArtifactError when there is none.
-    """
-    from tutelage.models.policy import resolve_model
-
-    runs = [p for p in path.iterdir() if _verb_of(p)] if path.is_dir() and not _verb_of(path) else []
-    for verb in POLICY_VERBS:
-        # The stage named as its verb first (ppo before its variant ppo_ptx), then the latest.
-        for run in sorted((r for r in runs if _verb_of(r) == verb), key=lambda r: (r.name == verb, r.stat().st_mtime), reverse=True):
-            with contextlib.suppress(ArtifactError):                # interrupted before its first checkpoint: the stage before it
-                return resolve_model(run)
-    if runs:
-        raise ArtifactError(f"no policy in {path} yet (found {', '.join(sorted(r.name for r in runs))})",
-                            hint="finish its pretrain, sft or ppo stage first")
-    return resolve_model(path)
-
-
-def _verb_of(run: Path) -> str | None:
-    """The verb whose run lies in a folder; None when it is no run directory."""
-    try:
-        return str(json.loads((run / "lineage.json").read_text(encoding="utf-8"))["verb"])
-    except (OSError, ValueError, KeyError):
-        return None
-
-
-def _knows_no_turns(run: Path) -> bool:
-    """Whether a folder is a pretraining run that never saw the chat template."""
-    if _verb_of(run) != "pretrain":
-        return False
-    from tutelage.base.config import load_config
-    from tutelage.recipes.pretrain import PretrainConfig
-
-    return load_config(PretrainConfig, run / "config.yaml", env={})[0].render != "chat"
 
 
 def _clean(typed: str) -> str:

@@ -1,4 +1,4 @@
-"""`tutelage data check FILE` and `tutelage data convert FILE --to LAYOUT --out FILE`."""
+"""`tutelage data check FILE`, `tutelage data convert FILE --to LAYOUT --out FILE` and `tutelage data mask FILE --out FILE`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SHOWN_CHARS = 600
 
 @click.group(cls=Group)
 def data() -> None:
-    """Look into a data file, or write it in another layout (docs/data.md lists them)."""
+    """Look into a data file, or write it in another layout (docs/data.md lists them) or without personal data."""
 
 
 def _reading(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -94,6 +94,26 @@ def convert(files: tuple[str, ...], goal: Any, as_json: bool, verbose: bool, to:
     result = {"file": str(out), "from": ", ".join(done.layouts), "to": to, "rows_read": done.rows_read, "rows_written": done.rows_written,
               "rejected": reasons, "skipped": dict(done.skipped), "left_behind": sorted(done.left_behind)}
     print_result(result if as_json else {key: value for key, value in result.items() if value}, as_json)
+
+
+@data.command()
+@click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
+@click.option("--out", required=True, type=click.Path(path_type=Path), metavar="FILE",
+              help="Ends in .jsonl, .jsonl.gz, .json, .csv or .parquet for a file of rows; a plain text stays one.")
+@click.option("--keep", multiple=True, metavar="KIND", help="Leave this kind as it is: email, iban, card, ip, phone, handle or name.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout and nothing else.")
+@click.option("-v", "--verbose", is_flag=True, help="A traceback with errors.")
+def mask(file: Path, out: Path, keep: tuple[str, ...], as_json: bool, verbose: bool) -> None:
+    """Write the file again with [EMAIL_1], [PHONE_1] and the like for personal data, and say how much there was (docs/privacy.md).
+
+    All texts of a row are masked, whatever its layout; the same address in a row gets the same placeholder.
+    """
+    setup_logging(int(verbose))
+    with only_json_on_stdout(as_json):
+        from .mask import mask_file
+
+        done = mask_file(file, out, keep)
+    print_result(done if as_json else {key: value for key, value in done.items() if value}, as_json)
 
 
 def _print_report(report: dict[str, Any]) -> None:

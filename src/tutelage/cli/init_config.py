@@ -176,14 +176,15 @@ def _ppo(model: ModelFacts, start: str, data: Sequence[DataFacts], memory_bytes:
     answer = min(512, max(16, 16 * math.ceil(max(one.answer_tokens for one in data) / 16)))
     longest = max(one.row_tokens for one in data) + answer
     return f"""\
-  # Answer so, and stay near the start: kl_coef is what a nat of distance costs.
+  # Answer so, and stay near the start: kl_coef, the price of a nat of distance, moves until answers lie about kl_target nats away.
+  # Far off, answers please the reward model and no longer people.
   ppo:
     verb: ppo
     config:
       model: {{policy: {_flow(start)}, reward: '${{run}}/reward'}}{_lora(model)}
       data: {_data(data)}
       rollout: {{max_tokens: {answer}}}  # longest answer; 95 of 100 in the data are no longer
-      algo: {{num_iterations: 100, batch_size: {batch}, minibatch_size: {batch // 4}, kl_coef: 0.05}}
+      algo: {{num_iterations: 100, batch_size: {batch}, minibatch_size: {batch // 4}, kl_coef: 0.1, kl_target: 6, kl_horizon: 500}}
       critic: {{learning_rate: {model.rates.critic:g}}}
       optim:
         learning_rate: {model.rates.ppo:g}

@@ -50,10 +50,12 @@ COMMANDS = {
     "demo": Command("The embedded world: the whole circle on this machine.", "tutelage.cli.demo:demo"),
     "init": Command("A model and data to a pipeline with settings that fit, and its forecast.", "tutelage.cli.init:init"),
     "chat": Command("Talk with a model in the terminal.", "tutelage.cli.chat:chat"),
+    "serve": Command("Models over HTTP to OpenAI clients, and scores by a reward model.", "tutelage.cli.serve:serve"),
     "export": Command("A run or an adapter to one plain model folder, adapters merged.", "tutelage.cli.export:export"),
     "prove": Command("The shipped algorithm against the exact optimum of a small task.", "tutelage.cli.prove:prove"),
     "feedback": Command("What people said: freeze it, train on it.", "tutelage.cli.feedback:feedback"),
-    "data": Command("Look into a data file, or write it in another layout.", "tutelage.cli.data:data"),
+    "studio": Command("The web app where people write and judge.", "tutelage.cli.studio:studio"),
+    "data": Command("Look into a data file, or write it in another layout or without personal data.", "tutelage.cli.data:data"),
     "config": Command("Show or describe the settings of a verb.", "tutelage.cli.config:config"),
     "doctor": Command("Check this machine: versions, memory, disk, speed.", "tutelage.cli.doctor:doctor"),
 }

@@ -78,14 +78,18 @@ class Panel:
         return {x.name: x for x in self.labelers}[name]
 
     def judge(
-        self, prompt: Prompt, responses: Sequence[str | Response], labeler: str, rng: np.random.Generator, *, p_select: float = 1.0
+        self, prompt: Prompt, responses: Sequence[str | Response], labeler: str, rng: np.random.Generator, *, p_select: float = 1.0,
+        first: int | None = None,
     ) -> Judgement:
-        """Rank the answers (0 is best, equal is a tie). strength: 1 barely to 4 much better, from the winner's lead over the next."""
+        """Rank the answers (0 is best, equal is a tie). strength: 1 barely to 4 much better, from the winner's lead over the next.
+
+        first: the answer that is shown first; None: any, evenly.
+        """
         who, shown = self.labeler(labeler), [_response(r) for r in responses]
         if len(shown) < 2:
             raise ValueError(f"a ranking needs two answers or more, got {len(shown)}; use rate() for a single one")
         felt = np.array([who.utility(assess(_question(prompt), r.text)) for r in shown]) + rng.gumbel(scale=who.noise, size=len(shown))
-        felt[int(rng.integers(len(shown)))] += who.first  # the one that happened to be shown first
+        felt[int(rng.integers(len(shown))) if first is None else first] += who.first
         order = np.argsort(-felt, kind="stable")
         gaps = -np.diff(felt[order])
         ranks = np.zeros(len(shown), dtype=int)

@@ -276,13 +276,13 @@ _CLAIM = "SELECT a.id, a.task_id, t.kind, t.purpose, t.prompt_id, t.response_ids
 
 
 def _held(conn: Connection, labeler_id: int, kinds: Sequence[str] | None) -> Claim | None:
-    rows = run(conn, f"""{_CLAIM} FROM assignments a JOIN tasks t ON t.id = a.task_id
-                         WHERE a.labeler_id = :labeler AND a.state = 'reserved' ORDER BY a.claimed_at DESC, a.id DESC""",
-               labeler=labeler_id).fetchall()
-    for row in rows:
-        if kinds is None or row[2] in kinds:
-            return Claim(*(*row[:5], tuple(load(row[5])), tuple(load(row[6])), load(row[7]), row[8]))
-    return None
+    rows = run(conn, f"""{_CLAIM}, a.claimed_at FROM assignments a JOIN tasks t ON t.id = a.task_id
+                         WHERE a.labeler_id = :labeler AND a.state = 'reserved'""", labeler=labeler_id).fetchall()
+    rows = [row for row in rows if kinds is None or row[2] in kinds]
+    if not rows:
+        return None
+    row = max(rows, key=lambda row: (row[9], row[0]))               # sorted here: by the database, all they ever claimed would be looked at
+    return Claim(*(*row[:5], tuple(load(row[5])), tuple(load(row[6])), load(row[7]), row[8]))
 
 
 def _left_behind(conn: Connection, labeler_id: int, kinds: Sequence[str] | None) -> Pick | None:

@@ -112,6 +112,9 @@ tasks = Table(
 )
 _WANTED = (tasks.c.free > 0) & (tasks.c.state == "open")
 Index("ix_tasks_queue", tasks.c.purpose, tasks.c.kind, tasks.c.priority.desc(), tasks.c.id, sqlite_where=_WANTED, postgresql_where=_WANTED)
+_UNTOUCHED = (tasks.c.free == tasks.c.overlap) & (tasks.c.state == "open")
+Index("ix_tasks_untouched", tasks.c.purpose, tasks.c.kind, tasks.c.priority.desc(), tasks.c.id, sqlite_where=_UNTOUCHED,
+      postgresql_where=_UNTOUCHED)
 Index("ix_tasks_draw", tasks.c.purpose, tasks.c.kind, tasks.c.draw, sqlite_where=_WANTED, postgresql_where=_WANTED)
 _WARNED = _WANTED & (tasks.c.warnings != "")
 Index("ix_tasks_warned", tasks.c.purpose, tasks.c.kind, sqlite_where=_WARNED, postgresql_where=_WARNED)

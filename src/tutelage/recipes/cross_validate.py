@@ -14,6 +14,7 @@ from tutelage.base.config import RunConfig
 from tutelage.base.errors import ConfigError, DataError
 from tutelage.base.files import atomic_write_text
 from tutelage.base.log import get_logger
+from tutelage.base.split import deal_folds, split_key, write_keys
 from tutelage.base.stats import Floats
 from tutelage.evals.folds import Pairs, fold_report, guesses
 from tutelage.evals.report import strict
@@ -30,7 +31,6 @@ from tutelage.recipes.pipeline import (
     standard_verbs,
 )
 from tutelage.text.readers import read_judgements, read_sources
-from tutelage.text.split import deal_folds, split_key, write_keys
 from tutelage.train.sections import DataSection, Names
 
 log = get_logger()
@@ -189,7 +189,7 @@ def table(report: dict[str, Any]) -> list[str]:
         return f"{100 * found['mean']:{sign}.1f} [{bounds}]"
 
     names = [*report["models"], *report["guesses"]]
-    width = max(len(name) for name in names) + 6
+    width = max(len(name) for name in names) + 8                     # "  over " and a space behind the longest
     rows = [("", f"{report['pairs']} pairs", f"{report['near_pairs']} of like length")]
     rows += [(name, shown(judge["accuracy"]), shown(judge["near"])) for name, judge in (report["models"] | report["guesses"]).items()]
     for name, ahead in report["leads"].items():

@@ -18,6 +18,7 @@ from tutelage.base.config import RunConfig, Section
 from tutelage.base.errors import DataError
 from tutelage.base.files import read_json_object
 from tutelage.base.records import Prompt, messages_from_json, prompt_text
+from tutelage.base.split import split_of, split_sides
 from tutelage.base.stats import mean_ci, paired_difference, rate_ci, win_rate
 from tutelage.evals.frontier import bon_kl
 from tutelage.evals.likelihood import likelihood
@@ -33,7 +34,6 @@ from tutelage.text.chat import encode_example, encode_prompt, encode_texts, stop
 from tutelage.text.lines import Rejected
 from tutelage.text.packing import pack_texts
 from tutelage.text.readers import expand_files, read_demonstrations, read_prompts, read_sources, read_texts
-from tutelage.text.split import split_of, split_sides
 from tutelage.text.tables import kind_of, read_rows
 from tutelage.text.tokenizer import open_tokenizer
 from tutelage.train.audits import check_packing

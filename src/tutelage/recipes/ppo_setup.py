@@ -16,6 +16,7 @@ from tutelage.base.config import RunConfig, Section
 from tutelage.base.errors import ConfigError, DataError
 from tutelage.base.log import get_logger
 from tutelage.base.records import Prompt
+from tutelage.base.split import split_of, split_sides
 from tutelage.models.actor_critic import ActorCritic, SeparateNetworks, SharedTrunk
 from tutelage.models.batches import Batch, PackedBatch
 from tutelage.models.heads import ScoredModel
@@ -27,7 +28,6 @@ from tutelage.rollout import Engine, InProcessEngine, Sampling
 from tutelage.text.chat import encode_prompt, encode_texts, stop_tokens
 from tutelage.text.packing import pack_texts
 from tutelage.text.readers import expand_files, read_prompts, read_sources, read_texts
-from tutelage.text.split import split_of, split_sides
 from tutelage.text.tokenizer import open_tokenizer
 from tutelage.train.batches import rows_of_step
 from tutelage.train.run import Run

@@ -19,6 +19,7 @@ from tutelage.base.config import RunConfig, Section
 from tutelage.base.errors import DataError
 from tutelage.base.log import get_logger
 from tutelage.base.records import Prompt, prompt_text
+from tutelage.base.split import split_sides
 from tutelage.models import new_policy, open_policy, resolve_model, save_policy
 from tutelage.models.batches import PackedBatch
 from tutelage.models.policy import packed_logprobs, require_context
@@ -26,7 +27,6 @@ from tutelage.rollout import InProcessEngine, Sampling
 from tutelage.text.chat import Encoded, encode_document, encode_prompt, encode_texts, marked_text
 from tutelage.text.packing import pack_texts
 from tutelage.text.readers import expand_files, read_documents, read_sources
-from tutelage.text.split import split_sides
 from tutelage.text.tokenizer import open_tokenizer, train_tokenizer
 from tutelage.train import audits
 from tutelage.train.batches import rows_of_step

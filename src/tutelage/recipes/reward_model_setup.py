@@ -15,13 +15,13 @@ from tutelage.base.config import RunConfig, Section
 from tutelage.base.errors import DataError
 from tutelage.base.log import get_logger
 from tutelage.base.records import Judgement, Prompt
+from tutelage.base.split import Side, split_sides
 from tutelage.feedback.likelihood import Reliability, as_preference, example_weights, labeler_reliability
 from tutelage.models.heads import ScoredModel
 from tutelage.models.policy import context_length, require_context, resolve_model
 from tutelage.recipes.reward_model_scales import Scales
 from tutelage.text.chat import Encoded, encode_example
 from tutelage.text.readers import read_judgements, read_sources
-from tutelage.text.split import Side, split_sides
 from tutelage.text.tokenizer import open_tokenizer
 from tutelage.train.run import Run
 from tutelage.train.sections import Budget, DataSection, Epochs, LoraSection, MemorySection, Names, OptimSection, SaveSection, TrackSection

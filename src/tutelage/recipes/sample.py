@@ -12,11 +12,11 @@ from tutelage.base.errors import DataError
 from tutelage.base.files import atomic_write_text, folder_digest
 from tutelage.base.progress import progress
 from tutelage.base.records import prompt_to_json
+from tutelage.base.split import split_sides
 from tutelage.models.policy import open_policy, resolve_model
 from tutelage.rollout import InProcessEngine, Sampling
 from tutelage.text.chat import encode_prompt, stop_tokens
 from tutelage.text.readers import expand_files, read_prompts, read_sources
-from tutelage.text.split import split_sides
 from tutelage.text.tokenizer import open_tokenizer
 from tutelage.train.run import Run
 from tutelage.train.sections import DataSection

@@ -15,12 +15,12 @@ from tutelage.base.config import RunConfig, Section
 from tutelage.base.errors import DataError
 from tutelage.base.log import get_logger
 from tutelage.base.records import Demonstration
+from tutelage.base.split import split_sides
 from tutelage.models.batches import TokenBatch, pad_tokens
 from tutelage.models.policy import context_length, require_context, resolve_model, save_policy, token_logprobs
 from tutelage.recipes.sft_mix import MixSection, Trial, measure, read_tasks, rows_per_epoch, rows_to_train, tell, trials
 from tutelage.text.chat import Encoded, encode_example, marked_text
 from tutelage.text.readers import expand_files
-from tutelage.text.split import split_sides
 from tutelage.text.tokenizer import open_tokenizer
 from tutelage.train import audits
 from tutelage.train.checkpoint import TrainState

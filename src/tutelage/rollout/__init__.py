@@ -2,6 +2,7 @@
 
 from tutelage.rollout.batch import Rollout
 from tutelage.rollout.engine import Engine, InProcessEngine, open_engine
+from tutelage.rollout.live import Ask, Drawn, LiveBatch
 from tutelage.rollout.sampling import Sampling
 
-__all__ = ["Engine", "InProcessEngine", "Rollout", "Sampling", "open_engine"]
+__all__ = ["Ask", "Drawn", "Engine", "InProcessEngine", "LiveBatch", "Rollout", "Sampling", "open_engine"]

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from tutelage.base.errors import ArtifactError, ConfigError, DataError
 from tutelage.base.records import Completion
 from tutelage.models.policy import context_length, open_policy, resolve_model
-from tutelage.rollout.cache import open_decoder
+from tutelage.rollout.cache import Decoder, open_decoder
 from tutelage.rollout.sampling import Sampling, draw, uniforms
 from tutelage.text.tokenizer import open_tokenizer
 
@@ -57,7 +57,7 @@ class InProcessEngine:
 
     def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling, *, row_ids: Sequence[int] | None = None) -> list[Completion]:
         """As Engine.generate."""
-        budgets = [self._budget(row, prompt, sampling) for row, prompt in enumerate(prompts)]
+        budgets = [self.budget(row, prompt, sampling) for row, prompt in enumerate(prompts)]
         ids = range(len(prompts)) if row_ids is None else row_ids
         if len(ids) != len(prompts):
             raise ValueError(f"{len(ids)} row ids for {len(prompts)} prompts")
@@ -79,10 +79,21 @@ class InProcessEngine:
 
     def stream(self, prompt: Sequence[int], sampling: Sampling, *, row_id: int = 0) -> Iterator[int]:
         """The tokens of generate([prompt], sampling, row_ids=[row_id]), one by one as they are drawn. Raises: DataError as there."""
-        budget = self._budget(0, prompt, sampling)
+        budget = self.budget(0, prompt, sampling)
         with self._eval_mode():
             for step in _decode(self.model, self.pad_token_id, [tuple(prompt)], [row_id], [budget], sampling):
                 yield step[0][1]
+
+    def budget(self, row: int, prompt: Sequence[int], sampling: Sampling) -> int:
+        """Tokens a prompt's answer may have: max_tokens, or what the context leaves. row: its name in errors. Raises: DataError on none."""
+        if not prompt:
+            raise DataError(f"prompt {row} has no tokens", hint="give it at least the beginning-of-sequence token")
+        if self.context is None:
+            return sampling.max_tokens
+        if len(prompt) >= self.context:
+            raise DataError(f"prompt {row} has {len(prompt)} tokens; the model's context of {self.context} leaves no room for an answer",
+                            hint="drop or shorten such prompts, or train with a larger context_tokens")
+        return min(sampling.max_tokens, self.context - len(prompt))
 
     def sync(self, weights: Weights, version: int) -> None:
         """As Engine.sync. The engine's own module needs no copy. Raises: ArtifactError when the names or shapes differ."""
@@ -97,16 +108,6 @@ class InProcessEngine:
 
     def close(self) -> None:
         """Nothing outlives a call to generate."""
-
-    def _budget(self, row: int, prompt: Sequence[int], sampling: Sampling) -> int:
-        if not prompt:
-            raise DataError(f"prompt {row} has no tokens", hint="give it at least the beginning-of-sequence token")
-        if self.context is None:
-            return sampling.max_tokens
-        if len(prompt) >= self.context:
-            raise DataError(f"prompt {row} has {len(prompt)} tokens; the model's context of {self.context} leaves no room for an answer",
-                            hint="drop or shorten such prompts, or train with a larger context_tokens")
-        return min(sampling.max_tokens, self.context - len(prompt))
 
     @contextmanager
     def _eval_mode(self) -> Iterator[None]:
@@ -135,19 +136,23 @@ def open_engine(model: str | Path | PreTrainedModel, engine: Literal["auto", "in
     return InProcessEngine(model, pad_token_id)
 
 
+@torch.no_grad()
+def prefill(model: PreTrainedModel, pad_token_id: int, prompts: Sequence[tuple[int, ...]], capacity: int) -> tuple[Decoder, Tensor]:
+    """A decoder that has read the prompts, equal ones once, and the logits (rows, V) of each row's first token."""
+    distinct = {prompt: i for i, prompt in enumerate(dict.fromkeys(prompts))}
+    decoder = open_decoder(model, pad_token_id, capacity)
+    return decoder, decoder.prefill(list(distinct), torch.tensor([distinct[prompt] for prompt in prompts], device=model.device))
+
+
 def _decode(model: PreTrainedModel, pad_token_id: int, prompts: Sequence[tuple[int, ...]], row_ids: Sequence[int], budgets: Sequence[int],
             sampling: Sampling) -> Iterator[list[tuple[int, int, float]]]:
     """Per step, (row, token, log-prob) of every unfinished row. Rows are indices into prompts."""
     device = model.device
-    distinct = {prompt: i for i, prompt in enumerate(dict.fromkeys(prompts))}
-    copies = torch.tensor([distinct[prompt] for prompt in prompts], device=device)
     u = torch.from_numpy(uniforms(sampling.seed, row_ids, max(budgets))).to(device)
     stops = torch.tensor(sampling.stop_tokens, dtype=torch.long, device=device)
     budget = torch.tensor(budgets, device=device)
     rows, alive = torch.arange(len(prompts), device=device), torch.ones(len(prompts), dtype=torch.bool, device=device)
-    with torch.no_grad():
-        decoder = open_decoder(model, pad_token_id, max(map(len, prompts)) + max(budgets))
-        logits = decoder.prefill(list(distinct), copies)
+    decoder, logits = prefill(model, pad_token_id, prompts, max(map(len, prompts)) + max(budgets))
     for position in range(max(budgets)):
         tokens, logprobs = draw(logits, u[rows, position], sampling)
         yield [(i, token, logprob) for i, token, logprob, live in

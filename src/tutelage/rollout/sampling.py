@@ -43,15 +43,16 @@ class Sampling:
 
 
 def uniforms(seed: int, row_ids: Sequence[int], length: int) -> np.ndarray:
-    """(rows, length) float64 in [0, 1): the number at (row, position) depends on seed, row id and position and on nothing else.
-
-    Philox is counter-based: (seed, row id) is its key, the position its counter.
-    """
+    """(rows, length) float64 in [0, 1): the number at (row, position) depends on seed, row id and position and on nothing else."""
     out = np.empty((len(row_ids), length))
     for row, row_id in enumerate(row_ids):
-        key = np.array([seed, row_id], dtype=np.uint64)
-        np.random.Generator(np.random.Philox(key=key)).random(out=out[row])
+        row_generator(seed, row_id).random(out=out[row])
     return out
+
+
+def row_generator(seed: int, row_id: int) -> np.random.Generator:
+    """The numbers of one row, position by position. Philox is counter-based: (seed, row id) is its key, the position its counter."""
+    return np.random.Generator(np.random.Philox(key=np.array([seed, row_id], dtype=np.uint64)))
 
 
 def draw(logits: Tensor, u: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:

@@ -1,1 +1,1 @@
-"""Tokenizer training, chat templates, the one builder of response_mask, readers, splits, packing plans. Never imports torch."""
+"""Tokenizer training, chat templates, the one builder of response_mask, readers, packing plans. Never imports torch."""

@@ -14,12 +14,12 @@ import numpy as np
 
 from tutelage.base.errors import DataError
 from tutelage.base.records import Prompt
+from tutelage.base.split import split_key
 from tutelage.text.content import Content
 from tutelage.text.convert import contents
 from tutelage.text.layouts import Goal
 from tutelage.text.lines import Rejected
 from tutelage.text.readers import Files, ReadOptions
-from tutelage.text.split import split_key
 
 NUM_SAMPLES = 3
 

@@ -57,20 +57,26 @@ def convert(files: Files, to: str, out: Path, *, goal: Goal | None = None, skip:
     if to not in WRITERS:
         known = f"{to} can be read but not written" if to in LAYOUTS else f"no such layout{did_you_mean(to, WRITERS)}"
         raise ConfigError(f"--to {to}: {known}", hint=f"one of: {', '.join(WRITERS)}")
-    suffix = next((s for s in sorted(FORMATS, key=len, reverse=True) if out.name.endswith(s)), None)
-    if suffix is None:
-        raise ConfigError(f"--out {out}: unknown form", hint=f"end the name in one of {', '.join(FORMATS)}")
-    if out.exists():
-        raise ConfigError(f"--out {out} is already there", hint="remove it first, or choose another name")
+    suffix = form_of(out)
     result = Converted()
     with atomic_path(out) as aside:
-        _WRITE_AS[suffix](aside, _converted(files, to, suffix, goal, skip, options, result))
+        WRITE_AS[suffix](aside, _converted(files, to, suffix, goal, skip, options, result))
         check_rejected(result.rows_read, result.rejected, options)
         if not result.rows_read:
             raise DataError(f"no rows in {', '.join(map(str, expand_files(files)))}", hint="the files hold blank lines only")
         if not result.rows_written:
             raise DataError(f"{to} can hold none of the {result.rows_read} rows: {', '.join(result.skipped)}", hint="choose another layout")
     return result
+
+
+def form_of(out: Path) -> str:
+    """The suffix, one of FORMATS, that says in what form a new file is written. Raises: ConfigError on another, or when `out` is there."""
+    suffix = next((s for s in sorted(FORMATS, key=len, reverse=True) if out.name.endswith(s)), None)
+    if suffix is None:
+        raise ConfigError(f"--out {out}: unknown form", hint=f"end the name in one of {', '.join(FORMATS)}")
+    if out.exists():
+        raise ConfigError(f"--out {out} is already there", hint="remove it first, or choose another name")
+    return suffix
 
 
 def contents(files: Files, goal: Goal | None, options: ReadOptions, *, fullest: bool = False
@@ -206,4 +212,5 @@ def _spooled(path: Path, rows: Iterator[dict[str, Any]]) -> IO[str]:
     return file
 
 
-_WRITE_AS = {".jsonl": _write_lines, ".jsonl.gz": _write_packed, ".json": _write_array, ".csv": _write_csv, ".parquet": _write_parquet}
+WRITE_AS = {".jsonl": _write_lines, ".jsonl.gz": _write_packed, ".json": _write_array, ".csv": _write_csv, ".parquet": _write_parquet}
+"""Suffix -> function of (path, rows) that writes them."""

@@ -59,7 +59,7 @@ ABOUT = ("labeler", "group", "strength", "weight", "p_select", "seconds", "at")
 """Optional columns of every judgement, as fields of Judgement."""
 PAIR_NUMBERS = ("margin", "target")
 """Optional columns of a pair: how much better in score units; P(chosen, or the first answer, is preferred), such as a share of votes."""
-COLUMNS = frozenset().union(*(layout.columns for layout in CORE.values())) | {*ABOUT, *PAIR_NUMBERS, "response", "votes"}
+COLUMNS = frozenset().union(*(layout.columns for layout in CORE.values())) | {*ABOUT, *PAIR_NUMBERS, "response", "votes", "ranks"}
 _NUMBERS = {"strength", "weight", "p_select", "seconds", "rating"}
 _TRUTHS = {"label", "kto_tag"}
 _LISTS = {"responses", "ranks", "votes", "completions", "labels"}

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from tutelage.text.layouts import RATED, Goal, Layout, Row
+from tutelage.text.layouts import DIALOGUE, RATED, Goal, Layout, Row
 from tutelage.text.trainers import Core
 from tutelage.text.values import list_of, object_of, ranks_of, text_of
 
@@ -154,6 +154,30 @@ def _task(row: Row, goal: Goal) -> Iterator[Core]:
         raise ValueError("nobody judged the task (no annotation, or skipped)")
 
 
+_JUDGED = ("answer", "response", "completion", "output", "answer1", "items")
+
+
+def _has_no_answers(row: Row) -> bool:
+    """Whether the task shows people a question alone, for them to answer."""
+    return isinstance(row["data"], Mapping) and not row["data"].keys() & set(_JUDGED)
+
+
+def _answers(row: Row, goal: Goal) -> Iterator[Core]:
+    """What each person wrote who was shown a question."""
+    asked = _asked(object_of(row["data"], "data"))
+    if goal == "prompts":
+        yield "prompt", {"prompt": asked}
+        return
+    annotations = [object_of(annotation, "an annotation") for annotation in list_of(row["annotations"], "annotations")]
+    results = [object_of(result, "a result") for annotation in annotations if not annotation.get("was_cancelled")
+               for result in list_of(annotation.get("result") or [], "result")]
+    written = [object_of(result.get("value"), "value") for result in results if result.get("type") == "textarea"]
+    if not written:
+        raise ValueError("nobody answered (no text area filled in, or skipped)")
+    for value in written:
+        yield "prompt-completion", {"prompt": asked, "completion": "\n".join(map(str, list_of(value.get("text"), "text")))}
+
+
 def _asked(data: Row) -> Any:
     """The prompt as a conversation."""
     found = next((data[name] for name in ("prompt", "question", "messages", "instruction") if name in data), None)
@@ -181,7 +205,7 @@ def _result(data: Row, result: Row) -> Iterator[dict[str, Any]]:
         items = {str(item.get("id")): item for item in (object_of(i, "an item") for i in list_of(data.get("items"), "items"))}
         yield _ranked(items, value.get("ranker"))
     elif kind in ("rating", "choices", "textarea"):
-        answer = next((data[name] for name in ("answer", "response", "completion", "output") if name in data), None)
+        answer = next((data[name] for name in _JUDGED[:4] if name in data), None)
         response = {"responses": [{"text": answer}]}
         if kind == "rating":
             yield {"kind": "rating", "rating": value.get("rating"), **response}
@@ -267,6 +291,7 @@ PLATFORMS: dict[str, Layout] = {
     "arena-55k": Layout(frozenset({"prompt", "response_a", "response_b", "winner_model_a", "winner_model_b", "winner_tie"}), RATED,
                         rows=_battle_cells),
     "arena-log": Layout(frozenset({"tstamp", "type", "states"}), RATED, rows=_vote),
-    "label-studio": Layout(frozenset({"data", "annotations"}), RATED, rows=_task),
+    "label-studio": Layout(frozenset({"data", "annotations"}), RATED, lambda row: not _has_no_answers(row), _task),
+    "label-studio-answers": Layout(frozenset({"data", "annotations"}), DIALOGUE, _has_no_answers, _answers),
     "argilla": Layout(frozenset({"fields", "responses"}), RATED, rows=_record),
 }

@@ -248,6 +248,12 @@ def _label_studio(content: Content) -> Rows:
     return [{"data": data, "annotations": [annotation]}]
 
 
+def _label_studio_answers(content: Content) -> Rows:
+    prompt, answer = demonstration_of(content)
+    result = {"type": "textarea", "from_name": "response", "to_name": "prompt", "value": {"text": [answer]}}
+    return [{"data": {"prompt": _plain_prompt(prompt)}, "annotations": [{"result": [result], "was_cancelled": False}]}]
+
+
 def _argilla(content: Content) -> Rows:
     judgement = judgement_of(content, "comparison", "ranking", "label", "rating")
     texts = [r.text for r in judgement.responses]
@@ -319,6 +325,7 @@ WRITERS: dict[str, Writer] = {
     "sharegpt": _sharegpt, "sharegpt-preference": _sharegpt_pairs, "sharegpt-kto": _sharegpt_labels, "openrlhf": _openrlhf,
     "openrlhf-preference": _openrlhf_pairs, "openrlhf-kto": _openrlhf_labels, "nemo-rl": _nemo, "swift-preference": _swift_pairs,
     "swift-kto": _swift_labels, "query-response": _query, "question-answer": _question, "question-preference": _question_pairs,
-    "ultrachat": _ultrachat, "oasst-tree": _oasst, "arena-battle": _arena, "label-studio": _label_studio, "argilla": _argilla,
+    "ultrachat": _ultrachat, "oasst-tree": _oasst, "arena-battle": _arena, "label-studio": _label_studio,
+    "label-studio-answers": _label_studio_answers, "argilla": _argilla,
 }
 """The layouts that can be written. The others are read only: logs, and files that say what our records do not."""

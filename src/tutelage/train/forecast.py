@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 import json
 import resource
 import sys
@@ -20,6 +23,8 @@ log = get_logger()
 
 TIMED_PIECES, TIMED_SECONDS = 8, 20.0
 """A kind of work is timed on so many pieces at most, and no further than so many seconds (one piece always)."""
+GIVE_BACK_STEPS = 25
+"""Steps between two returns of freed memory to the system."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,8 @@ class Watch:
     def step(self, device: str) -> None:
         """One step is done."""
         self.done += 1
+        if self.done % GIVE_BACK_STEPS == 0:
+            give_back_freed()
         if self.done == 1:
             self.first = time.monotonic()                           # it warms caches up and holds the audits, so it is not typical
         if self.done == self.at < self.total:
@@ -111,8 +118,20 @@ def from_now(device: str) -> float:
     return time.perf_counter()
 
 
+def give_back_freed() -> None:
+    """Return freed memory to the system. glibc keeps it, in pieces that tensors of the next rows' lengths do not fit."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):           # not every Linux has glibc
+            ctypes.CDLL(None).malloc_trim(0)
+
+
 def forget_peak(device: str) -> None:
-    """Let the peak be that of what follows, where the system can (Linux and CUDA); else it stays the process's."""
+    """Let the peak be that of what follows, where the system can (Linux and CUDA); else it stays the process's.
+
+    What the stage before has freed goes back to the system first: a pipeline's stages share one process.
+    """
+    gc.collect()
+    give_back_freed()
     if torch.device(device).type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     try:

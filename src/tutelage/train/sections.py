@@ -138,11 +138,11 @@ class DataSection(SourceSection):
         return self
 
     def split_options(self) -> dict[str, Any]:
-        """Keyword arguments of tutelage.text.split.split_sides but for keep_near."""
+        """Keyword arguments of tutelage.base.split.split_sides but for keep_near."""
         return {"eval_frac": self.eval_frac, "seed": self.split_seed, "by": self.split_by, "held_out": self.held_out}
 
     def side_options(self) -> dict[str, Any]:
-        """Keyword arguments of tutelage.text.split.split_sides."""
+        """Keyword arguments of tutelage.base.split.split_sides."""
         return self.split_options() | {"keep_near": self.near_duplicates == "keep"}
 
     def each(self) -> list[tuple[list[str], dict[str, Any]]]:

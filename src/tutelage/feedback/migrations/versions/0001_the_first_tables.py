@@ -10,6 +10,7 @@ revision = "0001"
 down_revision = None
 Document = sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
 RESERVED = sa.text("state = 'reserved'")
+UNTOUCHED = sa.text("free = overlap AND state = 'open'")
 WANTED = sa.text("free > 0 AND state = 'open'")
 WARNED = sa.text("free > 0 AND state = 'open' AND warnings != ''")
 
@@ -130,6 +131,8 @@ def upgrade() -> None:
     op.create_index("ix_tasks_prompt_id", "tasks", ["prompt_id"])
     op.create_index("ix_tasks_queue", "tasks", ["purpose", "kind", sa.text("priority DESC"), "id"],
                     sqlite_where=WANTED, postgresql_where=WANTED)
+    op.create_index("ix_tasks_untouched", "tasks", ["purpose", "kind", sa.text("priority DESC"), "id"],
+                    sqlite_where=UNTOUCHED, postgresql_where=UNTOUCHED)
     op.create_index("ix_tasks_warned", "tasks", ["purpose", "kind"], sqlite_where=WARNED, postgresql_where=WARNED)
     op.create_table(
         "trainings",

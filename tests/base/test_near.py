@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tutelage.base.near import near_any
 from tutelage.base.records import Message
-from tutelage.text.near import near_any
-from tutelage.text.split import split_of, split_sides
+from tutelage.base.split import split_of, split_sides
 
 WORDS = "the a quick brown fox jumps over lazy dog please tell me how to make green tea at home without any sugar or milk today".split()
 
@@ -103,7 +103,7 @@ def test_conversations_are_compared_by_what_splits_them(caplog):
 @pytest.mark.parametrize("hash_seed", ["1", "2"])
 def test_another_process_finds_the_same(hash_seed):
     texts = [f"{WORDS[i % 7]} {' '.join(WORDS[i % 5:i % 11 + 9])} {WORDS[i % 13]}" for i in range(150)]
-    code = "import sys; from tutelage.text.near import near_any; print(near_any(sys.argv[1:101], sys.argv[101:]))"
+    code = "import sys; from tutelage.base.near import near_any; print(near_any(sys.argv[1:101], sys.argv[101:]))"
     done = subprocess.run([sys.executable, "-c", code, *texts], env={"PYTHONHASHSEED": hash_seed, "PYTHONPATH": ":".join(sys.path)},
                           capture_output=True, text=True, check=True)
     found = near_any(texts[:100], texts[100:])

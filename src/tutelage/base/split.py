@@ -32,7 +32,7 @@ def split_of(prompt: Prompt, *, eval_frac: float, seed: int, by: SplitBy = "prom
 
 def split_sides(prompts: Sequence[Prompt], *, eval_frac: float, seed: int, by: SplitBy = "prompt",
                 held_out: str | Collection[Prompt] | None = None, keep_near: bool = False) -> list[Side | None]:
-    """The side of each prompt; None for one that would be trained on although it nearly repeats a held-out one (tutelage.text.near).
+    """The side of each prompt; None for one that would be trained on although it nearly repeats a held-out one (tutelage.base.near).
 
     Sides stay those of `split_of`, or `held_out` says them (a file that names the held-out prompts, or those prompts), so every stage of a
     pipeline holds out the same; only training gets smaller, and says so in the log.
@@ -49,7 +49,7 @@ def split_sides(prompts: Sequence[Prompt], *, eval_frac: float, seed: int, by: S
     tested = [key for key, side in distinct.items() if side == "eval"] if named is None else sorted(named)
     if keep_near or not tested or not trained:
         return sides
-    from tutelage.text.near import near_any
+    from tutelage.base.near import near_any
 
     near = {key for key, repeats in zip(trained, near_any(trained, tested), strict=True) if repeats}
     sides = [None if key in near else side for key, side in zip(keys, sides, strict=True)]

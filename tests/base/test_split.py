@@ -12,7 +12,7 @@ from scipy.stats import binomtest
 
 from tutelage.base.errors import DataError
 from tutelage.base.records import Comparison, Judgement, Message, Response
-from tutelage.text.split import deal_folds, split_key, split_of, split_rows, split_sides, write_keys
+from tutelage.base.split import deal_folds, split_key, split_of, split_rows, split_sides, write_keys
 
 
 def test_spacing_case_form_and_system_turns_do_not_move_a_prompt():
@@ -61,7 +61,7 @@ def test_a_group_key_keeps_its_rows_together():
 
 
 def test_another_process_with_another_hash_seed_splits_alike():
-    code = "from tutelage.text.split import split_of; print(''.join(split_of(str(i), eval_frac=.5, seed=7)[0] for i in range(64)))"
+    code = "from tutelage.base.split import split_of; print(''.join(split_of(str(i), eval_frac=.5, seed=7)[0] for i in range(64)))"
     runs = [subprocess.run([sys.executable, "-c", code], env={"PYTHONHASHSEED": s, "PYTHONPATH": ":".join(sys.path)},
                            capture_output=True, text=True, check=True).stdout.strip() for s in ("1", "2")]
     assert runs[0] == runs[1] == "".join(split_of(str(i), eval_frac=0.5, seed=7)[0] for i in range(64))

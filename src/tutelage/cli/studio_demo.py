@@ -1,0 +1,30 @@
+"""What `tutelage studio --demo` serves: a store of the embedded world, and its panel at work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import func, select
+
+from tutelage.demo.at_work import PanelAtWork
+from tutelage.demo.tasks import fill
+from tutelage.feedback.schema import tasks
+from tutelage.feedback.store import Store
+
+DEMO_DB = Path("runs/studio-demo/studio.db")
+
+
+@contextmanager
+def demo_store(url: str | None) -> Iterator[Store]:
+    """The store at `url` (default: runs/studio-demo/studio.db), filled where it holds no task yet, with the panel at work meanwhile."""
+    if url is None:
+        DEMO_DB.parent.mkdir(parents=True, exist_ok=True)
+    with Store.open(url or DEMO_DB) as store:
+        with store.read() as conn:
+            empty = not conn.scalar(select(func.count()).select_from(tasks))
+        if empty:
+            store.write(lambda conn: fill(conn, 0, store.now()))
+        with PanelAtWork(store):
+            yield store

@@ -1,0 +1,54 @@
+"""What the store knows about one person, for that person."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Table, func, select
+
+from .schema import Row, api_tokens, assignments, conversations, judgements, labelers, prompts, reports, responses, retractions, sessions
+
+DAY_SECONDS = 86400.0
+_SECRET = {"password_hash", "token_hash", "csrf_token"}
+
+
+class Done(NamedTuple):
+    """judgements: those that still count. seconds: spent on them."""
+
+    judgements: int
+    seconds: float
+
+
+def done_today(conn: Connection, labeler_id: int, *, now: float) -> Done:
+    """What somebody gave since midnight UTC."""
+    row = conn.execute(
+        select(func.count(), func.coalesce(func.sum(judgements.c.seconds), 0.0)).select_from(judgements)
+        .outerjoin(retractions, retractions.c.judgement_id == judgements.c.id)
+        .where(judgements.c.labeler_id == labeler_id, judgements.c.created_at >= now - now % DAY_SECONDS, retractions.c.id.is_(None))).one()
+    return Done(int(row[0]), float(row[1]))
+
+
+def recent_judgements(conn: Connection, labeler_id: int, *, limit: int = 100) -> list[Row]:
+    """The last things somebody gave: {id, kind, value, sides, seconds, created_at, retracted: reason or None}, newest first."""
+    rows = conn.execute(
+        select(judgements.c.id, judgements.c.kind, judgements.c.value, judgements.c.sides, judgements.c.seconds, judgements.c.created_at,
+               retractions.c.reason.label("retracted"))
+        .outerjoin(retractions, retractions.c.judgement_id == judgements.c.id)
+        .where(judgements.c.labeler_id == labeler_id).order_by(judgements.c.id.desc()).limit(limit)).mappings()
+    return [dict(row) for row in rows]
+
+
+def everything_about(conn: Connection, labeler_id: int) -> dict[str, Any]:
+    """All rows that are about somebody or by them, by table, as JSON can hold them. Hashes of what opens doors are left out."""
+    by_owner = {assignments: assignments.c.labeler_id, judgements: judgements.c.labeler_id, reports: reports.c.labeler_id,
+                conversations: conversations.c.labeler_id, sessions: sessions.c.labeler_id, api_tokens: api_tokens.c.labeler_id,
+                prompts: prompts.c.author_id, responses: responses.c.author_id}
+    found: dict[str, Any] = {"labelers": _rows(conn, labelers, labelers.c.id == labeler_id)}
+    found |= {table.name: _rows(conn, table, owner == labeler_id) for table, owner in by_owner.items()}
+    mine = select(judgements.c.id).where(judgements.c.labeler_id == labeler_id)
+    return found | {"retractions": _rows(conn, retractions, retractions.c.judgement_id.in_(mine))}
+
+
+def _rows(conn: Connection, table: Table, where: Any) -> list[Row]:
+    columns = [column for column in table.c if column.name not in _SECRET]
+    return [dict(row) for row in conn.execute(select(*columns).where(where).order_by(table.c.id)).mappings()]

@@ -1,0 +1,60 @@
+"""Judgements in words, as whoever gave them saw the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tutelage.web.words import Words
+
+_SHOWN_CHARS = 300
+
+
+def in_words(words: Words, language: str, kind: str, value: Mapping[str, Any] | None, sides: Sequence[int]) -> str:
+    """What a stored value (or a task's expected one) says, with the letters the answers had on that page; empty when it was erased."""
+    if not value:
+        return ""
+    if kind == "comparison":
+        return _comparison(words, language, value, sides)
+    if kind == "ranking":
+        return order([value["ranks"][side] for side in sides])
+    if kind == "label":
+        return words.say(language, "yes" if value["label"] else "no")
+    if kind == "rating":
+        flags = "; ".join(words.say(language, f"flag_{name}") for name in value.get("flags", []))
+        return words.say(language, "rating_of", step=value["rating"]) + (f" ({flags})" if flags else "")
+    if kind == "conversation":
+        return str(value.get("rating", ""))
+    text = str(value.get("text") or value.get("critique") or value.get("edit") or "")
+    return text if len(text) <= _SHOWN_CHARS else text[:_SHOWN_CHARS] + " …"
+
+
+def _comparison(words: Words, language: str, value: Mapping[str, Any], sides: Sequence[int]) -> str:
+    ranks = [value["ranks"][side] for side in sides]
+    said = [words.say(language, "both_bad")] if value.get("both_bad") else []
+    if ranks[0] == ranks[1]:
+        if value.get("tie") or not said:
+            said.insert(0, words.say(language, "tie"))
+    else:
+        letter = "A" if ranks[0] < ranks[1] else "B"
+        strength = value.get("strength")
+        said.insert(0, words.say(language, "better_by", letter=letter, word=words.say(language, f"strength_{int(strength)}")) if strength
+                    else words.say(language, "better", letter=letter))
+    return "; ".join(said)
+
+
+def order(ranks: Sequence[int]) -> str:
+    """B > A = C: letters by rank, best first."""
+    groups = ([chr(ord("A") + at) for at, rank in enumerate(ranks) if rank == level] for level in sorted(set(ranks)))
+    return " > ".join(" = ".join(group) for group in groups)
+
+
+def agrees(kind: str, value: Mapping[str, Any], expected: Mapping[str, Any]) -> bool | None:
+    """Whether a practice answer is the expert's: same order, same yes or no, at most one point apart; None where that cannot be said."""
+    if kind in ("comparison", "ranking") and "ranks" in expected:
+        return list(value["ranks"]) == list(expected["ranks"])
+    if kind == "label" and "label" in expected:
+        return bool(value["label"]) == bool(expected["label"])
+    if kind == "rating" and "rating" in expected:
+        return abs(value["rating"] - expected["rating"]) <= 1
+    return None

@@ -1,0 +1,219 @@
+// Keys, drafts, ranking and the clock. Every page works without this file: plain forms do the same, with the mouse or Tab.
+"use strict";
+(() => {
+  const $ = (selector, root = document) => root.querySelector(selector);
+  const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
+  const visible = (element) => element.getClientRects().length > 0;
+  const writes = (element) => element.matches("textarea, select, input:not([type=radio], [type=checkbox])");
+  let active = 0, lastActive = Date.now(), lastTick = Date.now(), localTimer, serverTimer;
+
+  // Keys: an element with data-key does what it does when that key is pressed.
+  function candidates(key) {
+    const current = $("[data-card].current");
+    return $$(`[data-key="${CSS.escape(key)}"]`).filter((element) => {
+      const card = element.closest("[data-card]");
+      return (!card || card === current || key === "x") && (visible(element) || element.matches("input")) && !element.disabled;
+    });
+  }
+  function use(element) {
+    if (element.matches("summary")) {
+      element.click();
+      const details = element.parentElement;
+      if (details.open) $("input:not([type=hidden]), textarea", details)?.focus();
+    } else if (element.matches("textarea")) {
+      element.focus();
+      element.setSelectionRange(element.value.length, element.value.length);
+    } else if (element.matches("input")) {
+      element.click();
+      if (!element.matches(".unfold")) element.focus({ preventScroll: true });
+    } else element.click();
+  }
+  document.addEventListener("keydown", (event) => {
+    lastActive = Date.now();
+    const target = event.target, task = $("#task");
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+      const form = target.form ?? task;
+      if (form && form.method === "post") { event.preventDefault(); submit(form); }
+      return;
+    }
+    if (event.key === "Escape" && writes(target)) { target.blur(); return; }
+    if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || writes(target) || $("dialog[open]")) return;
+    if (document.body.dataset.shortcuts === "off") return;
+    if (event.key === "Enter") {
+      const acts = target.matches("a, button, summary") || target.closest("details, dialog"), button = $("[data-key=Enter]");
+      if (acts || !button) return;
+      event.preventDefault();
+      if (button.form === task && task) submit(task); else button.click();
+      return;
+    }
+    if (event.key === "j" || event.key === "k") { if (moveMark(event.key === "j" ? 1 : -1)) { event.preventDefault(); return; } }
+    const found = candidates(event.key);
+    if (!found.length) return;
+    event.preventDefault();
+    if (event.key === "x") { const open = !found[0].checked; found.forEach((box) => { box.checked = open; }); return; }
+    use(found[0]);
+    const card = found[0].closest("[data-card]");
+    if (card && found[0].matches("[type=radio]")) nextUnranked(card);
+  });
+  function submit(form) {
+    const button = form.id ? $(`button.primary[form="${form.id}"]`) : null;
+    form.requestSubmit(button && !button.name ? button : undefined);
+  }
+
+  // Ranking: one card has the mark; numbers rank it; the arrows beside the numbers move its rank by one.
+  const cards = () => $$("[data-card]");
+  function mark(card, scroll = true) {
+    cards().forEach((other) => other.classList.toggle("current", other === card));
+    if (card && scroll) card.scrollIntoView({ block: "nearest", behavior: "smooth" });
+  }
+  function moveMark(by) {
+    const all = cards();
+    if (!all.length) return false;
+    const at = all.findIndex((card) => card.classList.contains("current"));
+    mark(all[Math.max(0, Math.min(all.length - 1, at + by))]);
+    document.activeElement?.blur();
+    return true;
+  }
+  function nextUnranked(card) {
+    const all = cards(), from = all.indexOf(card);
+    const next = [...all.slice(from + 1), ...all.slice(0, from)].find((other) => !$("input[type=radio]:checked", other));
+    if (next) { mark(next); document.activeElement?.blur(); }
+  }
+  function showOrder() {
+    const order = $("#order");
+    if (!order) return;
+    const ranks = cards().map((card) => Number($(".ranks input:checked", card)?.value ?? 0));
+    const groups = [...new Set(ranks.filter(Boolean))].sort((a, b) => a - b)
+      .map((rank) => ranks.map((r, i) => (r === rank ? order.dataset.letters[i] : "")).filter(Boolean).join(" = "));
+    order.textContent = groups.join("  >  ") || document.body.dataset.unranked;
+  }
+  document.addEventListener("focusin", (event) => {
+    const card = event.target.closest?.("[data-card]");
+    if (card) mark(card, false);
+  });
+  document.addEventListener("click", (event) => {
+    lastActive = Date.now();
+    const move = event.target.closest("[data-move]");
+    if (move) {
+      const inputs = $$("input[type=radio]", move.parentElement), at = inputs.findIndex((input) => input.checked);
+      const to = at < 0 ? (Number(move.dataset.move) < 0 ? 0 : inputs.length - 1) : at + Number(move.dataset.move);
+      if (inputs[to]) { inputs[to].checked = true; inputs[to].dispatchEvent(new Event("change", { bubbles: true })); }
+    }
+    const opens = event.target.closest("[data-opens]");
+    if (opens) { listKeys(); $("#" + opens.dataset.opens).showModal(); }
+    const sheet = event.target.closest("[data-sheet]");
+    if (sheet && !event.ctrlKey && !event.metaKey) { event.preventDefault(); openSheet(sheet.href); }
+  });
+
+  async function openSheet(url) {
+    const dialog = $("#sheet");
+    try {
+      const response = await fetch(url, { headers: { "HX-Request": "true" } });
+      if (!response.ok) throw new Error(response.status);
+      const page = new DOMParser().parseFromString(await response.text(), "text/html");
+      $("#sheet-body").replaceChildren(...($(".guidelines", page)?.childNodes ?? page.body.childNodes));
+      dialog.showModal();
+      $("h2", dialog).focus();
+    } catch { location.href = url; }
+  }
+  function listKeys() {
+    const seen = new Map();
+    for (const element of $$("[data-key]")) {
+      const label = element.labels?.[0] ?? element, key = element.dataset.key;
+      const words = (element.getAttribute("aria-label") ?? label.innerText).replace(/\s+/g, " ").trim();
+      if (!seen.has(key)) seen.set(key, ["↵", "Ctrl ↵", key].reduce((said, hint) => said.endsWith(" " + hint) ? said.slice(0, -hint.length - 1) : said, words));
+    }
+    $("#keys-list").replaceChildren(...[...seen].flatMap(([key, words]) => {
+      const dt = document.createElement("dt"), dd = document.createElement("dd"), kbd = document.createElement("kbd");
+      kbd.textContent = key; dt.append(kbd); dd.textContent = words;
+      return [dt, dd];
+    }));
+  }
+
+  // Drafts: here at once, on the server a moment later; whichever is newer is shown.
+  const draftKey = () => { const task = $("[data-assignment]"); return task && `tutelage-draft-${task.dataset.assignment}`; };
+  function entries(form) {
+    const kept = {};
+    for (const [name, value] of new FormData(form)) if (name !== "csrf" && name !== "seconds") (kept[name] ??= []).push(value);
+    return kept;
+  }
+  function keepDraft() {
+    const form = $("#task"), key = draftKey();
+    if (!form || !key) return;
+    clearTimeout(localTimer); clearTimeout(serverTimer);
+    localTimer = setTimeout(() => { try { localStorage.setItem(key, JSON.stringify({ at: Date.now(), entries: entries(form) })); } catch { /* full */ } }, 150);
+    serverTimer = setTimeout(async () => {
+      const said = $("#saved");
+      try {
+        const response = await fetch(form.dataset.draft, { method: "POST", body: new URLSearchParams(new FormData(form)) });
+        if (response.ok && said) said.textContent = document.body.dataset.saved;
+      } catch { /* it is kept here, and sent with the next change */ }
+    }, 1200);
+  }
+  function restoreDraft() {
+    const form = $("#task"), key = draftKey();
+    if (!form || !key) return;
+    let draft;
+    try { draft = JSON.parse(localStorage.getItem(key)); } catch { /* somebody else's */ }
+    if (!draft || draft.at / 1000 <= Number($("[data-assignment]").dataset.draftAt)) return;
+    for (const input of form.elements) {
+      const values = draft.entries[input.name];
+      if (!input.name || input.type === "hidden" || input.tagName === "BUTTON") continue;
+      if (input.type === "radio" || input.type === "checkbox") input.checked = Boolean(values?.includes(input.value));
+      else if (values) input.value = values[0];
+    }
+  }
+  function forgetOldDrafts() {
+    const keep = draftKey();
+    try {
+      for (const key of Object.keys(localStorage)) {
+        if (!key.startsWith("tutelage-draft-") || key === keep) continue;
+        if (Date.now() - (JSON.parse(localStorage.getItem(key))?.at ?? 0) > 14 * 86400e3) localStorage.removeItem(key);
+      }
+    } catch { /* private mode */ }
+  }
+  const changed = (event) => { lastActive = Date.now(); if (event.target.form?.id === "task") { keepDraft(); showOrder(); } };
+  document.addEventListener("input", changed);
+  document.addEventListener("change", changed);
+
+  // The clock counts while the page is seen and somebody did something within the last minute.
+  setInterval(() => {
+    const now = Date.now(), passed = Math.min(2, (now - lastTick) / 1000);
+    lastTick = now;
+    if (document.visibilityState !== "visible" || now - lastActive > 60e3) return;
+    active += passed;
+    const seconds = $("#task [name=seconds]"), clock = $("#clock");
+    if (seconds) seconds.value = active.toFixed(1);
+    if (clock) {
+      const minutes = Math.floor((Number(clock.dataset.seconds) + active) / 60), words = `${Math.floor(minutes / 60)}:${String(minutes % 60).padStart(2, "0")}`;
+      if (clock.textContent !== words) clock.textContent = words;
+    }
+  }, 1000);
+  document.addEventListener("pointermove", () => { lastActive = Date.now(); }, { passive: true });
+  document.addEventListener("scroll", () => { lastActive = Date.now(); }, { passive: true });
+
+  function begin(swapped) {
+    active = 0; lastActive = lastTick = Date.now();
+    clearTimeout(localTimer); clearTimeout(serverTimer);
+    for (const element of $$("[data-move], [data-opens]")) element.hidden = false;
+    restoreDraft(); forgetOldDrafts(); showOrder();
+    if (cards().length) mark(cards().find((card) => !$("input[type=radio]:checked", card)) ?? cards()[0], false);
+    const alert = $("[role=alert]");
+    if (swapped) (alert ?? $("main h1"))?.focus();
+    if (alert) alert.tabIndex = -1;
+    const title = $("main h1");
+    if (swapped && title) document.title = title.textContent.trim();
+  }
+  function fail() {
+    const form = $("#task");
+    if (!form || $("#offline")) return;
+    const note = document.createElement("p");
+    Object.assign(note, { id: "offline", className: "alert", textContent: document.body.dataset.offline });
+    note.setAttribute("role", "alert");
+    form.before(note);
+    note.scrollIntoView({ block: "nearest" });
+  }
+  document.addEventListener("htmx:after:swap", (event) => { if (!event.target.closest?.(".pop")) begin(true); });
+  document.addEventListener("htmx:error", fail);
+  document.addEventListener("DOMContentLoaded", () => begin(false));
+})();

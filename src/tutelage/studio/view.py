@@ -1,0 +1,135 @@
+"""A task as one labeler sees it. Nothing that tells one answer's origin from another's gets this far: no model, no number of the store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from markupsafe import Markup
+from sqlalchemy import Connection, select
+
+from tutelage.feedback.schema import assignments, prompts, responses, tasks
+from tutelage.feedback.values import FLAGS
+from tutelage.web.markdown import MAX_CHARS, render
+
+FOLD_CHARS = 2_500
+FOLD_LINES = 40
+"""Beyond either, a text is folded until asked for."""
+FLAG_KEYS = "abcdefijklm"
+"""Letters that no other action of the page has."""
+
+
+class Turn(NamedTuple):
+    """One message of the prompt; role `text` for a prompt that is text to be continued."""
+
+    role: str
+    html: Markup
+
+
+class Answer(NamedTuple):
+    """One answer, at a place on the page. chars: of the whole text. folds: shown in part at first. cut: not whole on this page."""
+
+    at: int
+    letter: str
+    html: Markup
+    chars: int
+    folds: bool
+    cut: bool
+
+
+class Flag(NamedTuple):
+    name: str
+    key: str
+
+
+@dataclass(frozen=True)
+class TaskView:
+    """What a template shows of a reserved task. draft: form field -> what was entered. draft_at: when, UTC seconds; 0: never."""
+
+    assignment_id: int
+    kind: str
+    purpose: str
+    state: str
+    turns: Sequence[Turn]
+    answers: Sequence[Answer]
+    sides: Sequence[int]
+    warnings: Sequence[str]
+    draft: Mapping[str, Any]
+    draft_at: float
+    expected: Mapping[str, Any] | None
+    claimed_at: float
+    question: str | None = None
+    form: str = "plain"
+    original: str = ""
+    allow_tie: bool = True
+    allow_both_bad: bool = True
+    flags: Sequence[Flag] = field(default=tuple(Flag(name, key) for name, key in zip(FLAGS, FLAG_KEYS, strict=True)))
+
+
+def load_task(conn: Connection, assignment_id: int, labeler_id: int) -> TaskView | None:
+    """The task of an assignment, if it is this labeler's."""
+    row = conn.execute(
+        select(assignments.c.state, assignments.c.sides, assignments.c.draft, assignments.c.claimed_at, tasks.c.kind, tasks.c.purpose,
+               tasks.c.response_ids, tasks.c.expected, tasks.c.extra, prompts.c.content, prompts.c.warnings)
+        .join(tasks, tasks.c.id == assignments.c.task_id).outerjoin(prompts, prompts.c.id == tasks.c.prompt_id)
+        .where(assignments.c.id == assignment_id, assignments.c.labeler_id == labeler_id)).mappings().first()
+    if row is None:
+        return None
+    sides = list(row["sides"]) or list(range(len(row["response_ids"])))
+    texts = _texts(conn, row["response_ids"])
+    answers = [_answer(at, texts[side]) for at, side in enumerate(sides)]
+    draft, extra = row["draft"] or {}, row["extra"] or {}
+    if draft and "fields" not in draft:                              # after an undo or a refusal the queue keeps what was said itself
+        draft = {"fields": fields_of(row["kind"], draft), "at": row["claimed_at"]}
+    return TaskView(
+        assignment_id, row["kind"], row["purpose"], row["state"], _turns(row["content"]), answers, sides, row["warnings"] or [],
+        draft.get("fields", {}), draft.get("at", 0.0), row["expected"], row["claimed_at"], question=extra.get("question"),
+        form=extra.get("style", "plain"), original=texts[0] if row["kind"] == "edit" and texts else "",
+        allow_tie=extra.get("tie", True), allow_both_bad=extra.get("both_bad", True))
+
+
+def whole_answer(conn: Connection, assignment_id: int, labeler_id: int, at: int) -> str | None:
+    """The text at a place on the page of a labeler's task."""
+    row = conn.execute(select(assignments.c.sides, tasks.c.response_ids).join(tasks, tasks.c.id == assignments.c.task_id)
+                       .where(assignments.c.id == assignment_id, assignments.c.labeler_id == labeler_id)).first()
+    if row is None or not 0 <= at < len(row.response_ids):
+        return None
+    side = row.sides[at] if row.sides else at
+    return _texts(conn, row.response_ids)[side]
+
+
+def _texts(conn: Connection, response_ids: Sequence[int]) -> list[str]:
+    found = {row.id: row.text for row in conn.execute(select(responses.c.id, responses.c.text).where(responses.c.id.in_(response_ids)))}
+    return [found.get(response_id) or "" for response_id in response_ids]
+
+
+def _turns(content: Any) -> list[Turn]:
+    if isinstance(content, str):
+        return [Turn("text", render(content))]
+    return [Turn(turn["role"], render(turn["content"])) for turn in content or []]
+
+
+def _answer(at: int, text: str) -> Answer:
+    folds = len(text) > FOLD_CHARS or text.count("\n") > FOLD_LINES
+    return Answer(at, chr(ord("A") + at), render(text), len(text), folds, len(text) > MAX_CHARS)
+
+
+def fields_of(kind: str, shown: Mapping[str, Any]) -> dict[str, Any]:
+    """The form fields that would give a value, as the page showed it: what is filled in again after an undo."""
+    if kind == "comparison":
+        choice = "tie" if shown.get("tie") else str(shown["choice"]) if "choice" in shown else None
+        made: dict[str, Any] = {"choice": choice, "both_bad": "yes" if shown.get("both_bad") else None}
+    elif kind == "ranking":
+        made = {f"rank_{at}": str(rank + 1) for at, rank in enumerate(shown["ranks"])}
+    elif kind == "rating":
+        made = {"rating": str(shown["rating"]), "flag": list(shown.get("flags", []))}
+    elif kind == "prompt":
+        made = {"text": shown["text"]}
+        for i, example in enumerate(shown.get("examples", []), 1):
+            made |= {f"query_{i}": example["prompt"], f"reply_{i}": example["response"]}
+    elif kind == "label":
+        made = {}
+    else:
+        made = {"text": shown.get("text") or shown.get("critique" if kind == "critique" else "edit")}
+    return {name: value for name, value in made.items() if value is not None}

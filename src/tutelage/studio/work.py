@@ -1,0 +1,187 @@
+"""The labeler's way: the next task, its answer, and everything one can do instead of answering."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Request
+from sqlalchemy import Connection, select
+from starlette.exceptions import HTTPException
+from starlette.responses import HTMLResponse, Response
+
+from tutelage.base.errors import TutelageError
+from tutelage.feedback import accounts, queue
+from tutelage.feedback.about import done_today
+from tutelage.feedback.accounts import Session
+from tutelage.feedback.content import setting
+from tutelage.feedback.reports import add_report
+from tutelage.feedback.schema import judgements
+from tutelage.web.app import Web, is_partial
+from tutelage.web.markdown import plain, render
+from tutelage.web.session import OwnForm, Visitor, text_of
+
+from . import forms, say
+from .view import TaskView, load_task, whole_answer
+
+router = APIRouter()
+Id = Annotated[int, Path(ge=1, lt=2**31)]
+SKIP_REASONS = ("knowledge", "unclear", "broken", "uneasy", "other")
+
+
+@router.get("/work")
+def work(request: Request, session: Visitor, show: int = 0) -> Response:
+    """The task at hand, or a new one. show: the assignment whose content warning was read."""
+    return _next(request, session, shown_id=show)
+
+
+@router.post("/work/undo")
+def undo(request: Request, session: Visitor, form: OwnForm) -> Response:
+    """Take the last submission back, to change it."""
+    web: Web = request.app.state.web
+    web.store.write(lambda conn: queue.undo_last(conn, session.labeler_id, now=web.store.now()))
+    return _next(request, session, notice=web.words.say(session.language, "undone"))
+
+
+@router.post("/work/{assignment_id}")
+def submit(request: Request, session: Visitor, form: OwnForm, assignment_id: Id) -> Response:
+    """Take an answer and give the next task, in one go."""
+    web: Web = request.app.state.web
+    view, now = _own_task(request, session, assignment_id), web.store.now()
+    value = forms.value_of(view.kind, form, len(view.answers), view.form)
+    took = forms.seconds(form, now - view.claimed_at)
+    version, guidelines = web.assets.version, _guidelines(request)["version"]
+    again = view.state == "submitted"
+    try:
+        judgement_id = web.store.write(lambda conn: queue.submit(
+            conn, assignment_id=assignment_id, labeler_id=session.labeler_id, value=value, seconds=took, now=now,
+            interface_version=version, guideline_version=guidelines))
+    except TutelageError as error:
+        return _task_page(request, session, view, 422, error=str(error), hint=error.hint, entered=forms.fields(form))
+    if view.purpose == "practice" and view.expected:
+        return _practice_page(request, session, view, judgement_id)
+    return _next(request, session, notice=web.words.say(session.language, "submitted_before" if again else "submitted"), may_undo=not again)
+
+
+@router.post("/work/{assignment_id}/draft")
+def draft(request: Request, session: Visitor, form: OwnForm, assignment_id: Id) -> Response:
+    """Keep what was entered so far."""
+    web: Web = request.app.state.web
+    now = web.store.now()
+    kept = {"at": now, "fields": forms.fields(form)}
+    web.store.write(lambda conn: queue.save_draft(conn, assignment_id=assignment_id, labeler_id=session.labeler_id, draft=kept, now=now))
+    return Response(status_code=204)
+
+
+@router.post("/work/{assignment_id}/skip")
+def skip(request: Request, session: Visitor, form: OwnForm, assignment_id: Id) -> Response:
+    """Give the task to somebody else, with the reason."""
+    web: Web = request.app.state.web
+    reason, words = text_of(form, "reason", 20), text_of(form, "text", 2000).strip()
+    if reason not in SKIP_REASONS:
+        raise HTTPException(404)
+    said = f"{reason}: {words}" if words else reason
+    web.store.write(lambda conn: queue.skip(conn, assignment_id=assignment_id, labeler_id=session.labeler_id, reason=said,
+                                            now=web.store.now()))
+    return _next(request, session, notice=web.words.say(session.language, "skipped"))
+
+
+@router.post("/work/{assignment_id}/never")
+def never(request: Request, session: Visitor, form: OwnForm, assignment_id: Id) -> Response:
+    """Opt out of the kinds of content this task was marked with, and give it to somebody else."""
+    web: Web = request.app.state.web
+    view, now = _own_task(request, session, assignment_id), web.store.now()
+
+    def work(conn: Connection) -> None:
+        unwanted = sorted({*session.settings.get("avoid_warnings", []), *view.warnings})
+        accounts.set_setting_of(conn, session.labeler_id, avoid_warnings=unwanted)
+        queue.skip(conn, assignment_id=assignment_id, labeler_id=session.labeler_id, reason="uneasy", now=now)
+
+    web.store.write(work)
+    return _next(request, session, notice=web.words.say(session.language, "skipped"))
+
+
+@router.post("/work/{assignment_id}/report")
+def report(request: Request, session: Visitor, form: OwnForm, assignment_id: Id) -> Response:
+    """Tell the lead of harm, or ask a question; the task stays."""
+    web: Web = request.app.state.web
+    kind, text = text_of(form, "kind", 20), text_of(form, "text", 5000)
+    web.store.write(lambda conn: add_report(conn, kind=kind, assignment_id=assignment_id, labeler_id=session.labeler_id, text=text,
+                                            now=web.store.now()))
+    said = web.words.say(session.language, "report_sent")
+    return HTMLResponse(plain(said)) if is_partial(request) else _next(request, session, notice=said)
+
+
+@router.get("/work/{assignment_id}/answers/{at}")
+def answer(request: Request, session: Visitor, assignment_id: Id, at: int) -> Response:
+    """One answer, whole, as plain text in a page of its own."""
+    web: Web = request.app.state.web
+    with web.store.read() as conn:
+        text = whole_answer(conn, assignment_id, session.labeler_id, at)
+    if text is None:
+        raise HTTPException(404)
+    return web.html(request, "answer.html", letter=chr(ord("A") + at), html=plain(text))
+
+
+@router.get("/guidelines")
+def guidelines(request: Request, session: Visitor) -> Response:
+    """What the lead asks for."""
+    web: Web = request.app.state.web
+    text = _guidelines(request)["text"]
+    return web.html(request, "guidelines.html", html=render(text or web.words.say(session.language, "guidelines_none")))
+
+
+def _guidelines(request: Request) -> dict[str, Any]:
+    """{"version", "text"} of the setting `guidelines`."""
+    with request.app.state.web.store.read() as conn:
+        return setting(conn, "guidelines", {"version": None, "text": None})
+
+
+def _own_task(request: Request, session: Session, assignment_id: int) -> TaskView:
+    """Raises: 404 for a task that is somebody else's, or is not there, alike."""
+    with request.app.state.web.store.read() as conn:
+        view = load_task(conn, assignment_id, session.labeler_id)
+    if view is None:
+        raise HTTPException(404)
+    return view
+
+
+def _next(request: Request, session: Session, *, notice: str | None = None, may_undo: bool = False, shown_id: int = 0) -> Response:
+    """The open reservation or a new one, behind its content warning; or that there is nothing to do."""
+    web: Web = request.app.state.web
+    claim = web.store.write(lambda conn: queue.claim(conn, session.labeler_id, now=web.store.now()))
+    if claim is None:
+        return web.html(request, "idle.html", notice=notice, may_undo=may_undo, progress=_progress(request, session))
+    view = _own_task(request, session, claim.assignment_id)
+    if view.warnings and shown_id != view.assignment_id and not view.draft:
+        kinds = ", ".join(web.words.say(session.language, f"warning_{kind}", otherwise=kind) for kind in view.warnings)
+        return web.html(request, "warning.html", view=view, kinds=kinds, notice=notice)
+    return _task_page(request, session, view, notice=notice, may_undo=may_undo)
+
+
+def _task_page(request: Request, session: Session, view: TaskView, status: int = 200, *, entered: dict[str, Any] | None = None,
+               notice: str | None = None, may_undo: bool = False, error: str | None = None, hint: str | None = None) -> Response:
+    web: Web = request.app.state.web
+    view = view if entered is None else replace(view, draft=entered)
+    return web.html(request, "work.html", status, view=view, progress=_progress(request, session), notice=notice, may_undo=may_undo,
+                    error=error, hint=hint)
+
+
+def _practice_page(request: Request, session: Session, view: TaskView, judgement_id: int) -> Response:
+    """What the expert said of the same task, and why."""
+    web: Web = request.app.state.web
+    with web.store.read() as conn:
+        value = conn.scalar(select(judgements.c.value).where(judgements.c.id == judgement_id)) or {}
+    expected = view.expected or {}
+    return web.html(request, "practice.html", view=view, agrees=say.agrees(view.kind, value, expected),
+                    mine=say.in_words(web.words, session.language, view.kind, value, view.sides),
+                    theirs=say.in_words(web.words, session.language, view.kind, expected, view.sides),
+                    reasons=render(str(expected.get("reasons", ""))))
+
+
+def _progress(request: Request, session: Session) -> dict[str, Any]:
+    web: Web = request.app.state.web
+    with web.store.read() as conn:
+        done = done_today(conn, session.labeler_id, now=web.store.now())
+    minutes = int(done.seconds // 60)
+    return {"count": done.judgements, "seconds": done.seconds, "clock": f"{minutes // 60}:{minutes % 60:02}"}

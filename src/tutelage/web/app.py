@@ -1,0 +1,146 @@
+"""The factory of the web apps: one store, one guard, one way to answer a page, a part of it, or an error."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from starlette.exceptions import HTTPException
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from tutelage.base.errors import TutelageError
+from tutelage.base.log import get_logger
+from tutelage.feedback.accounts import Session
+from tutelage.feedback.store import Store
+
+from .assets import Assets, check_vendored
+from .limits import Limiter
+from .session import SignInNeeded, csrf_field
+from .site import HEADERS, SAFE_METHODS, Guard, Site, TooLarge
+from .words import Words
+
+log = get_logger("web")
+_SAID_OF_STATUS = {403: "error_forbidden", 404: "error_not_found", 405: "error_not_found", 413: "error_too_large", 429: "error_too_often"}
+
+
+@dataclass
+class Web:
+    """What every request may need; `app.state.web`."""
+
+    store: Store
+    site: Site
+    assets: Assets
+    words: Words
+    pages: Environment
+    requests: Limiter = field(default_factory=lambda: Limiter(per_minute=600, burst=120))
+    """Of one signed-in session."""
+    doors: Limiter = field(default_factory=lambda: Limiter(per_minute=40, burst=40))
+    """Passwords and links tried from one address: a room full of new labelers comes in at once; guessing is what the lockout is for."""
+
+    def html(self, request: Request, template: str, status: int = 200, /, **values: Any) -> Response:
+        """A page from a template, in the words and colours of whoever asks."""
+        session: Session | None = getattr(request.state, "session", None)
+        settings: Mapping[str, Any] = session.settings if session else {}
+        language = self.language(request)
+
+        def t(key: str, /, **filled: Any) -> str:
+            return self.words.say(language, key, **filled)
+
+        known = {"t": t, "asset": self.assets.url, "language": language, "session": session, "theme": settings.get("theme", "auto"),
+                 "shortcuts": settings.get("shortcuts", True), "partial": is_partial(request), "path": request.url.path,
+                 "csrf": csrf_field(session) if session else ""}
+        return HTMLResponse(self.pages.get_template(template).render({**known, **values}), status)
+
+    def language(self, request: Request) -> str:
+        """Of the signed-in person, else of the browser."""
+        session: Session | None = getattr(request.state, "session", None)
+        return session.language if session else self.words.choose(request.headers.get("accept-language"))
+
+
+def create_app(store: Store, site: Site, *, package: str, title: str) -> FastAPI:
+    """An app whose templates, words and static files are `package`'s beside those shared here."""
+    check_vendored()
+    app = FastAPI(title=title, docs_url=None, redoc_url=None, openapi_url=None)
+    loader = ChoiceLoader([PackageLoader(package), PackageLoader("tutelage.web")])
+    pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    pages.filters |= {"date": _date, "browser": _browser}
+    web = Web(store, site, Assets("tutelage.web", package), Words(package), pages)
+    app.state.web = web
+    app.add_api_route("/static/{name}", web.assets.serve, methods=["GET"])
+    app.add_exception_handler(SignInNeeded, _sign_in_needed)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(RequestValidationError, _no_such_page)
+    app.add_exception_handler(TooLarge, _too_large)
+    app.add_exception_handler(TutelageError, _our_error)
+    app.add_exception_handler(Exception, _unexpected)
+    app.add_middleware(GZipMiddleware, minimum_size=500, compresslevel=6)
+    app.add_middleware(Guard, site=site)
+    return app
+
+
+def _date(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _browser(user_agent: str | None) -> str:
+    """`Firefox 145, Linux`: the two names of a browser's long self-description that people know."""
+    agent = user_agent or ""
+    names = re.findall(r"(Edg|OPR|Firefox|Chrome|HeadlessChrome|Safari)/(\d+)", agent)
+    systems = re.findall(r"Android|iPhone|iPad|Windows|Macintosh|Linux", agent)
+    return ", ".join([*(" ".join(name) for name in names[:1]), *systems[:1]]) or agent[:40]
+
+
+def is_partial(request: Request) -> bool:
+    """Whether htmx asks for the main part of a page, which it puts into the page that is there."""
+    return request.headers.get("hx-request") == "true"
+
+
+def go(request: Request, url: str) -> Response:
+    """Send the browser to a page of ours. htmx, which would follow a redirect and put the page inside the page, is told otherwise."""
+    return Response(status_code=204, headers={"hx-redirect": url}) if is_partial(request) else RedirectResponse(url, 303)
+
+
+def error_page(request: Request, status: int, message: str, hint: str | None = None) -> Response:
+    """One sentence of what happened, one of what to do."""
+    return request.app.state.web.html(request, "error.html", status, message=message, hint=hint)
+
+
+def _sign_in_needed(request: Request, error: Exception) -> Response:
+    back = request.url.path if request.method in SAFE_METHODS else "/"
+    return go(request, "/login" if back == "/" else f"/login?next={quote(back)}")
+
+
+def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    web: Web = request.app.state.web
+    key = _SAID_OF_STATUS.get(error.status_code, "error_unexpected")
+    language = web.language(request)
+    return error_page(request, error.status_code, web.words.say(language, key), web.words.say(language, f"{key}_hint"))
+
+
+def _no_such_page(request: Request, error: Exception) -> Response:
+    return _http_error(request, HTTPException(404))
+
+
+def _too_large(request: Request, error: Exception) -> Response:
+    return _http_error(request, HTTPException(413))
+
+
+def _our_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, TutelageError)
+    return error_page(request, 409, str(error), error.hint)
+
+
+def _unexpected(request: Request, error: Exception) -> Response:
+    log.error("%s %s", request.method, request.url.path, exc_info=error)
+    response = _http_error(request, HTTPException(500))
+    response.headers.update(HEADERS)                                  # this one is sent from outside the guard
+    return response

@@ -1,0 +1,122 @@
+"""Who asks, and whether the form they sent is theirs: the dependencies every route names."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+from starlette.datastructures import FormData
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from tutelage.feedback import accounts
+from tutelage.feedback.accounts import Session
+
+SEEN_EVERY_SECONDS = 300.0
+_TOKEN_BYTES = 32
+
+
+class SignInNeeded(Exception):
+    """Nobody is signed in; the app answers with the sign-in page."""
+
+
+def current(request: Request) -> Session:
+    """The signed-in person of a request. Raises: SignInNeeded; 429 for more requests than a person makes."""
+    web = request.app.state.web
+    key, now = request.cookies.get(web.site.cookie), web.store.now()
+    session: Session | None = None
+    if key:
+        with web.store.read() as conn:
+            session = accounts.find_session(conn, key, now=now)
+    if session is None:
+        raise SignInNeeded
+    if web.requests.wait(str(session.id)):
+        raise HTTPException(429)
+    if now - session.last_seen_at > SEEN_EVERY_SECONDS:
+        web.store.write(lambda conn: accounts.note_seen(conn, session.id, now=now))
+    request.state.session = session
+    return session
+
+
+Visitor = Annotated[Session, Depends(current)]
+
+
+def at_least(role: str) -> Callable[[Session], Session]:
+    """A dependency: the signed-in person, who has this role or one above it. Others are told that there is no such page."""
+
+    def check(session: Visitor) -> Session:
+        if not session.may(role):
+            raise HTTPException(404)
+        return session
+
+    return check
+
+
+async def read_form(request: Request) -> FormData:
+    """A form of text fields; files are not taken."""
+    return await request.form(max_files=0, max_fields=200, max_part_size=2_000_000)
+
+
+async def own_form(request: Request, session: Visitor) -> FormData:
+    """A form that came from a page given to this very session. Raises: 403 for any other."""
+    form = await read_form(request)
+    given = form.get("csrf") or request.headers.get("x-csrf-token")
+    if not isinstance(given, str) or not hmac.compare_digest(_unmask(given), session.csrf_token):
+        raise HTTPException(403)
+    return form
+
+
+AnyForm = Annotated[FormData, Depends(read_form)]
+OwnForm = Annotated[FormData, Depends(own_form)]
+
+
+def csrf_field(session: Session) -> str:
+    """The session's form token under a fresh mask: compressed pages would otherwise betray a constant bit by bit (BREACH)."""
+    mask = secrets.token_bytes(_TOKEN_BYTES)
+    return (mask + _xor(mask, bytes.fromhex(session.csrf_token))).hex()
+
+
+def _unmask(given: str) -> str:
+    try:
+        raw = bytes.fromhex(given)
+    except ValueError:
+        return ""
+    return _xor(raw[:_TOKEN_BYTES], raw[_TOKEN_BYTES:]).hex() if len(raw) == 2 * _TOKEN_BYTES else ""
+
+
+def _xor(left: bytes, right: bytes) -> bytes:
+    return bytes(a ^ b for a, b in zip(left, right, strict=True))
+
+
+def sign_in(request: Request, response: Response, labeler_id: int) -> None:
+    """Open a session and give its key to the browser."""
+    web = request.app.state.web
+    agent = request.headers.get("user-agent")
+    key = web.store.write(lambda conn: accounts.open_session(conn, labeler_id, now=web.store.now(), user_agent=agent))
+    response.set_cookie(web.site.cookie, key, max_age=int(accounts.SESSION_SECONDS), httponly=True, samesite="lax",
+                        secure=web.site.public_url is not None, path="/")
+
+
+def sign_out(request: Request, response: Response) -> None:
+    """Make the browser forget its key; the session itself is revoked in the store."""
+    site = request.app.state.web.site
+    response.delete_cookie(site.cookie, path="/", secure=site.public_url is not None)
+
+
+def knock(request: Request) -> None:
+    """Count a try at a door (a password, a link) from this address. Raises: 429 for too many in a minute."""
+    if request.app.state.web.doors.wait(request.client.host if request.client else ""):
+        raise HTTPException(429)
+
+
+def text_of(form: Any, name: str, limit: int = 1_000_000) -> str:
+    """A text field of a form, with line ends as \\n; empty when it is absent. Raises: 413 when it is longer than `limit`."""
+    value = form.get(name)
+    if not isinstance(value, str):
+        return ""
+    if len(value) > limit:
+        raise HTTPException(413)
+    return value.replace("\r\n", "\n")

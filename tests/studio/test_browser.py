@@ -1,0 +1,280 @@
+"""A labeler in a real browser, with the keyboard, against the installed wheel."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.studio.conftest import PASSWORD
+from tests.studio.test_doors import invite
+from tutelage.feedback.content import set_setting
+
+AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_bytes()
+AXE_SHA256 = "29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c"          # axe-core 4.14.1, dist of its npm package
+KINDS = {"comparison": ("One **bold** answer.", "`code`\n\n```\nblock\n```\n\n[link](https://a.example)"),
+         "ranking": ("a", "b", "c", "d", "e"),
+         "rating": ("One.",), "label": ("One.",), "critique": ("One.",), "edit": ("One.",), "demonstration": (), "prompt": ()}
+PHONE = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
+
+
+@pytest.fixture
+def labeler(studio):
+    return studio.person()
+
+
+def violations(page) -> list[str]:
+    """What axe finds against WCAG 2.2 A and AA, and its best practices."""
+    assert hashlib.sha256(AXE).hexdigest() == AXE_SHA256
+    page.evaluate(AXE.decode())
+    tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+    found = page.evaluate("tags => axe.run(document, {runOnly: tags})", tags)
+    return [f"{row['id']}: {node['html'][:120]}" for row in found["violations"] for node in row["nodes"]]
+
+
+def saved(page) -> None:
+    page.get_by_text("Saved.").wait_for()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_task_page_has_no_accessibility_violation(studio, labeler, open_page, kind, scheme):
+    studio.task(kind, KINDS[kind])
+    page = open_page(labeler, color_scheme=scheme)
+    for summary in page.locator("summary").all():
+        summary.click()
+    assert violations(page) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_other_pages_have_none_either(studio, open_page, scheme):
+    admin = studio.person("admin")
+    studio.task(warnings=("violence",))
+    for path in ("/work", "/me", "/people", "/guidelines", "/nowhere"):
+        assert violations(open_page(admin, path, color_scheme=scheme)) == [], path
+    for path in ("/login", invite(studio)):
+        assert violations(open_page(None, path, color_scheme=scheme)) == [], path
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_is_wider_than_a_phone_and_every_target_can_be_hit(studio, labeler, open_page, kind):
+    studio.task(kind, tuple(f"{text} {'word ' * 60} {'x' * 90}" for text in KINDS[kind]))
+    page = open_page(labeler, **PHONE)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    sizes = page.evaluate("""[...document.querySelectorAll('button, summary, .step, .rank, .row')].filter(e => e.getClientRects().length)
+                             .map(e => e.getBoundingClientRect()).map(r => Math.min(r.width, r.height))""")
+    assert min(sizes) >= 24, "WCAG 2.2, 2.5.8"
+
+
+def test_comparing_takes_two_keys_and_the_next_task_comes_in_one_request(studio, labeler, open_page):
+    for _ in range(3):
+        studio.task()
+    page = open_page(labeler)
+    requests = []
+    page.on("request", lambda request: requests.append(f"{request.method} {request.url.removeprefix(studio.url)}"))
+    for n in range(3):
+        page.keyboard.press("2")
+        page.keyboard.press("Enter")
+        page.get_by_text(f"{n + 1} today").wait_for()
+    assert [v["strength"] for v in studio.values(labeler)] == [3, 3, 3]
+    asked = [request for request in requests if "/draft" not in request]
+    assert len(asked) == 3 and all(re.fullmatch(r"POST /work/\d+", request) for request in asked)
+    page.keyboard.press("u")
+    page.get_by_text("Taken back").wait_for()
+    assert page.locator("[name=choice]:checked").get_attribute("value") == "2"
+
+
+def test_ranking_needs_only_the_keyboard(studio, labeler, open_page):
+    studio.task("ranking", ("aa", "bb", "cc", "dd", "ee"))
+    page = open_page(labeler)
+    shown = re.findall(r"<p>(\w\w)</p>", page.content())
+    for key in "31224":                                               # each number ranks the marked answer, then the mark moves on
+        page.keyboard.press(key)
+    assert page.locator("#order").inner_text().split() == "B > C = D > A > E".split()
+    page.keyboard.press("k")                                          # back to D
+    page.keyboard.press("5")
+    page.keyboard.press("Enter")
+    saved(page)
+    ranks = dict(zip(shown, (2, 0, 1, 4, 3), strict=True))
+    assert studio.values(labeler)[0]["ranks"] == [ranks[text] for text in ("aa", "bb", "cc", "dd", "ee")]
+
+
+def test_ranking_works_with_tab_and_arrows_and_with_the_buttons(studio, labeler, open_page):
+    studio.task("ranking", ("aa", "bb", "cc", "dd"))
+    page = open_page(labeler)
+    page.locator("[name=rank_0]").first.focus()
+    page.keyboard.press("Space")
+    page.keyboard.press("ArrowRight")
+    assert page.locator("[name=rank_0]:checked").get_attribute("value") == "2"
+    for name in ("one rank worse", "one rank better", "one rank better", "one rank better"):
+        page.get_by_role("button", name=f"Answer B: {name}").click()
+    assert page.locator("[name=rank_1]:checked").get_attribute("value") == "1"
+    assert page.locator("#order").inner_text().split() == ["B", ">", "A"]
+
+
+@pytest.mark.parametrize("key", ["y", "n"])
+def test_yes_and_no_are_one_key(studio, labeler, open_page, key):
+    studio.task("label", ("One.",))
+    page = open_page(labeler)
+    page.keyboard.press(key)
+    saved(page)
+    assert studio.values(labeler) == [{"label": key == "y"}]
+
+
+def test_flags_and_rating_by_key(studio, labeler, open_page):
+    studio.task("rating", ("One.",))
+    page = open_page(labeler)
+    for key in "ck5":
+        page.keyboard.press(key)
+    page.keyboard.press("Enter")
+    saved(page)
+    assert studio.values(labeler) == [{"rating": 5, "flags": ["hallucination", "harmful_advice"]}]
+
+
+def test_writing_and_submitting_without_the_mouse(studio, labeler, open_page):
+    studio.task("critique", ("One.",))
+    page = open_page(labeler)
+    page.keyboard.press("e")
+    page.keyboard.type("s is no skip, q no question here")
+    page.keyboard.press("Control+Enter")
+    saved(page)
+    assert studio.values(labeler) == [{"critique": "s is no skip, q no question here"}]
+
+
+@pytest.mark.parametrize(("key", "words"), [("s", "Skip this task"), ("h", "Send the report"), ("q", "Send the question")])
+def test_the_other_ways_out_are_one_key_and_a_few_words_away(studio, labeler, open_page, key, words):
+    studio.task()
+    page = open_page(labeler)
+    page.keyboard.press(key)
+    if key == "s":
+        page.keyboard.press("Space")
+    else:
+        page.keyboard.type("look at this")
+    page.get_by_role("button", name=words).press("Enter")
+    page.get_by_text("Skipped." if key == "s" else "Sent. Thank you").wait_for()
+
+
+def test_guidelines_and_keys_open_over_the_page_and_nothing_is_lost(studio, labeler, open_page):
+    studio.store.write(lambda conn: set_setting(conn, "guidelines", {"version": "7", "text": "# Be **kind**"}))
+    studio.task()
+    page = open_page(labeler)
+    page.keyboard.press("6")
+    page.keyboard.press("g")
+    page.get_by_text("Be kind").wait_for()
+    assert violations(page) == []
+    page.keyboard.press("Escape")
+    page.keyboard.press("?")
+    rows = page.locator("#keys-list dt").all_inner_texts()
+    assert {"1", "8", "t", "b", "s", "h", "q", "g", "Enter"} <= set(rows) and violations(page) == []
+    page.keyboard.press("Escape")
+    assert page.locator("[name=choice]:checked").get_attribute("value") == "6"
+
+
+def test_text_outlives_a_reload_an_outage_and_another_browser(studio, labeler, open_page):
+    studio.task("critique", ("One.",))
+    page = open_page(labeler)
+    with page.expect_response(lambda response: response.url.endswith("/draft")):
+        page.locator("textarea[name=text]").first.fill("kept on the server")
+    assert open_page(labeler).locator("textarea[name=text]").first.input_value() == "kept on the server"
+    page.context.set_offline(True)
+    page.locator("textarea[name=text]").first.fill("kept in this browser")
+    page.wait_for_timeout(400)
+    page.keyboard.press("Control+Enter")
+    page.get_by_text("Not sent").wait_for()
+    assert page.locator("textarea[name=text]").first.input_value() == "kept in this browser"
+    page.context.set_offline(False)
+    page.reload()
+    assert page.locator("textarea[name=text]").first.input_value() == "kept in this browser"
+    page.locator("textarea[name=text]").first.press("Control+Enter")
+    saved(page)
+    assert studio.values(labeler) == [{"critique": "kept in this browser"}]
+
+
+def test_a_double_click_submits_once(studio, labeler, open_page):
+    studio.task(), studio.task()
+    page = open_page(labeler)
+    page.keyboard.press("1")
+    page.get_by_role("button", name="Submit").dblclick()
+    page.get_by_text("1 today").wait_for()
+    assert len(studio.values(labeler)) == 1
+
+
+def test_what_is_missing_is_said_beside_what_is_there(studio, labeler, open_page):
+    studio.task()
+    page = open_page(labeler)
+    page.keyboard.press("Enter")
+    page.get_by_role("alert").wait_for()
+    assert "choose a step" in page.get_by_role("alert").inner_text() and violations(page) == []
+
+
+def test_without_scripts_the_same_forms_work(studio, labeler, open_page):
+    studio.task("ranking", ("aa", "bb", "cc", "dd")), studio.task()
+    page = open_page(labeler, java_script_enabled=False)
+    for _ in range(2):
+        if page.get_by_role("heading", name="Compare").count():
+            page.locator("[name=choice][value='3']").check(force=True)
+        else:
+            for at, rank in enumerate("1223"):
+                page.locator(f"[name=rank_{at}][value='{rank}']").check(force=True)
+        page.get_by_role("button", name="Submit").click()
+    assert len(studio.values(labeler)) == 2 and page.get_by_text("Nothing to do").count()
+
+
+def test_keys_can_be_switched_off(studio, open_page):
+    person = studio.person(shortcuts=False)
+    studio.task()
+    page = open_page(person)
+    page.keyboard.press("1")
+    assert page.locator("[name=choice]:checked").count() == 0 and not page.locator("kbd").first.is_visible()
+
+
+def test_hostile_answers_do_nothing_in_a_browser(studio, labeler, open_page):
+    hostile = ("<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script> ![p](https://evil.example/p.png)",
+               "\u202eright to left\u202c <div hx-get='/me' hx-trigger='load'>x</div> [a](javascript:document.title='owned')")
+    studio.task(answers=hostile)
+    page = open_page(labeler, path="/login")
+    seen: list[str] = []
+    page.on("request", lambda request: seen.append(request.url))
+    page.goto(studio.url + "/work")
+    page.wait_for_timeout(300)
+    assert page.title() == "Compare" and page.locator(".answer a, .answer img").count() == 0
+    assert all(url.startswith(studio.url) for url in seen) and not [url for url in seen if url.endswith("/me")]
+
+
+def test_an_endless_answer_is_folded_and_one_key_away(studio, labeler, open_page):
+    studio.task(answers=("line\n\n" * 200, "short"))
+    page = open_page(labeler)
+    folded = page.locator(".answer").first.bounding_box()["height"]
+    page.keyboard.press("x")
+    heights = [page.locator(".answer").nth(at).bounding_box()["height"] for at in (0, 1)]
+    assert max(heights) > 3 * folded
+
+
+def test_the_first_visit_is_small_and_the_next_asks_for_the_page_only(studio, labeler, open_page):
+    studio.task(answers=("word " * 250, "word " * 250), overlap=9)
+    page = open_page(labeler, path="/work")
+    sizes = "performance.getEntries().map(e => e.transferSize).filter(size => size > 0)"
+    first = page.evaluate(sizes)
+    assert len(first) <= 5 and sum(first) < 60_000
+    page.goto(studio.url + "/me")
+    page.goto(studio.url + "/work")
+    assert len(page.evaluate(sizes)) <= 3
+
+
+def test_a_labelers_first_minute(studio, open_page):
+    """From the link to the expert's reasons, by keyboard alone."""
+    studio.task(purpose="practice", expected={"ranks": [0, 1], "strength": 3, "reasons": "Because it **helps**."})
+    page = open_page(None, invite(studio))
+    page.keyboard.type("Minute One")
+    page.keyboard.press("Tab")
+    page.keyboard.type(PASSWORD)
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="Compare").wait_for()
+    page.keyboard.press("1")
+    page.keyboard.press("Enter")
+    page.get_by_text("Because it helps.").wait_for()
+    assert violations(page) == []
+    page.keyboard.press("Enter")
+    page.get_by_text("Nothing to do").wait_for()

@@ -1,0 +1,311 @@
+"""A labeler's work over plain HTTP, as a browser without scripts does it: every kind of task, and all that can get in its way."""
+
+from __future__ import annotations
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sqlalchemy import select, update
+
+from tests.studio.test_doors import csrf
+from tutelage.feedback import accounts, queue
+from tutelage.feedback.schema import assignments, judgements, labelers, reports, tasks
+from tutelage.feedback.values import FLAGS
+
+
+def action(page) -> str:
+    """Where the task's form goes."""
+    return re.search(r'id="task" method="post" action="([^"]+)"', page.text)[1]
+
+
+def heading(page) -> str:
+    return re.sub(r"<[^>]+>", "", re.search(r"<h1[^>]*>(.*?)</h1>", page.text, re.S)[1]).strip()
+
+
+@pytest.fixture
+def labeler(studio):
+    return studio.person()
+
+
+@pytest.fixture
+def browser(studio, labeler):
+    with studio.client(labeler) as client:
+        yield client
+
+
+GIVEN = [
+    ("rating", ("One.",), {"rating": "6", "flag": ["opinion", "hallucination"]}, {"rating": 6, "flags": ["hallucination", "opinion"]}),
+    ("label", ("One.",), {"label": "no"}, {"label": False}),
+    ("critique", ("One.",), {"text": "Too short.\r\nAnd rude."}, {"critique": "Too short.\nAnd rude."}),
+    ("edit", ("One.",), {"text": "Two."}, {"edit": "Two."}),
+    ("demonstration", (), {"text": "An answer."}, {"text": "An answer."}),
+    ("prompt", (), {"text": "Write a poem."}, {"text": "Write a poem.", "style": "plain"}),
+    ("comparison", ("One.", "Two."), {"choice": "tie"}, {"ranks": [0, 0], "tie": True}),
+    ("comparison", ("One.", "Two."), {"both_bad": "yes"}, {"ranks": [0, 0], "both_bad": True}),
+]
+
+
+@pytest.mark.parametrize(("kind", "answers", "fields", "kept"), GIVEN, ids=[row[0] for row in GIVEN])
+def test_what_is_entered_is_what_is_kept(studio, labeler, browser, kind, answers, fields, kept):
+    studio.task(kind, answers)
+    page = browser.get("/work")
+    done = browser.post(action(page), data={"csrf": csrf(page)} | fields)
+    assert done.status_code == 200 and studio.values(labeler) == [kept] and heading(done) == "Nothing to do right now"
+
+
+@pytest.mark.parametrize("choice", range(1, 9))
+def test_a_step_of_the_scale_prefers_the_answer_that_stood_there(studio, labeler, browser, choice):
+    studio.task("comparison", ("alpha", "beta"))
+    page = browser.get("/work")
+    letters = dict(re.findall(r'class="badge">([AB])</span>.*?<p>(\w+)</p>', page.text, re.S))
+    browser.post(action(page), data={"csrf": csrf(page), "choice": str(choice)})
+    better = letters["A" if choice <= 4 else "B"]
+    (value,) = studio.values(labeler)
+    assert value["ranks"] == ([0, 1] if better == "alpha" else [1, 0]) and value["strength"] == [4, 3, 2, 1, 1, 2, 3, 4][choice - 1]
+
+
+def test_a_ranking_with_ties_is_kept_in_the_tasks_order(studio, labeler, browser):
+    texts = ("aa", "bb", "cc", "dd", "ee")
+    studio.task("ranking", texts)
+    page = browser.get("/work")
+    shown = re.findall(r'<div class="said" dir="auto"><p>(\w\w)</p>', page.text)
+    wanted = {"aa": 1, "bb": 2, "cc": 2, "dd": 5, "ee": 4}
+    browser.post(action(page), data={"csrf": csrf(page)} | {f"rank_{at}": str(wanted[text]) for at, text in enumerate(shown)})
+    assert studio.values(labeler) == [{"ranks": [0, 1, 1, 3, 2]}]
+
+
+def test_few_shot_prompts_carry_their_examples(studio, labeler, browser):
+    studio.task("prompt", extra={"style": "few_shot", "question": "Write an instruction with examples."})
+    page = browser.get("/work")
+    assert "Write an instruction with examples." in page.text
+    entered = {"text": "Translate.", "query_1": "Hund", "reply_1": "dog", "query_2": "", "reply_2": ""}
+    browser.post(action(page), data={"csrf": csrf(page)} | entered)
+    assert studio.values(labeler) == [{"text": "Translate.", "style": "few_shot", "examples": [{"prompt": "Hund", "response": "dog"}]}]
+
+
+def test_the_page_does_not_tell_where_an_answer_came_from(studio, labeler, browser):
+    task = studio.task()
+    with studio.store.read() as conn:
+        ids = conn.scalar(select(tasks.c.response_ids).where(tasks.c.id == task))
+    page = browser.get("/work").text
+    assert "secret-model-x" not in page
+    page = re.sub(r'name="csrf" value="\w+"|/static/\S+|/work/\d+', "", page)
+    assert not [number for number in ids if re.search(rf"\b{number}\b", page) and number > 9], "no number of the store either"
+
+
+def test_sides_differ_between_people_and_stay_for_one(studio):
+    studio.task("comparison", ("alpha", "beta"), overlap=40)
+    seen = set()
+    for _ in range(16):
+        with studio.client(studio.person()) as client:
+            orders = {tuple(re.findall(r"<p>(alpha|beta)</p>", client.get("/work").text)) for _ in range(2)}
+            assert len(orders) == 1
+            seen |= orders
+    assert seen == {("alpha", "beta"), ("beta", "alpha")}
+
+
+@pytest.mark.parametrize(("kind", "answers", "fields", "said"), [
+    ("comparison", ("One.", "Two."), {}, "nothing was chosen"), ("comparison", ("One.", "Two."), {"choice": "9"}, "choice is 9"),
+    ("ranking", ("a", "b", "c", "d"), {"rank_0": "1", "rank_1": "2"}, "ranks"), ("rating", ("One.",), {"rating": "8"}, "rating is 8"),
+    ("rating", ("One.",), {"rating": "5", "flag": ["nonsense"]}, "no flag"), ("label", ("One.",), {"label": "maybe"}, "label"),
+    ("critique", ("One.",), {"text": "  "}, "critique is empty"), ("demonstration", (), {}, "text is")])
+def test_what_cannot_be_kept_is_said_and_what_was_entered_stays_on_the_page(studio, labeler, browser, kind, answers, fields, said):
+    studio.task(kind, answers)
+    page = browser.get("/work")
+    refused = browser.post(action(page), data={"csrf": csrf(page)} | fields)
+    assert refused.status_code == 422 and said in refused.text and studio.values(labeler) == []
+    if fields.get("rating") == "5":
+        assert re.search(r'name="rating" value="5"[^>]* checked', refused.text)
+
+
+def test_a_double_submit_counts_once_and_says_so(studio, labeler, browser):
+    studio.task()
+    page = browser.get("/work")
+    form = {"csrf": csrf(page), "choice": "2"}
+    with ThreadPoolExecutor(8) as pool:
+        codes = [r.status_code for r in pool.map(lambda _: browser.post(action(page), data=form), range(8))]
+    assert codes == [200] * 8 and len(studio.values(labeler)) == 1
+    assert "counts once" in browser.post(action(page), data=form | {"choice": "7"}).text and studio.values(labeler)[0]["strength"] == 3
+
+
+def test_two_tabs_show_the_same_task_and_the_second_answer_does_not_replace_the_first(studio, labeler, browser):
+    studio.task("critique", ("One.",))
+    first, second = browser.get("/work"), browser.get("/work")
+    assert action(first) == action(second)
+    browser.post(action(first), data={"csrf": csrf(first), "text": "from the first tab"})
+    assert "submitted already" in browser.post(action(second), data={"csrf": csrf(second), "text": "from the second tab"}).text
+    assert studio.values(labeler) == [{"critique": "from the first tab"}]
+
+
+def test_a_task_that_ran_out_and_went_to_another_keeps_the_text_on_the_page(studio, labeler, browser):
+    studio.task("critique", ("One.",))
+    page = browser.get("/work")
+    studio.store.write(lambda conn: conn.execute(update(assignments).where(assignments.c.labeler_id == labeler.id).values(expires_at=1.0)))
+    other = studio.person()
+    assert studio.claim(other).kind == "critique"
+    text = "fifteen minutes of research"
+    late = browser.post(action(page), data={"csrf": csrf(page), "text": text})
+    assert late.status_code == 422 and "ran out" in late.text and text in late.text and studio.values(labeler) == []
+    with studio.store.read() as conn:
+        assert conn.scalar(select(assignments.c.draft).where(assignments.c.labeler_id == labeler.id)) == {"critique": text}
+
+
+def test_a_task_that_ran_out_and_is_still_free_is_taken_after_all(studio, labeler, browser):
+    studio.task("critique", ("One.",))
+    page = browser.get("/work")
+    studio.store.write(lambda conn: conn.execute(update(assignments).where(assignments.c.labeler_id == labeler.id).values(expires_at=1.0)))
+    studio.store.write(lambda conn: queue.release_expired(conn, now=studio.store.now()))
+    assert browser.post(action(page), data={"csrf": csrf(page), "text": "late"}).status_code == 200
+    assert studio.values(labeler) == [{"critique": "late"}]
+
+
+def test_somebody_shut_out_in_the_middle_of_a_task_gets_no_further(studio, labeler, browser):
+    studio.task()
+    page = browser.get("/work")
+    studio.store.write(lambda conn: accounts.disable(conn, labeler.id, now=studio.store.now()))
+    assert browser.post(action(page), data={"csrf": csrf(page), "choice": "1"}).url.path == "/login"
+    assert studio.values(labeler) == []
+
+
+@pytest.mark.parametrize("path", ["/work/{id}", "/work/{id}/draft", "/work/{id}/skip", "/work/{id}/report", "/work/{id}/never"])
+def test_other_peoples_tasks_and_invented_ones_are_the_same_nothing(studio, labeler, browser, path):
+    other = studio.person()
+    studio.task()
+    theirs = studio.claim(other).assignment_id
+    token = csrf(browser.get("/me"))
+    form = {"csrf": token, "choice": "1", "reason": "other", "kind": "harm", "text": "x"}
+    answers = [browser.post(path.format(id=number), data=form) for number in (theirs, 2_000_000_000)]
+    codes = [answer.status_code for answer in answers]
+    assert codes[0] == codes[1] >= 400
+    with studio.store.read() as conn:
+        assert conn.scalar(select(assignments.c.state).where(assignments.c.id == theirs)) == "reserved"
+        assert conn.scalar(select(judgements.c.id).where(judgements.c.assignment_id == theirs)) is None
+    assert browser.get(f"/work/{theirs}/answers/0").status_code == 404
+
+
+def test_undo_brings_the_task_back_as_it_was_filled_in(studio, labeler, browser):
+    studio.task("rating", ("One.",))
+    page = browser.get("/work")
+    done = browser.post(action(page), data={"csrf": csrf(page), "rating": "3", "flag": "violent"})
+    assert 'data-key="u"' in done.text
+    back = browser.post("/work/undo", data={"csrf": csrf(done)})
+    assert re.search(r'name="rating" value="3"[^>]* checked', back.text) and re.search(r'value="violent"[^>]* checked', back.text)
+    browser.post(action(back), data={"csrf": csrf(back), "rating": "5"})
+    assert studio.values(labeler) == [{"rating": 5, "flags": []}]
+    assert "taken back" in browser.get("/me").text, "both stay to be seen"
+
+
+def test_a_skipped_task_does_not_come_again_and_the_reason_is_kept(studio, labeler, browser):
+    studio.task()
+    page = browser.get("/work")
+    done = browser.post(action(page) + "/skip", data={"csrf": csrf(page), "reason": "unclear", "text": "which tea?"})
+    assert heading(done) == "Nothing to do right now" and heading(browser.get("/work")) == "Nothing to do right now"
+    with studio.store.read() as conn:
+        assert conn.scalar(select(assignments.c.reason).where(assignments.c.labeler_id == labeler.id)) == "unclear: which tea?"
+
+
+@pytest.mark.parametrize("kind", ["harm", "question"])
+def test_a_word_to_the_lead_is_kept_and_the_task_stays(studio, labeler, browser, kind):
+    task = studio.task()
+    page = browser.get("/work")
+    told = browser.post(action(page) + "/report", data={"csrf": csrf(page), "kind": kind, "text": "Look at this."})
+    assert "Sent." in told.text and action(told) == action(page)
+    with studio.store.read() as conn:
+        row = conn.execute(select(reports).where(reports.c.labeler_id == labeler.id)).mappings().one()
+    assert (row["kind"], row["task_id"], row["text"], row["state"]) == (kind, task, "Look at this.", "open")
+
+
+def test_a_draft_comes_back_in_another_browser(studio, labeler, browser):
+    studio.task("critique", ("One.",))
+    page = browser.get("/work")
+    assert browser.post(action(page) + "/draft", data={"csrf": csrf(page), "text": "half a thou"}).status_code == 204
+    with studio.client(labeler) as elsewhere:
+        assert "half a thou" in elsewhere.get("/work").text
+
+
+def test_content_that_was_warned_of_is_not_in_the_page_until_asked_for(studio, labeler, browser):
+    studio.task(answers=("gruesome one", "gruesome two"), warnings=("violence",))
+    page = browser.get("/work")
+    assert heading(page) == "Before you look" and "violence" in page.text and "gruesome" not in page.text
+    shown = browser.get(re.search(r'href="(/work\?show=\d+)"', page.text)[1])
+    assert "gruesome one" in shown.text
+
+
+def test_who_opts_out_of_some_content_never_gets_it(studio, labeler, browser):
+    studio.task(warnings=("violence",))
+    page = browser.get("/work")
+    never = re.search(r'action="(/work/\d+/never)"', page.text)[1]
+    assert heading(browser.post(never, data={"csrf": csrf(page)})) == "Nothing to do right now"
+    studio.task(warnings=("hate", "violence"))
+    assert heading(browser.get("/work")) == "Nothing to do right now"
+    studio.task(warnings=("hate",))
+    assert heading(browser.get("/work")) == "Before you look"
+    with studio.store.read() as conn:
+        assert conn.scalar(select(labelers.c.settings).where(labelers.c.id == labeler.id)) == {"avoid_warnings": ["violence"]}
+
+
+def test_a_judgement_says_how_long_and_under_which_pages_and_guidelines(studio, labeler, browser):
+    studio.task("label", ("One.",))
+    page = browser.get("/work")
+    browser.post(action(page), data={"csrf": csrf(page), "label": "yes", "seconds": "1e9"})
+    with studio.store.read() as conn:
+        row = conn.execute(select(judgements).where(judgements.c.labeler_id == labeler.id)).mappings().one()
+    assert 0 <= row["seconds"] < 60 and re.fullmatch(r"[0-9a-f]{12}", row["interface_version"])
+
+
+HOSTILE = ("<script>alert(1)</script>![x](https://evil.example/p.png)[a](javascript:alert(1))", "\u202etxet \u200bhidden" + "A" * 200_000)
+
+
+def test_hostile_and_endless_answers_are_shown_and_can_be_judged(studio, labeler, browser):
+    studio.task(answers=HOSTILE, prompt=[{"role": "user", "content": "<b onclick=x>" + HOSTILE[0]}])
+    page = browser.get("/work")
+    assert not [live for live in ("<script>alert", "onclick=x>", "<img", 'href="javascript') if live in page.text]
+    assert len(page.content) < 60_000 and "U+202E" in page.text
+    whole = [browser.get(action(page) + f"/answers/{at}").text for at in (0, 1)]
+    assert sum("A" * 200_000 in text for text in whole) == 1
+    assert browser.post(action(page), data={"csrf": csrf(page), "choice": "4"}).status_code == 200
+
+
+def test_an_answer_of_300_kb_can_be_written_and_one_of_5_mb_cannot(studio, labeler, browser):
+    studio.task("critique", ("One.",))
+    page = browser.get("/work")
+    assert browser.post(action(page), data={"csrf": csrf(page), "text": "y" * 5_000_000}).status_code == 413
+    assert browser.post(action(page), data={"csrf": csrf(page), "text": "ü" * 300_000}).status_code == 200
+    assert len(studio.values(labeler)[0]["critique"]) == 300_000
+
+
+def test_files_are_not_taken(studio, labeler, browser):
+    studio.task("critique", ("One.",))
+    page = browser.get("/work")
+    sent = browser.post(action(page), data={"csrf": csrf(page), "text": "x"}, files={"text": ("a.txt", b"x" * 100)})
+    assert 400 <= sent.status_code < 500
+
+
+def test_the_flags_are_instructgpts_eleven_each_with_a_key_of_its_own(studio, labeler, browser):
+    studio.task("rating", ("One.",))
+    found = re.findall(r'name="flag" value="(\w+)"[^>]*data-key="(\w)"', browser.get("/work").text)
+    keys = [key for _, key in found]
+    assert [name for name, _ in found] == list(FLAGS) and len(set(keys)) == 11 and not set(keys) & set("ghqsux?1234567")
+
+
+def test_the_wire_is_small(studio, labeler, browser):
+    studio.task(answers=("word " * 250, "word " * 250))
+    page = browser.get("/work")
+    files = re.findall(r'(?:src|href)="(/static/[^"]+)"', page.text)
+    sizes = []
+    for path in ["/work", *files]:
+        with browser.stream("GET", path) as response:
+            assert response.headers.get("content-encoding") == "gzip" or path.endswith(".svg")
+            sizes.append(sum(len(chunk) for chunk in response.iter_raw()))
+            assert path == "/work" or "immutable" in response.headers["cache-control"]
+    assert sum(sizes) < 60_000, dict(zip(["/work", *files], sizes, strict=True))
+
+
+def test_htmx_gets_the_main_part_only_and_after_signing_out_the_door(studio, labeler, browser):
+    studio.task(overlap=2)
+    part = browser.get("/work", headers={"HX-Request": "true"}).text
+    assert "<html" not in part and 'id="task"' in part
+    with studio.client() as nobody:
+        answered = nobody.post("/work/1", headers={"HX-Request": "true"})
+        assert answered.status_code == 204 and answered.headers["hx-redirect"] == "/login"
