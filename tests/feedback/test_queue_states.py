@@ -111,9 +111,11 @@ class Studio(RuleBasedStateMachine):
     def revoke(self, who):
         self.store.write(lambda conn: queue.revoke(conn, self.people[who], now=self.now()))
 
-    @rule(seconds=st.sampled_from([1.0, HOLD / 2, HOLD + 1, 86_400.0, -86_400.0]))
-    def pass_time(self, seconds):
+    @rule(seconds=st.sampled_from([1.0, HOLD / 2, HOLD + 1, 86_400.0, -86_400.0]), seen=st.booleans())
+    def pass_time(self, seconds, seen):
         self.clock.advance(seconds)
+        if seen:                                                    # what ran out goes back before anyone claims
+            self.store.write(lambda conn: queue.release_expired(conn, now=self.now()))
 
     def quietly(self, claimed, act):
         if claimed[0] is None:
