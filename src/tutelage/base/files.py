@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .errors import ArtifactError, TutelageError
+from .errors import ArtifactError, DataError, TutelageError
 
 MANIFEST = "MANIFEST.json"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -173,6 +173,13 @@ def read_json_object(path: Path, *, hint: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ArtifactError(f"{path} holds a JSON {type(found).__name__}, not an object", hint=hint)
     return found
+
+
+def require_file(path: Path) -> None:
+    """Raises: DataError for what is there and is no regular file: a pipe is waited for without end, and so is the end of a device."""
+    if path.exists() and not path.is_file():
+        kind = "a directory" if path.is_dir() else "a pipe or device"
+        raise DataError(f"{path} is {kind}, not a file", hint="name the files in a folder, for example with a pattern: 'data/*.jsonl'")
 
 
 def sha256_file(path: Path) -> str:

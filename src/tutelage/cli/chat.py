@@ -10,7 +10,6 @@ import signal
 import sys
 import threading
 import time
-import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ import click
 
 from tutelage.base.config import MAX_SEED
 from tutelage.base.errors import ArtifactError, ConfigError, DataError, did_you_mean
-from tutelage.base.log import get_logger, setup_logging
+from tutelage.base.log import get_logger, setup_logging, visible
 from tutelage.base.records import Message
 
 from .output import only_json_on_stdout, print_result
@@ -216,7 +215,9 @@ def open_conversation(folder: Path, *, temperature: float, max_tokens: int, seed
     from tutelage.rollout import Sampling
     from tutelage.text.chat import stop_tokens
     from tutelage.text.tokenizer import open_tokenizer
+    from tutelage.train.run import check_device
 
+    check_device(device)
     if is_scored(folder):
         raise ArtifactError(f"{folder} is a reward model: it scores answers, it does not write any",
                             hint="chat with the policy of an sft or ppo run")
@@ -307,7 +308,6 @@ def _clean(typed: str) -> str:
 
 
 def _show(piece: str) -> None:
-    """Print at once. Control characters stay off the screen: a model may write any byte, a terminal obeys some."""
-    visible = "".join("\ufffd" if unicodedata.category(c) == "Cc" and c not in "\n\t" else c for c in piece)
+    """Print at once."""
     encoding = sys.stdout.encoding or "utf-8"
-    print(visible.encode(encoding, "replace").decode(encoding), end="", flush=True)
+    print(visible(piece).encode(encoding, "replace").decode(encoding), end="", flush=True)
