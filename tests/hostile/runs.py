@@ -230,7 +230,6 @@ OTHER: dict[str, list[str]] = {
     "another seed": ["--seed", "9"],
     "other data": ["data.files=[/etc/hostname]"],
     "another model": ["model.policy=/etc"],
-    "no resume": ["resume=false"],
     "a seed of nan": ["seed=.nan"],
     "another device": ["--device", "\x1b[2J"],
     "fewer steps": ["train.max_steps=1"],

@@ -195,6 +195,11 @@ def written_verb(path: Path) -> str | None:
     return verb
 
 
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The nested values of a YAML file, nothing included or checked. Raises: ConfigError when it cannot be read."""
+    return _read_yaml(path, _read_text(path)).values
+
+
 def load_values(cls: type[C], values: Mapping[str, Any], *, where: str) -> C:
     """A config from nested values, such as one stage of a pipeline. Raises: ConfigError, one line per fault, each starting with `where`."""
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import re
 import signal
 import sys
@@ -20,6 +19,7 @@ import click
 
 from tutelage.base.config import MAX_SEED
 from tutelage.base.errors import ArtifactError, ConfigError, DataError, did_you_mean
+from tutelage.base.files import read_json_object
 from tutelage.base.log import get_logger, setup_logging, visible
 from tutelage.base.records import Message
 
@@ -287,8 +287,8 @@ def find_policy(path: Path) -> Path:
 def _verb_of(run: Path) -> str | None:
     """The verb whose run lies in a folder; None when it is no run directory."""
     try:
-        return str(json.loads((run / "lineage.json").read_text(encoding="utf-8"))["verb"])
-    except (OSError, ValueError, KeyError):
+        return str(read_json_object(run / "lineage.json", hint="")["verb"])
+    except (ArtifactError, KeyError):
         return None
 
 

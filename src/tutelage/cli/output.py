@@ -32,7 +32,7 @@ def print_result(result: Mapping[str, Any], as_json: bool) -> None:
         return
     next_command = shown.pop("next", None)
     for line in lines(shown):
-        print(line)
+        print(visible(line))
     if next_command:
         print(f"next: {as_called(next_command)}")
 

@@ -42,7 +42,7 @@ def resolve_model(path: str | Path) -> Path:
     if latest.is_file():
         name = latest.read_text(encoding="utf-8", errors="replace").strip()
         for checkpoint in (path / name, path / "ckpt" / name):
-            if name and checkpoint.is_dir():
+            if name and Path(name).name == name and "\0" not in name and checkpoint.is_dir():
                 return resolve_model(checkpoint)
         raise ArtifactError(f"{latest} names {name!r}, which is not there", hint="resume the run, or name one of its checkpoints")
     if not path.exists():

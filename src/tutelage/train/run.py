@@ -112,6 +112,9 @@ class Run:
     def _check_folder(self, config_text: str) -> bool:
         """Whether the folder holds a run to go on with. Raises: ConfigError when it may not be entered."""
         folder, found = self.folder, _contents(self.folder)
+        odd = next((path for path in folder.iterdir() if path.exists() and not (path.is_file() or path.is_dir())), None) if found else None
+        if odd is not None:                                          # reading it would have no end
+            raise ConfigError(f"{odd} is a pipe or device, not a run's", hint="remove it, or choose another --run-dir")
         if not (folder / "config.yaml").exists() or not (folder / "lineage.json").exists():
             if set(found) - {"lineage.json"}:
                 raise ConfigError(f"{folder} is not empty and holds no run ({listed(found, 6)})", hint="choose another --run-dir")
@@ -299,12 +302,14 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """Rows of a run's metrics.jsonl up to the first that is no row: the torn last line of a killed process, or damage."""
     file = folder / "metrics.jsonl"
     rows: list[dict[str, Any]] = []
-    for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if file.exists() else []:
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []:
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             break
         if not isinstance(row, dict) or not isinstance(row.get("step"), int) or not isinstance(row.get("seconds"), int | float):
+            break
+        if not abs(row["seconds"]) < 1e15:                           # nan too
             break
         rows.append(row)
     return rows
