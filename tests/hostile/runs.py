@@ -150,6 +150,7 @@ RUNS: dict[str, Damage] = {
         )
     ),
     "latest above": file("latest", "../../treasure\n"),
+    "latest of itself": file("latest", "./\n"),
     "latest a whole path": file("latest", "/etc\n"),
     "latest of nothing": file("latest", ""),
     "latest of noise": file("latest", bytes(range(256))),

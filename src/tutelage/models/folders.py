@@ -41,8 +41,9 @@ def resolve_model(path: str | Path) -> Path:
     latest = path / "latest"
     if latest.is_file():
         name = latest.read_text(encoding="utf-8", errors="replace").strip()
-        for checkpoint in (path / name, path / "ckpt" / name):
-            if name and Path(name).name == name and "\0" not in name and checkpoint.is_dir():
+        inside = Path(name).parts and "\0" not in name and not Path(name).is_absolute() and ".." not in Path(name).parts
+        for checkpoint in (path / name, path / "ckpt" / name) if inside else ():
+            if checkpoint.is_dir():
                 return resolve_model(checkpoint)
         raise ArtifactError(f"{latest} names {name!r}, which is not there", hint="resume the run, or name one of its checkpoints")
     if not path.exists():
