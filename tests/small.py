@@ -137,6 +137,6 @@ def same_weights(one: str | Path, other: str | Path) -> bool:
 
 
 def environment() -> dict[str, str]:
-    """For subprocesses: this source tree, one thread."""
+    """For subprocesses: this source tree, one thread, no network."""
     src = str(Path(__file__).parents[1] / "src")
-    return os.environ | {"PYTHONPATH": src, "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
+    return os.environ | {"PYTHONPATH": src, "OMP_NUM_THREADS": "1", "NO_COLOR": "1", "HF_HUB_OFFLINE": "1"}

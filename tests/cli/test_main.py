@@ -89,15 +89,18 @@ def test_json_is_one_object_and_nothing_else_on_stdout(run):
     assert err == "chatter of a library\n"
 
 
+SETTINGS = "`tutelage config show VERB` lists a verb's settings, `tutelage config schema VERB` says what each may be"
+
+
 @pytest.mark.parametrize(("arguments", "code", "message", "hint"), [
     (["name=gate"], 3, "the gate said no", "train longer"),
     (["name=stop"], 130, "interrupted", None),
     (["name=bug"], 1, "unexpected ValueError: index out of range (bug; rerun with -v for the traceback)", None),
-    (["nam=x"], 2, "command line: nam: unknown key (did you mean name?)", None),
-    (["seed=x"], 2, "command line: seed: should be a valid integer, got 'x'", None),
-    (["--seed", "-1"], 2, "command line: seed: should be greater than or equal to 0, got -1", None),
+    (["nam=x"], 2, "command line: nam: unknown key (did you mean name?)", SETTINGS),
+    (["seed=x"], 2, "command line: seed: should be a valid integer, got 'x'", SETTINGS),
+    (["--seed", "-1"], 2, "command line: seed: should be greater than or equal to 0, got -1", SETTINGS),
     (["seed=9223372036854775808"], 2,
-     "command line: seed: should be less than or equal to 9223372036854775807, got 9223372036854775808", None),
+     "command line: seed: should be less than or equal to 9223372036854775807, got 9223372036854775808", SETTINGS),
     (["nowhere.yaml"], 2, "nowhere.yaml: no such file", "give the path of a YAML or TOML file, or leave it out to use the defaults"),
     (["a.yaml", "b.yaml"], 2, "command line: 'b.yaml' is not of the form section.key=value, and 'a.yaml' is already the config file",
      "one config file at most; it may name a parent with include:"),
@@ -133,7 +136,7 @@ def test_an_impossible_seed_is_a_wrong_command_not_a_bug(run, verb):
 
 def test_every_fault_of_a_config_is_a_line(run):
     code, _, err = run("toy", "seed=x", "nam=y")
-    assert code == 2 and [line[:6] for line in err.splitlines()] == ["error:", "error:"]
+    assert code == 2 and [line[:6] for line in err.splitlines()] == ["error:", "error:", "hint: "]
 
 
 def test_a_full_disk_is_told_as_such(run):

@@ -98,9 +98,9 @@ class Server:
         self.process = subprocess.Popen([sys.executable, "-m", "tests.kill.server"], env=environment(), cwd=Path(__file__).parents[2],
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def start(self, *arguments: str, output: Path) -> int:
-        """Returns the new process's id."""
-        return self._ask({"arguments": arguments, "output": str(output)})
+    def start(self, *arguments: str, output: Path, **setting: Any) -> int:
+        """Returns the new process's id. setting: more of tests.kill.server's request."""
+        return self._ask({"arguments": arguments, "output": str(output), **setting})
 
     def wait(self, pid: int) -> int:
         """Exit code; minus the signal's number when one ended the process."""

@@ -55,6 +55,11 @@ def jsonl(path: Path, *rows) -> Path:
     return path
 
 
+def tied_or_in_order(comparison):
+    """Both answers: the preferred one first, or, when neither is, in the order of their texts."""
+    return sorted((comparison.chosen, comparison.rejected)) if comparison.target == 0.5 else [comparison.chosen, comparison.rejected]
+
+
 def said(path: Path):
     """What a file says, by the public readers alone: documents, prompts, or pairs and verdicts."""
     for read in (read_judgements, read_documents, read_prompts):
@@ -65,8 +70,8 @@ def said(path: Path):
                 raise
             continue
         if read is read_judgements:
-            return sorted(repr((c.prompt, {c.chosen, c.rejected} if c.target == 0.5 else (c.chosen, c.rejected), c.target, c.weight))
-                          if c else repr((j.prompt, j.responses[0].text, j.label, j.rating, j.critique))
+            return sorted(repr((c.prompt, tied_or_in_order(c), c.target, c.weight)) if c
+                          else repr((j.prompt, j.responses[0].text, j.label, j.rating, j.critique))
                           for j in found.rows for c in j.comparisons(ties="half") or [None])
         return found.rows
     raise AssertionError(path)

@@ -23,6 +23,13 @@ ENV_PREFIX = "TUTELAGE_"
 
 MAX_SEED = 2**63 - 1
 """The largest seed that every random generator in use takes."""
+_LONGEST_SCALAR = 4300
+"""Characters of a number; that many digits Python turns into an integer."""
+_MOST_VALUES = 50_000
+"""Of one file, counted where they stand: ten lines of YAML can name each other to a thousand million."""
+_MOST_BYTES = 16 << 20
+"""Of one file."""
+_ALL_SETTINGS = "`tutelage config show VERB` lists a verb's settings, `tutelage config schema VERB` says what each may be"
 
 _SCALARS = {  # YAML 1.2 core schema, https://yaml.org/spec/1.2.2/#103-core-schema
     "null": (r"null|Null|NULL|~|", "nN~\0"),
@@ -78,7 +85,9 @@ for _tag, (_pattern, _first) in _SCALARS.items():
 
 
 def parse_scalar(text: str) -> Any:
-    """One plain YAML 1.2 scalar: null, true, 3, 1e-4, or else the text itself."""
+    """One plain YAML 1.2 scalar: null, true, 3, 1e-4, or else the text itself, as for a number longer than Python reads."""
+    if len(text) > _LONGEST_SCALAR:
+        return text
     for tag, (pattern, _) in _SCALARS.items():
         if re.fullmatch(pattern, text):
             if tag == "null":
@@ -99,17 +108,18 @@ class _Layer:
         self.values: dict[str, Any] = {}
         self.origins: Origins = {}
         self.texts: dict[str, str] = {}
+        self.count = 0
 
     def set(self, key: str, text: str, origin: str) -> None:
         """One setting from outside a file: a scalar as it stands (so `a: b # c` is text), or a YAML list, mapping or quoted string."""
         if text[:1] in ("[", "{", '"', "'"):
             try:
                 node = yaml.compose(text, Loader=_Loader)
-            except yaml.YAMLError:
+                assert node is not None                              # the text is not empty
+                value = _from_node(node, origin, key, self)
+            except (yaml.YAMLError, RecursionError):
                 raise ConfigError(f"{origin}: {key}: {shorten(text)} is not a YAML value",
                                   hint="put text that starts with a bracket or a quote in quotes") from None
-            assert node is not None  # the text is not empty
-            value = _from_node(node, origin, key, self)
             self.origins.update({inner: origin for inner in self.origins if inner.startswith(f"{key}.")})
         else:
             value, self.texts[key] = parse_scalar(text), text
@@ -167,7 +177,8 @@ def load_config(cls: type[C], path: Path | None = None, overrides: Sequence[str]
         try:
             cfg = cls.model_validate(layer.values)
         except ValidationError as error:
-            raise ConfigError("\n".join(explain(cls, layer.values, layer.origins, dict(fault), path) for fault in error.errors())) from None
+            raise ConfigError("\n".join(explain(cls, layer.values, layer.origins, dict(fault), path) for fault in error.errors()),
+                              hint=_ALL_SETTINGS) from None
     return cfg, {key: layer.origins.get(key, "default") for key, _ in leaves(cfg.model_dump(mode="json"))}
 
 
@@ -182,6 +193,11 @@ def written_verb(path: Path) -> str | None:
     if verb is not None and not isinstance(verb, str):
         raise ConfigError(f"{layer.origins['verb']}: verb: should be one word, got {shorten(verb)}")
     return verb
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The nested values of a YAML file, nothing included or checked. Raises: ConfigError when it cannot be read."""
+    return _read_yaml(path, _read_text(path)).values
 
 
 def load_values(cls: type[C], values: Mapping[str, Any], *, where: str) -> C:
@@ -244,7 +260,8 @@ def _read_file(path: Path, children: tuple[Path, ...]) -> _Layer:
 
 def _read_text(path: Path) -> str:
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(_MOST_BYTES + 1)
     except FileNotFoundError:
         near = sorted(p.name for p in path.parent.glob("*") if p.suffix in (".yaml", ".yml", ".toml")) if path.parent.is_dir() else []
         raise ConfigError(f"{path}: no such file{did_you_mean(path.name, near)}",
@@ -253,6 +270,8 @@ def _read_text(path: Path) -> str:
         raise ConfigError(f"{path}: is a folder, not a config file", hint="give the path of a YAML or TOML file") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+    if len(data) > _MOST_BYTES:
+        raise ConfigError(f"{path}: more than {_MOST_BYTES >> 20} MiB", hint="give the path of a YAML or TOML file")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -284,6 +303,9 @@ def _read_yaml(path: Path, text: str) -> _Layer:
 
 def _from_node(node: yaml.Node, path: Path | str, key: str, layer: _Layer) -> Any:
     """Plain values of a YAML node; the line of every mapping key goes into the layer."""
+    layer.count += 1
+    if layer.count > _MOST_VALUES:
+        raise ConfigError(f"{path}: more than {_MOST_VALUES:,} values", hint="aliases count each time they are named")
     if isinstance(node, yaml.SequenceNode):
         return [_from_node(child, path, f"{key}.{i}", layer) for i, child in enumerate(node.value)]
     if isinstance(node, yaml.ScalarNode):
@@ -309,9 +331,12 @@ def _read_toml(path: Path, text: str) -> _Layer:
     layer = _Layer()
     try:
         layer.values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        keys = [key for key, _ in leaves(layer.values)]
+    except ValueError as error:                                      # Python's own, too, for a number of more digits than it reads
         place = re.search(r"at line (\d+)", str(error))
-        raise ConfigError(f"{path}{':' + place[1] if place else ''}: not TOML: {str(error).split(' (at')[0]}") from None
+        raise ConfigError(f"{path}{':' + place[1] if place else ''}: not TOML: {re.split(r' [(]at|; use sys', str(error))[0]}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: nested too deeply") from None
     # tomllib keeps no line numbers: find each key by its table header and its name.
     lines: Origins = {}
     table = ""
@@ -321,7 +346,7 @@ def _read_toml(path: Path, text: str) -> _Layer:
             lines[header[1]] = f"{path}:{number}"
         elif assignment := re.match(r"\s*([\w.-]+)\s*=", line):
             lines[table + assignment[1]] = f"{path}:{number}"
-    layer.origins = {key: origin_of(lines, key) or str(path) for key, _ in leaves(layer.values)} | lines
+    layer.origins = {key: origin_of(lines, key) or str(path) for key in keys} | lines
     return layer
 
 
@@ -330,7 +355,7 @@ def _from_environment(cls: type[Section], env: Mapping[str, str]) -> _Layer:
     layer = _Layer()
     for variable, text in sorted(env.items()):
         key = variable.removeprefix(ENV_PREFIX).lower().replace("__", ".")
-        if variable.startswith(ENV_PREFIX) and ("." in key or key in cls.model_fields):
+        if variable.startswith(ENV_PREFIX) and (0 < key.count(".") <= 20 or key in cls.model_fields):
             layer.set(key, text, "environment")
     return layer
 
@@ -339,7 +364,7 @@ def _from_overrides(overrides: Sequence[str], flags: Mapping[str, Any]) -> _Laye
     layer = _Layer()
     for override in overrides:
         key, equals, text = override.partition("=")
-        if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+)*", key):
+        if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+){,20}", key):
             raise ConfigError(f"command line: {override!r} is not of the form section.key=value")
         layer.set(key, text, "command line")
     for key, value in flags.items():

@@ -50,3 +50,9 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """` (did you mean X?)` for the nearest known word, else nothing."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f" (did you mean {near[0]}?)" if near else ""
+
+
+def listed(names: Iterable[str], most: int = 12) -> str:
+    """Names found somewhere: the first few, each cut where it is long; `none` where there are none."""
+    found = [" ".join(name.split())[:60] for name in names]
+    return ", ".join(found[:most]) + (f" and {len(found) - most:,} more" if len(found) > most else "") or "none"

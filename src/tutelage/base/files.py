@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .errors import ArtifactError, TutelageError
+from .errors import ArtifactError, DataError, TutelageError
 
 MANIFEST = "MANIFEST.json"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -144,12 +144,14 @@ def verify_manifest(folder: Path) -> None:
     """Hold every file to its sha256. Raises ArtifactError naming the first that is missing or damaged."""
     path = Path(folder) / MANIFEST
     hint = f"delete {folder} and make it again, or resume from an older checkpoint"
+    if not path.exists():
+        raise ArtifactError(f"{path}: no such file, so {folder} was never finished", hint=hint)
     try:
-        files = json.loads(path.read_text(encoding="utf-8"))["files"].items()
+        files = read_json_object(path, hint=hint)["files"].items()
         expected = [(str(name), str(entry["sha256"]), int(entry["bytes"])) for name, entry in files]
-    except FileNotFoundError:
-        raise ArtifactError(f"{path}: no such file, so {folder} was never finished", hint=hint) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        if any(Path(name).is_absolute() or ".." in Path(name).parts for name, _, _ in expected):
+            raise ValueError("names of files elsewhere")
+    except (ArtifactError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         raise ArtifactError(f"{path}: damaged, not a manifest", hint=hint) from None
     for name, digest, size in expected:
         file = Path(folder) / name
@@ -167,12 +169,20 @@ def verify_manifest(folder: Path) -> None:
 def read_json_object(path: Path, *, hint: str) -> dict[str, Any]:
     """The object in a JSON file that a run or a model was left with. Raises: ArtifactError naming the file when it holds anything else."""
     try:
+        require_file(Path(path))
         found = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+    except (DataError, OSError, ValueError, RecursionError) as error:
         raise ArtifactError(f"{path} cannot be read: {str(error) or type(error).__name__}", hint=hint) from error
     if not isinstance(found, dict):
         raise ArtifactError(f"{path} holds a JSON {type(found).__name__}, not an object", hint=hint)
     return found
+
+
+def require_file(path: Path) -> None:
+    """Raises: DataError for what is there and is no regular file: a pipe is waited for without end, and so is the end of a device."""
+    if path.exists() and not path.is_file():
+        kind = "a directory" if path.is_dir() else "a pipe or device"
+        raise DataError(f"{path} is {kind}, not a file", hint="name the files in a folder, for example with a pattern: 'data/*.jsonl'")
 
 
 def sha256_file(path: Path) -> str:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = "tutelage"
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x80-\x9f]")
+
+
+def visible(text: str) -> str:
+    """The text with control characters as replacement marks: a file or a model may hold any, and a terminal obeys some."""
+    return _CONTROLS.sub("\ufffd", text)
 
 
 def get_logger(name: str = "") -> logging.Logger:
@@ -56,6 +63,22 @@ def only_warnings() -> Iterator[None]:
         logger.setLevel(before)
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence transformers' progress bars and reports; what matters is said by us."""
+    from transformers.utils import logging as hf_logging
+
+    verbosity, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(verbosity)
+        if bars:
+            hf_logging.enable_progress_bar()
+
+
 class _ScreenHandler(logging.Handler):
     """Writes to whatever sys.stderr is now, above a progress bar when one is drawn."""
 
@@ -64,7 +87,7 @@ class _ScreenHandler(logging.Handler):
         from .progress import print_above_bars
 
         try:
-            text = prefix + record.getMessage()
+            text = prefix + visible(record.getMessage())
             if record.exc_info:
                 text += "\n" + logging.Formatter().formatException(record.exc_info)
             if not print_above_bars(text):

@@ -9,7 +9,6 @@ import signal
 import sys
 import threading
 import time
-import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ import click
 
 from tutelage.base.config import MAX_SEED
 from tutelage.base.errors import ConfigError, DataError, did_you_mean
-from tutelage.base.log import get_logger, setup_logging
+from tutelage.base.log import get_logger, setup_logging, visible
 from tutelage.base.records import Message
 from tutelage.text.stream import TextStream
 
@@ -232,7 +231,6 @@ def _clean(typed: str) -> str:
 
 
 def _show(piece: str) -> None:
-    """Print at once. Control characters stay off the screen: a model may write any byte, a terminal obeys some."""
-    visible = "".join("\ufffd" if unicodedata.category(c) == "Cc" and c not in "\n\t" else c for c in piece)
+    """Print at once."""
     encoding = sys.stdout.encoding or "utf-8"
-    print(visible.encode(encoding, "replace").decode(encoding), end="", flush=True)
+    print(visible(piece).encode(encoding, "replace").decode(encoding), end="", flush=True)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
 from tutelage.base.errors import ConfigError
-from tutelage.base.log import setup_logging
+from tutelage.base.log import setup_logging, visible
 
 from .group import Group
-from .output import only_json_on_stdout, print_result
+from .output import only_json_on_stdout, print_failure, print_result
 
 GOALS = ("texts", "prompts", "demonstrations", "judgements")
 _SHOWN_CHARS = 600
 """Of a sample on the terminal; --json gives it whole."""
+_SHOWN_REASONS = 10
 
 
 @click.group(cls=Group)
@@ -71,8 +72,12 @@ def check(files: tuple[str, ...], goal: Any, as_json: bool, verbose: bool, model
     if as_json:
         print_result(report, as_json)
     else:
-        _print_report(report)
-    return int(not report["rows"] or report["rejected"] > reading["max_rejected_frac"] * (report["rows"] + report["rejected"]))
+        for line in _lines(report):
+            print(visible(line))
+    if (fault := found.fault(reading["max_rejected_frac"])) is None:
+        return 0
+    print_failure(str(fault), fault.hint)
+    return fault.exit_code
 
 
 @data.command()
@@ -116,28 +121,30 @@ def mask(file: Path, out: Path, keep: tuple[str, ...], as_json: bool, verbose: b
     print_result(done if as_json else {key: value for key, value in done.items() if value}, as_json)
 
 
-def _print_report(report: dict[str, Any]) -> None:
+def _lines(report: dict[str, Any]) -> Iterator[str]:
     kinds = ", ".join(f"{count:,} {kind}{'s' if count != 1 else ''}" for kind, count in report["kinds"].items())
-    print(f"layout      {report['layout']}")
-    print(f"rows        {report['rows']:,} ({kinds})" if report["rows"] else "rows        none")
-    print(f"rejected    {report['rejected']:,}")
-    for reason, about in report["reasons"].items():
-        print(f"              {about['rows']:,} x {reason} (first: {about['first']})")
+    yield f"layout      {report['layout']}"
+    yield f"rows        {report['rows']:,} ({kinds})" if report["rows"] else "rows        none"
+    yield f"rejected    {report['rejected']:,}"
+    for reason, about in list(report["reasons"].items())[:_SHOWN_REASONS]:
+        yield f"              {about['rows']:,} x {reason} (first: {about['first']})"
+    if (more := len(report["reasons"]) - _SHOWN_REASONS) > 0:
+        yield f"              and {more:,} other reasons"
     if "turns" in report:
-        print("turns       " + ", ".join(f"{count:,} {role}" for role, count in report["turns"].items()))
+        yield "turns       " + ", ".join(f"{count:,} {role}" for role, count in report["turns"].items())
     for part, numbers in report["characters"].items():
-        print(f"{part:<12}" + ", ".join(f"{name} {value:,}" for name, value in numbers.items()) + " characters")
+        yield f"{part:<12}" + ", ".join(f"{name} {value:,}" for name, value in numbers.items()) + " characters"
     if "chosen_is_longer_frac" in report:
-        print(f"longer      the preferred answer, in {report['chosen_is_longer_frac']:.0%} of the pairs whose answers differ in length")
+        yield f"longer      the preferred answer, in {report['chosen_is_longer_frac']:.0%} of the pairs whose answers differ in length"
     if "labels_true_frac" in report:
-        print(f"labels      {report['labels_true_frac']:.0%} true")
-    print("duplicates  " + ", ".join(f"{count:,} {what}" for what, count in report["duplicates"].items()))
+        yield f"labels      {report['labels_true_frac']:.0%} true"
+    yield "duplicates  " + ", ".join(f"{count:,} {what}" for what, count in report["duplicates"].items())
     for sample in report["samples"]:
-        print(f"\n{sample['at']}")
+        yield f"\n{sample['at']}"
         for text in sample["texts"]:
-            print("  " + _shortened(text).replace("\n", "\n  "))
+            yield "  " + _shortened(text).replace("\n", "\n  ")
         if sample["verdict"]:
-            print(f"  -> {sample['verdict']}")
+            yield f"  -> {sample['verdict']}"
 
 
 def _shortened(text: str) -> str:

@@ -20,6 +20,7 @@ from tutelage import __version__
 from tutelage.base.errors import TutelageError, did_you_mean
 
 from .group import Group
+from .output import print_failure
 from .verbs import COMMANDS, RECIPES
 
 _SPINS = "1000"
@@ -77,7 +78,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = _report("terminated", None, 143, arguments)
     except (KeyboardInterrupt, click.Abort):
         code = _report("interrupted", None, 130, arguments)
-    except Exception as error:
+    except SystemExit:
+        raise
+    except BaseException as error:                                   # a panic in a library's Rust is none of Exception's
         code = _report(*_explain(error), arguments)
     try:
         sys.stdout.flush()
@@ -86,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _explain(error: Exception) -> tuple[str, str | None, int]:
+def _explain(error: BaseException) -> tuple[str, str | None, int]:
     """(message, hint, exit code) of a failure."""
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         return "a verb is missing", f"see {error.ctx.command_path} --help", 2
@@ -119,11 +122,7 @@ def _report(message: str, hint: str | None, code: int, arguments: Sequence[str])
         answer: dict[str, Any] = {"error": message, "hint": hint, "exit_code": code}
         with contextlib.suppress(OSError):
             print(json.dumps(answer), flush=True)
-    with contextlib.suppress(OSError):
-        for line in message.splitlines():
-            print(f"error: {line}", file=sys.stderr)
-        if hint:
-            print(f"hint:  {hint}", file=sys.stderr, flush=True)
+    print_failure(message, hint)
     return code
 
 

@@ -11,6 +11,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from tutelage.base.log import visible
+
+_MOST_LINES, _MOST_CHARACTERS = 10, 1_000
+"""Of an error: what it quotes from a file may be of any length."""
+
 
 @contextlib.contextmanager
 def only_json_on_stdout(active: bool) -> Iterator[None]:
@@ -27,7 +32,7 @@ def print_result(result: Mapping[str, Any], as_json: bool) -> None:
         return
     next_command = shown.pop("next", None)
     for line in lines(shown):
-        print(line)
+        print(visible(line))
     if next_command:
         print(f"next: {as_called(next_command)}")
 
@@ -49,6 +54,18 @@ def as_called(command: str) -> str:
     here = Path(sys.argv[0])
     found = here.name == "tutelage" and shutil.which("tutelage") is None
     return command.replace("tutelage", str(here), 1) if found else command
+
+
+def print_failure(message: str, hint: str | None) -> None:
+    """`error:` lines and a `hint:` on stderr, if it is still there."""
+    told = visible(message).split("\n")
+    more = len(told) - _MOST_LINES
+    shown = told if more <= 0 else [*told[: _MOST_LINES], f"and {more} more"]
+    with contextlib.suppress(OSError):
+        for line in shown:
+            print("error: " + (line if len(line) <= _MOST_CHARACTERS else line[: _MOST_CHARACTERS - 1] + "…"), file=sys.stderr)
+        if hint:
+            print(f"hint:  {visible(hint)}", file=sys.stderr, flush=True)
 
 
 def plain(value: Any) -> Any:

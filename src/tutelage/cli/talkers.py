@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tutelage.base.errors import ArtifactError
+from tutelage.base.files import read_json_object
 from tutelage.base.log import get_logger
 
 if TYPE_CHECKING:
@@ -35,7 +35,9 @@ def open_talker(folder: Path, device: str) -> Talker:
     from tutelage.models.heads import is_scored
     from tutelage.models.policy import open_policy
     from tutelage.text.tokenizer import open_tokenizer
+    from tutelage.train.run import check_device
 
+    check_device(device)
     if is_scored(folder):
         raise ArtifactError(f"{folder} is a reward model: it scores answers, it does not write any",
                             hint="give the policy of an sft or ppo run")
@@ -69,8 +71,8 @@ def find_policy(path: Path) -> Path:
 def _verb_of(run: Path) -> str | None:
     """The verb whose run lies in a folder; None when it is no run directory."""
     try:
-        return str(json.loads((run / "lineage.json").read_text(encoding="utf-8"))["verb"])
-    except (OSError, ValueError, KeyError):
+        return str(read_json_object(run / "lineage.json", hint="")["verb"])
+    except (ArtifactError, KeyError):
         return None
 
 

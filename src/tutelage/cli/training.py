@@ -14,7 +14,7 @@ import click
 from tutelage.base.config import Origins, leaves, load_config, written_verb
 from tutelage.base.errors import ConfigError
 from tutelage.base.files import disk_errors
-from tutelage.base.log import setup_logging
+from tutelage.base.log import setup_logging, visible
 from tutelage.base.permission import allow_code
 
 from .output import only_json_on_stdout, plain, print_result, text
@@ -70,7 +70,7 @@ def print_preview(values: dict[str, Any], origins: Origins, preview: dict[str, A
         if name not in ("config", "origins"):
             print(f"\n{name}")
             for line in _lines(part, "  "):
-                print(line)
+                print(visible(line))
 
 
 def print_config(values: dict[str, Any], origins: Origins) -> None:
@@ -78,7 +78,7 @@ def print_config(values: dict[str, Any], origins: Origins) -> None:
     rows = [(f"  {key}: {text(value)}", origins[key]) for key, value in leaves(values)]
     width = max(len(row) for row, _ in rows)
     for row, origin in rows:
-        print(row if origin == "default" else f"{row:<{min(width, 60)}}  # {origin}")
+        print(visible(row if origin == "default" else f"{row:<{min(width, 60)}}  # {origin}"))
 
 
 def _without_config(preview: dict[str, Any]) -> dict[str, Any]:

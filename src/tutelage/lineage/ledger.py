@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from tutelage.base.files import folder_digest, read_json_object, sha256_file
+from tutelage.base.files import folder_digest, read_json_object, require_file, sha256_file
 from tutelage.base.snapshot import check_rows
 
 
@@ -33,9 +33,11 @@ def describe_run(verb: str, config_text: str, inputs: Mapping[str, Path | str | 
 def describe_input(value: Path | str | list[Path]) -> Any:
     """Path and sha256 of a file, folder or list of them. What lies inside a run or a snapshot also names it, so a trace can walk on.
 
-    Raises: ArtifactError when a snapshot's rows are not what was frozen.
+    Raises: ArtifactError when a snapshot's rows are not what was frozen, DataError where one of a list, which are data files, is none.
     """
     if isinstance(value, list):
+        for file in value:
+            require_file(file)
         return [describe_input(v) for v in value]
     path = Path(value)
     if not path.exists():

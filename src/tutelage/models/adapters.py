@@ -29,7 +29,8 @@ from transformers.pytorch_utils import Conv1D
 
 from tutelage.base.errors import ArtifactError, ConfigError, did_you_mean
 from tutelage.base.files import atomic_write_text
-from tutelage.models.folders import fit_vocabulary, load_pretrained, quiet, require_complete, resolve_model
+from tutelage.base.log import quiet
+from tutelage.models.folders import fit_vocabulary, load_pretrained, require_complete, resolve_model
 from tutelage.models.heads import ScoredModel, draw_head, find_head, require_token_head
 from tutelage.models.memory import compute_in_bf16, keep_differentiable, quantized, recompute_activations
 from tutelage.models.peft_folders import OURS, WEIGHTS, adapter_base, is_adapter, read_adapter_config, weights_digest

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +13,15 @@ from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging as hf_logging
 
 from tutelage.base.errors import ArtifactError
 from tutelage.base.files import read_json_object
-from tutelage.base.log import get_logger
+from tutelage.base.log import get_logger, quiet
 from tutelage.models.peft_folders import adapter_base, is_adapter, open_merged
 
 log = get_logger()
 
+_LAYERS = re.compile(r"num_hidden_layers|num_layers|n_layers?")
 _WITHOUT_CLASS = {
     "AutoModelForCausalLM": "a policy is a causal language model",
     "AutoModelForSequenceClassification": "take a reward model of another architecture, and critic.kind=shared in PPO",
@@ -43,8 +41,9 @@ def resolve_model(path: str | Path) -> Path:
     latest = path / "latest"
     if latest.is_file():
         name = latest.read_text(encoding="utf-8", errors="replace").strip()
-        for checkpoint in (path / name, path / "ckpt" / name):
-            if name and checkpoint.is_dir():
+        inside = Path(name).parts and "\0" not in name and not Path(name).is_absolute() and ".." not in Path(name).parts
+        for checkpoint in (path / name, path / "ckpt" / name) if inside else ():
+            if checkpoint.is_dir():
                 return resolve_model(checkpoint)
         raise ArtifactError(f"{latest} names {name!r}, which is not there", hint="resume the run, or name one of its checkpoints")
     if not path.exists():
@@ -70,6 +69,7 @@ def load_pretrained(auto_class: Any, folder: Path, *, dtype: torch.dtype, **kwar
     if is_adapter(folder):
         return open_merged(load_pretrained, auto_class, folder, dtype=dtype, **kwargs)
     _check_weights(folder)
+    _check_layers(folder)
     try:
         with quiet():
             model, info = auto_class.from_pretrained(folder, dtype=dtype, use_safetensors=True, trust_remote_code=False,
@@ -145,20 +145,6 @@ def _own_memory(model: nn.Module) -> None:
         tensor.data = tensor.data.clone()
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Silence transformers' progress bars and reports; what matters is said by us."""
-    verbosity, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
-    hf_logging.set_verbosity_error()
-    hf_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        hf_logging.set_verbosity(verbosity)
-        if bars:
-            hf_logging.enable_progress_bar()
-
-
 def _check_weights(folder: Path) -> None:
     shards = sorted(folder.glob("*.safetensors"))
     if not shards:
@@ -176,6 +162,23 @@ def _check_weights(folder: Path) -> None:
         except (SafetensorError, OSError) as error:
             raise ArtifactError(f"{shard} is damaged: {_first_line(error)} ({shard.stat().st_size:,} bytes)",
                                 hint="copy the file again, or use an earlier checkpoint") from error
+
+
+def _check_layers(folder: Path) -> None:
+    """Raises: ArtifactError for a number of layers that these weights cannot be. A library would build that many before it looks."""
+    num_tensors = 0
+    for shard in folder.glob("*.safetensors"):
+        with safe_open(shard, framework="pt") as file:
+            num_tensors += len(file.keys())
+    hint = "copy the model again: its config.json should be a JSON object"
+    sections = [read_json_object(folder / "config.json", hint=hint)]
+    while sections:
+        section = sections.pop()
+        sections += [value for value in section.values() if isinstance(value, dict)]
+        for name, value in section.items():
+            if _LAYERS.fullmatch(name) and isinstance(value, int) and not 0 <= value <= num_tensors:
+                raise ArtifactError(f"{folder / 'config.json'}: {name} is {value}, and the weights are {num_tensors} tensors",
+                                    hint="restore the folder from its source, or use another checkpoint")
 
 
 def count_parameters(folder: Path) -> int:

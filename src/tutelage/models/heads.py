@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
 from tutelage.base.errors import ArtifactError
-from tutelage.models.folders import architectures, fit_vocabulary, load_pretrained, quiet, require_complete, resolve_model
+from tutelage.base.log import quiet
+from tutelage.models.folders import architectures, fit_vocabulary, load_pretrained, require_complete, resolve_model
 from tutelage.models.peft_folders import is_adapter, read_adapter_config
 from tutelage.models.policy import check_right_padded, computes_exactly, set_special_tokens
 
@@ -132,7 +133,7 @@ def require_token_head(scored: ScoredModel, folder: Path) -> ScoredModel:
             tolerance, size = 0.05, max(size, float(scored.head.weight.norm()))
         alike = float((prefix - plain).abs().max()) <= tolerance * size + 1e-6
         alike |= not torch.isfinite(plain).all()                    # broken weights: whoever asks for a score says so
-    except (TypeError, ValueError, IndexError, RuntimeError):
+    except (TypeError, ValueError, IndexError, RuntimeError, AssertionError):
         alike = False
     if not alike:
         raise ArtifactError(f"{folder} ({type(scored.model).__name__}) does not score a text at its last token, reading from left to right",

@@ -10,8 +10,9 @@ from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
 from tutelage.algos.logprobs import entropy_from_logits, gather_logprobs
 from tutelage.base.errors import ArtifactError, ConfigError
+from tutelage.base.log import quiet
 from tutelage.models.batches import PackedBatch
-from tutelage.models.folders import fit_vocabulary, load_pretrained, quiet, require_complete, resolve_model
+from tutelage.models.folders import fit_vocabulary, load_pretrained, require_complete, resolve_model
 
 
 def open_policy(path: str | Path, *, tokenizer: PreTrainedTokenizerBase | None = None, dtype: torch.dtype = torch.float32,
@@ -43,7 +44,7 @@ def require_causal(model: PreTrainedModel, folder: Path) -> None:
         one, other = token_logits(model, tokens).float()
         gaps = (one - other).abs().amax(1)                          # what the third token changes at each place: nothing at the first two
         causal = float(gaps[:2].max()) <= (1e-4 if computes_exactly(model) else 0.05) * float(gaps[2])
-    except (TypeError, ValueError, IndexError, RuntimeError):
+    except (TypeError, ValueError, IndexError, RuntimeError, AssertionError):
         causal = False
     if not causal:
         raise ArtifactError(f"{folder} ({type(model).__name__}) does not read from left to right as a causal language model does",

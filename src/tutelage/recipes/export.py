@@ -25,7 +25,7 @@ def export_model(source: str | Path, out: str | Path, *, dtype: str = "float32")
     Returns: path, kind and number of parameters. Raises: ConfigError when `out` holds something, ArtifactError when there is no model.
     """
     folder, out = resolve_model(source), Path(out)
-    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise ConfigError(f"{out} is there already", hint="name a new folder")
     tokenizer, base = open_tokenizer(folder), adapter_base(folder)
     scored = is_scored(folder)

@@ -10,10 +10,11 @@ from glob import glob
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from tutelage.base.config import RunConfig, Section, load_values, merge
 from tutelage.base.errors import ConfigError
+from tutelage.base.faults import shorten
 from tutelage.base.log import get_logger
 
 log = get_logger()
@@ -44,7 +45,17 @@ class PipelineConfig(RunConfig):
 
     data: PipelineSection = PipelineSection()
     stages: dict[str, StageSection]
-    """Name -> stage, in the order they run."""
+    """Name -> stage, in the order they run. A name is a folder's: letters, digits, `_`, `-` and `.`."""
+
+    @field_validator("stages", mode="after")
+    @classmethod
+    def _names_of_folders(cls, stages: dict[str, StageSection]) -> dict[str, StageSection]:
+        for name in stages:
+            if not re.fullmatch(r"[\w-][\w.-]{,99}", name):         # it is joined to the run's folder, and must not lead out of it
+                raise ValueError(f"{shorten(name)} cannot name a stage and its folder; letters, digits, _, - and . can")
+        if not stages:
+            raise ValueError("there is none, so nothing would be run")
+        return stages
 
 
 @dataclass(frozen=True)
@@ -140,13 +151,20 @@ def check_trackers(plans: Plans) -> None:
 
 
 def check_data(cfg: PipelineConfig) -> None:
-    """Raises: ConfigError when a stage reads a file of the data root that is not there; better now than after the stages before it."""
+    """Raises: ConfigError when a stage reads a file of the data root that is not there, or only a link or .. to one elsewhere; better now
+    than after the stages before it."""
+    root = Path(cfg.data.root).resolve()
     for name, stage in cfg.stages.items():
         for written in sorted({leaf for leaf in strings(stage.config) if leaf.startswith("${data}")}):
             path = fill(written, {"data": cfg.data.root})
-            if not Path(path).exists() and not glob(path, recursive=True):
+            found = [path] if Path(path).exists() else glob(path, recursive=True)
+            if not found:
                 raise ConfigError(f"stages.{name}: no file {path}",
                                   hint=f"data.root is {cfg.data.root}; give the folder that holds it: data.root=FOLDER")
+            outside = next((one for one in found if not Path(one).resolve().is_relative_to(root)), None)
+            if outside is not None:                                  # data that others packed may point at your own files
+                raise ConfigError(f"stages.{name}: {outside} leads out of data.root, to {Path(outside).resolve()}",
+                                  hint="if you mean that file, give its own path, without ${data}")
 
 
 def strings(value: Any) -> Iterator[str]:

@@ -6,19 +6,26 @@ response are never tokenised apart, since a tokenizer may merge across the seam.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from tutelage.base.errors import DataError
+from tutelage.base.errors import DataError, listed
+from tutelage.base.limit import cpu_limit
 from tutelage.base.records import Message, Prompt
 from tutelage.text.codec import Codec, codec_of
+from tutelage.text.lines import unwritable
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 TrainOn = Literal["response", "assistant_turns"]
 Span = tuple[int, int]
+_RENDER_SECONDS = 2.0
+"""Of processor time for one conversation, a thousand times what the longest needs, and as much again for every million characters."""
+_MOST_WRITTEN = 1_000_000
+"""Characters beyond ten for each of the conversation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +183,9 @@ def _spans_by_markers(tokenizer: PreTrainedTokenizerFast, codec: Codec, messages
     names: dict[str, Any] = dict(tokenizer.special_tokens_map)
     template = tokenizer.get_chat_template()
     if "generation" in template and "endgeneration" in template:
-        found: Any = render_jinja_template([_rows(codec, messages)], chat_template=template, return_assistant_tokens_mask=True,
-                                           add_generation_prompt=False, **names)[1]
+        with _template_at_work(codec, messages):
+            found: Any = render_jinja_template([_rows(codec, messages)], chat_template=template, return_assistant_tokens_mask=True,
+                                               add_generation_prompt=False, **names)[1]
         marked = [(start, end) for start, end in found[0]]
     assistant = [i for i, m in enumerate(messages) if m.role == "assistant"]
     if len(marked) != len(assistant):
@@ -207,13 +215,28 @@ def _terminators(tokenizer: PreTrainedTokenizerFast, codec: Codec) -> frozenset[
 
 def _render(tokenizer: PreTrainedTokenizerFast, codec: Codec, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> str:
     """The template's text over mangled contents."""
+    with _template_at_work(codec, messages):
+        text = str(tokenizer.apply_chat_template(_rows(codec, messages), tokenize=False, add_generation_prompt=add_generation_prompt))
+        if (why := unwritable(text)) and not any(unwritable(m.content) for m in messages):     # a model may write a NUL
+            raise ValueError(f"it writes {why}")
+        if len(text) > _MOST_WRITTEN + 10 * sum(len(m.content) for m in messages):
+            raise ValueError(f"it writes {len(text):,} characters")
+    return text
+
+
+@contextmanager
+def _template_at_work(codec: Codec, messages: Sequence[Message]) -> Iterator[None]:
+    """A template is a program: it may fail in any way a program can, and it may have no end. Raises: DataError."""
     try:
-        text = tokenizer.apply_chat_template(_rows(codec, messages), tokenize=False, add_generation_prompt=add_generation_prompt)
-    except Exception as error:                                      # a template is a program: it may fail in any way a program can
-        roles = ", ".join(m.role for m in messages) or "no messages"
-        raise DataError(f"the chat template refuses this conversation ({roles}): {error}",
+        if codec.template_fault is not None:                         # not again for each of a million rows
+            raise codec.template_fault
+        with cpu_limit(_RENDER_SECONDS * (1 + sum(len(m.content) for m in messages) / 1e6)):
+            yield
+    except Exception as error:
+        codec.template_fault = error if isinstance(error, TimeoutError) else None
+        why = " ".join(str(error).split())[:300] or type(error).__name__
+        raise DataError(f"the chat template refuses this conversation ({listed(m.role for m in messages)}): {why}",
                         hint="reshape the conversation to what the template accepts, or give the tokenizer another template") from error
-    return str(text)
 
 
 def _rows(codec: Codec, messages: Sequence[Message]) -> list[dict[str, str]]:

@@ -19,9 +19,11 @@ from tutelage.text.content import Content
 from tutelage.text.convert import contents
 from tutelage.text.layouts import Goal
 from tutelage.text.lines import Rejected
-from tutelage.text.readers import Files, ReadOptions
+from tutelage.text.readers import Files, ReadOptions, too_many_rejected
 
 NUM_SAMPLES = 3
+_MOST_RENDERED = 200_000
+"""Characters of a sample; a longer one is not tokenised only to be looked at."""
 
 
 @dataclass
@@ -55,6 +57,19 @@ class Checked:
             out["labels_true_frac"] = self.labels[True] / rated
         out["duplicates"] = {"rows": _repeats(self.row_keys)} | ({"prompts": _repeats(self.prompt_keys)} if self.prompt_keys else {})
         return out
+
+
+    def fault(self, max_rejected_frac: float) -> DataError | None:
+        """What keeps the files from being used, None if nothing does: no row, or more than this share rejected."""
+        num_rejected = sum(count for count, _ in self.rejected.values())
+        total = self.rows + num_rejected
+        if not total:
+            return DataError("no row in the files", hint="they hold blank lines only")
+        if self.rows and not num_rejected > max_rejected_frac * total:
+            return None
+        reason, (count, first) = max(self.rejected.items(), key=lambda item: item[1][0])
+        return too_many_rejected(first, reason, count, num_rejected, total,
+                                 hint=f"mend them, map the columns (--column), or raise --max-rejected-frac (now {max_rejected_frac})")
 
 
 def check(files: Files, goal: Goal | None, options: ReadOptions) -> Checked:
@@ -119,6 +134,9 @@ def rendered(found: Checked, model: Path | None) -> Iterator[dict[str, Any]]:
 
 
 def _texts(tokenizer: Any, content: Content) -> list[str]:
+    size = sum(len(part) if isinstance(part, str) else sum(len(m.content) for m in part) for _, part in _parts(content)[1])
+    if size > _MOST_RENDERED:
+        return [f"too long to be shown: {size:,} characters"]
     try:
         return list(_marked(tokenizer, content))
     except DataError as error:

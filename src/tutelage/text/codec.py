@@ -33,12 +33,14 @@ _MARKER = re.compile(r"<[|｜].+[|｜]>")
 class Codec:
     """One tokenizer's control tokens under aliases.
 
-    `ids` maps each control token to its id; `raw_start` is the BOS with which the tokenizer begins raw text, or nothing.
+    `ids` maps each control token to its id; `raw_start` is the BOS with which the tokenizer begins raw text, or nothing;
+    `template_fault` is why the chat template was stopped, once it was.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, block: int) -> None:
         from tokenizers import Tokenizer
 
+        self.template_fault: TimeoutError | None = None
         self.raw_start = str(tokenizer.bos_token) if adds_bos(tokenizer) else ""
         spec = json.loads(tokenizer.backend_tokenizer.to_str())
         special = set(tokenizer.all_special_tokens)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 
-from tutelage.base.errors import ConfigError, DataError, did_you_mean
+from tutelage.base.errors import ConfigError, DataError, did_you_mean, listed
 from tutelage.text.layouts import COLUMNS, CORE, Goal, Layout, Row
 from tutelage.text.platforms import PLATFORMS
 from tutelage.text.trainers import TRAINERS
@@ -29,7 +29,7 @@ def detect(rows: Sequence[Row], where: str) -> str:
     found = set[str]().union(*(layouts_of({key: value for key, value in row.items() if key in present}) for row in rows))
     if len(found) == 1:
         return found.pop()
-    columns = ", ".join(present) or "none"
+    columns = listed(present)
     if found:
         raise DataError(f"{where}: the layout is ambiguous: {' or '.join(sorted(found))} (columns: {columns})",
                         hint=f"say which: layout={sorted(found)[0]}")

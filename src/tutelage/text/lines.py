@@ -8,6 +8,7 @@ import io
 import json
 import re
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,15 +16,18 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from tutelage.base.errors import DataError
+from tutelage.base.files import require_file
 
 MAX_ROW_BYTES = 64 << 20
 """A longer line or JSON value is refused unread, so that no file can fill the memory with one of them."""
-MAX_GROWTH, FREE_BYTES = 200, 1 << 30
-"""Gzip data beyond so many bytes must not have grown more than so many times: text grows 3 to 30 times, a bomb a thousand."""
+MAX_GROWTH, FREE_BYTES = 200, 1 << 26
+"""What is unpacked beyond so many bytes must not have grown more than so many times: text grows 3 to 30 times, a bomb a thousand."""
 _PIECE = 1 << 20
 _BOMS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"PAR1": "Parquet", b"ARROW1": "Arrow", b"PK\x03\x04": "a zip archive",
          b"\x28\xb5\x2f\xfd": "zstd"}
 _UNWRITABLE = re.compile("[\x00\ud800-\udfff]")
+_MOST_REASON = 200
+"""Characters."""
 _SPACE = re.compile(r"[ \t\n\r]*")
 _TOO_LONG = f"a line of more than {MAX_ROW_BYTES >> 20} MiB"
 
@@ -61,7 +65,7 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | Rejected
             try:
                 row = _STRICT.decode(line)
             except (ValueError, RecursionError) as error:
-                yield number, Rejected(path, number, "NUL bytes" if "\0" in line else _why(error))
+                yield number, Rejected(path, number, "NUL bytes" if "\0" in line else reason_of(error))
             else:
                 yield number, row if isinstance(row, dict) else Rejected(path, number, f"a JSON {type(row).__name__}, not an object")
 
@@ -101,9 +105,7 @@ def first_bytes(path: Path, count: int = 4096) -> bytes:
 
 def open_binary(path: Path) -> BinaryIO:
     """The bytes of a regular file, unpacked if they are gzip. Raises: DataError, OSError."""
-    if path.exists() and not path.is_file():
-        kind = "a directory" if path.is_dir() else "a pipe or device"
-        raise DataError(f"{path} is {kind}, not a file", hint="name the files in a folder, for example with a pattern: 'data/*.jsonl'")
+    require_file(path)
     file = open(path, "rb")
     head = file.read(2)
     file.seek(0)
@@ -164,7 +166,7 @@ class _Window:
                 self._more_or_stop(error)
                 continue
             except (ValueError, RecursionError) as error:
-                row = Rejected(self.path, self.line, _why(error))
+                row = Rejected(self.path, self.line, reason_of(error))
                 try:
                     end = _LAX.raw_decode(self.text, self.at)[1]
                 except (ValueError, RecursionError) as broken:
@@ -180,7 +182,7 @@ class _Window:
 
     def _more_or_stop(self, error: Exception) -> None:
         if not self._more():
-            raise DataError(f"{self.path}:{self.line}: the JSON array is broken off or damaged here ({_why(error)})",
+            raise DataError(f"{self.path}:{self.line}: the JSON array is broken off or damaged here ({reason_of(error)})",
                             hint="copy or download it again; JSON lines bear a damaged row, an array does not") from error
 
     def _more(self) -> bool:
@@ -249,8 +251,10 @@ def _refuse_foreign(path: Path, head: bytes) -> None:
         raise DataError(f"{path}:1: {kind}, not UTF-8 text", hint="convert it to UTF-8 text or JSON lines first")
 
 
-def _why(error: Exception) -> str:
-    return f"not JSON: {error.msg}" if isinstance(error, json.JSONDecodeError) else str(error)
+def reason_of(error: Exception) -> str:
+    """Why a row is left out, on one line: what an error quotes from a row may be of any length."""
+    why = f"not JSON: {error.msg}" if isinstance(error, json.JSONDecodeError) else " ".join(str(error).split())
+    return why if len(why) <= _MOST_REASON else why[: _MOST_REASON - 1] + "…"
 
 
 def _no_constant(name: str) -> None:
@@ -260,8 +264,8 @@ def _no_constant(name: str) -> None:
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     row = dict(pairs)
     if len(row) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {next(k for k in keys if keys.count(k) > 1)!r} twice")
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"the key {twice!r} twice")
     return row
 
 

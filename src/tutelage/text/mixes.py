@@ -17,7 +17,7 @@ import numpy as np
 from tutelage.base.errors import DataError
 from tutelage.base.records import Demonstration, Message, Prompt
 from tutelage.text.layouts import mapped
-from tutelage.text.lines import Rejected
+from tutelage.text.lines import Rejected, reason_of
 from tutelage.text.readers import Files, check_rejected, expand_files
 from tutelage.text.tables import kind_of, read_rows
 from tutelage.text.values import Row, text_of
@@ -120,7 +120,7 @@ def read_task(name: str, files: Files, templates: Sequence[Template], words: Map
             prompt, response = (fill(text, row, words, choices) for text in (template.prompt, template.response))
             task.extend(Task(name, [Demonstration((Message("user", prompt),), response)], [fill(key, row, words)], [choices]))
         except ValueError as error:
-            rejected.append(Rejected(path, number, str(error)))
+            rejected.append(Rejected(path, number, reason_of(error)))
         if len(task.rows) == limit:
             break
     check_rejected(len(task.rows), rejected, {})

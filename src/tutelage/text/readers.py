@@ -19,7 +19,7 @@ from tutelage.text.dataset_info import NAME as DATASET_INFO
 from tutelage.text.dataset_info import describe
 from tutelage.text.detect import LAYOUTS, check_columns, check_layout, detect, readable_as
 from tutelage.text.layouts import Goal, Rules, mapped, parted, passes, to_demonstration, to_document, to_judgement, to_prompt, to_text
-from tutelage.text.lines import Rejected, read_lines, unwritable
+from tutelage.text.lines import Rejected, read_lines, reason_of, unwritable
 from tutelage.text.platforms import gather_trees
 from tutelage.text.tables import HUB, kind_of, read_rows
 
@@ -159,8 +159,13 @@ def check_rejected(num_good: int, rejected: Sequence[Rejected], options: ReadOpt
     if rejected and (not num_good or len(rejected) > limit * total):
         reason, count = Counter(r.reason for r in rejected).most_common(1)[0]
         first = next(r for r in rejected if r.reason == reason)
-        raise DataError(f"{first.file}:{first.line}: {reason} ({count} such rows; {len(rejected)} of {total} rejected)",
-                        hint=f"mend them, map the columns, or allow more with max_rejected_frac (now {limit})")
+        raise too_many_rejected(f"{first.file}:{first.line}", reason, count, len(rejected), total,
+                                hint=f"mend them, map the columns, or allow more with max_rejected_frac (now {limit})")
+
+
+def too_many_rejected(first: str, reason: str, count: int, num_rejected: int, total: int, *, hint: str) -> DataError:
+    """The error of files of whose rows too many are unusable. first: where the most frequent reason is first met; count: how often."""
+    return DataError(f"{first}: {reason} ({count} such rows; {num_rejected} of {total} rejected)", hint=hint)
 
 
 def _items(files: Files, goal: Goal, make: Make[Row], options: ReadOptions) -> Iterator[tuple[str, Row | Rejected]]:
@@ -244,8 +249,8 @@ def made(path: Path, number: int, row: Mapping[str, Any], layout: str, goal: Goa
             return [make(row, layout, rules)]
         records: list[Row | Rejected] = [make(core, name, rules) for name, core in foreign(row, goal)]
         return records or [Rejected(path, number, f"nothing to read as {goal}")]
-    except (ValueError, TypeError, RecursionError) as error:
-        return [Rejected(path, number, str(error))]
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        return [Rejected(path, number, reason_of(error))]
 
 
 def _mapped(path: Path, number: int, row: Mapping[str, Any] | Rejected, name_columns: Callable[[Mapping[str, Any]], Mapping[str, Any]],
@@ -256,7 +261,7 @@ def _mapped(path: Path, number: int, row: Mapping[str, Any] | Rejected, name_col
         named = name_columns(row)
         return named if opening_words is None else parted(named, opening_words)
     except ValueError as error:
-        return Rejected(path, number, str(error))
+        return Rejected(path, number, reason_of(error))
 
 
 def _documents(path: Path, unit: str) -> Iterator[tuple[int, str]]:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
 from tutelage.base.errors import ConfigError, DataError, MissingExtraError
+from tutelage.base.files import require_file
 from tutelage.text.lines import FREE_BYTES, MAX_GROWTH, MAX_ROW_BYTES, Rejected, first_bytes, read_json_array, read_json_lines, read_lines
 
 Kind = Literal["lines", "array", "csv", "parquet", "arrow", "hub", "plain"]
 Rows = Iterator[tuple[int, dict[str, Any] | Rejected]]
 HUB = "hub:"
 _JSON_SUFFIXES = (".jsonl", ".json", ".ndjson")
+_WHENCE = "check where the file comes from"
 _TEXT_SUFFIXES = (".txt", ".text", ".md")
 _HUB_NAME = re.compile(r"hub:([\w./-]+?)(?:@([\w.-]+))?(?::([\w.\[\]:%-]+))?")
 _BATCH_ROWS = 16
@@ -75,7 +78,7 @@ def _read_csv(path: Path) -> Rows:
     tabs = path.name.removesuffix(".gz").endswith(".tsv")
     reader = csv.reader(chain([head], lines), delimiter="\t" if tabs else ";" if ";" in head and "," not in head else ",")
     names, start = _next_cells(path, reader, 1) or [], reader.line_num + 1
-    twice = [name for name in names if names.count(name) > 1]
+    twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise DataError(f"{path}:1: the column {twice[0]!r} twice", hint="rename one of them")
     while (cells := _next_cells(path, reader, start)) is not None:
@@ -97,15 +100,19 @@ def _next_cells(path: Path, reader: Iterator[list[str]], line: int) -> list[str]
 def _read_parquet(path: Path) -> Rows:
     parquet = arrow_module("pyarrow.parquet", needed_for=f"reading {path}")
     arrow = arrow_module("pyarrow", needed_for=f"reading {path}")
-    number = 0
+    number = grown = 0
+    require_file(path)
     try:
         with parquet.ParquetFile(path, buffer_size=1 << 20) as file:
             _refuse_bomb(path, file.metadata)
             for batch in file.iter_batches(batch_size=_BATCH_ROWS):
+                grown += batch.nbytes
+                if grown > FREE_BYTES and grown > MAX_GROWTH * path.stat().st_size:      # one cell, a million times its number
+                    raise DataError(f"{path} grows to more than {MAX_GROWTH} times its size: a bomb, not text", hint=_WHENCE)
                 for row in batch.to_pylist():
                     number += 1
                     yield number, _row(row)
-    except (arrow.ArrowException, OSError) as error:
+    except (arrow.ArrowException, OSError, MemoryError) as error:
         raise _damaged(path, number, error) from error
 
 
@@ -113,6 +120,7 @@ def _read_arrow(path: Path) -> Rows:
     """The stream form that `datasets` caches, or the file form."""
     arrow = arrow_module("pyarrow", needed_for=f"reading {path}")
     number = 0
+    require_file(path)
     try:
         with arrow.memory_map(str(path)) as source:
             is_file = source.read(6) == b"ARROW1"
@@ -120,11 +128,12 @@ def _read_arrow(path: Path) -> Rows:
             reader = arrow.ipc.open_file(source) if is_file else arrow.ipc.open_stream(source)
             batches = (reader.get_batch(i) for i in range(reader.num_record_batches)) if is_file else reader
             for batch in batches:
+                batch.validate(full=True)                            # a text may be said to begin far outside the file
                 for start in range(0, batch.num_rows, _BATCH_ROWS):
                     for row in batch.slice(start, _BATCH_ROWS).to_pylist():
                         number += 1
                         yield number, _row(row)
-    except (arrow.ArrowException, OSError) as error:
+    except (arrow.ArrowException, OSError, MemoryError) as error:
         raise _damaged(path, number, error) from error
 
 
@@ -149,7 +158,7 @@ def _refuse_bomb(path: Path, metadata: Any) -> None:
             growth = column.total_uncompressed_size // max(column.total_compressed_size, 1)
             if column.total_uncompressed_size > FREE_BYTES and growth > MAX_GROWTH:
                 raise DataError(f"{path}: the column {column.path_in_schema} grows to {growth} times its size: a bomb, not text",
-                                hint="check where the file comes from")
+                                hint=_WHENCE)
 
 
 def _without_nulls(value: Any) -> Any:

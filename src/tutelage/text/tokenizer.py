@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from tutelage.base.errors import ArtifactError, ConfigError, DataError
+from tutelage.base.errors import ArtifactError, ConfigError, DataError, listed
+from tutelage.base.log import quiet
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -54,6 +55,7 @@ _PLAIN_TEMPLATE = """\
 """For a foreign tokenizer without a template: plain words, no new tokens. The space after the colon opens the answer, where
 byte-level tokenizers keep a space with the word that follows it."""
 
+_MOST_GROWTH = 10_000
 _PAD_NAMES = ("<|pad|>", "<pad>", "[PAD]", "<|finetune_right_pad_id|>")
 _RESERVED = re.compile(r"<\|reserved_special_token_\d+\|>|<unused_?\d+>|<\|extra_\d+\|>|<\|dummy_\d+\|>")
 
@@ -108,7 +110,8 @@ def open_tokenizer(path: Path | str) -> PreTrainedTokenizerFast:
 
     tokenizer: Any
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
+        with quiet():
+            tokenizer = AutoTokenizer.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
     except Exception as error:  # the library raises many kinds; every one of them means that this folder cannot be opened
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ArtifactError(f"cannot open the tokenizer in {path}: {reason}",
@@ -119,6 +122,7 @@ def open_tokenizer(path: Path | str) -> PreTrainedTokenizerFast:
     if not isinstance(tokenizer.model_max_length, int | float):
         raise ArtifactError(f"the tokenizer in {path} is damaged: model_max_length is {tokenizer.model_max_length!r}, not a number",
                             hint="correct or remove it in tokenizer_config.json")
+    _refuse_impossible(tokenizer.backend_tokenizer, path)
     tokenizer.padding_side = "right"
     if not tokenizer.eos_token:                                 # without one a model could never learn to stop
         tokenizer.add_special_tokens({"eos_token": _stop_of_model(tokenizer, path) or "<|eos|>"})
@@ -142,6 +146,26 @@ def adds_bos(tokenizer: PreTrainedTokenizerFast) -> bool:
     ids = tokenizer("a", add_special_tokens=True)["input_ids"]
     plain = tokenizer("a", add_special_tokens=False)["input_ids"]
     return tokenizer.bos_token_id is not None and ids[:1] == [tokenizer.bos_token_id] and plain[:1] != ids[:1]
+
+
+def _refuse_impossible(backend: Any, path: Path) -> None:
+    """Raises: ArtifactError for steps that the tokenizers library takes as they are and then breaks on, or has no end with."""
+    growth, normalizer = 1, [] if backend.normalizer is None else [json.loads(backend.normalizer.__getstate__())]
+    while normalizer:
+        step = normalizer.pop()
+        normalizer += step.get("normalizers", [])
+        growth *= max(1, len(step["content"])) if step["type"] == "Replace" else 1
+    if growth > _MOST_GROWTH:
+        raise ArtifactError(f"the tokenizer in {path} may write {growth:,} characters for one (its normalizer)",
+                            hint="restore tokenizer.json from its source")
+    processor = [] if backend.post_processor is None else [json.loads(backend.post_processor.__getstate__())]
+    while processor:
+        step = processor.pop()
+        processor += step.get("processors", [])
+        named = {piece["SpecialToken"]["id"] for piece in (*step.get("single", []), *step.get("pair", [])) if "SpecialToken" in piece}
+        if lost := named - step.get("special_tokens", {}).keys() if step["type"] == "TemplateProcessing" else set():
+            raise ArtifactError(f"the tokenizer in {path} puts {listed(sorted(lost))} around texts, which it does not know",
+                                hint="restore tokenizer.json from its source")
 
 
 def _stop_of_model(tokenizer: PreTrainedTokenizerFast, path: Path) -> str | None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tutelage.base.errors import listed
 from tutelage.base.records import Message, messages_from_json
 from tutelage.text.lines import unwritable
 
@@ -33,7 +34,7 @@ def writable(text: str, name: str) -> str:
 
 def number_of(value: Any, name: str) -> float:
     """A finite number; true and false are none."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
         raise ValueError(f"{name} is {value!r}, not a finite number")
     return value
 
@@ -99,7 +100,7 @@ def at_path(row: Row, path: str) -> Any:
         elif isinstance(value, list) and part.lstrip("-").isdigit() and -len(value) <= int(part) < len(value):
             value = value[int(part)]
         else:
-            raise ValueError(f"no field {path} (fields: {', '.join(_names(row))})")
+            raise ValueError(f"no field {path} (fields: {listed(row, 8)})")
     return value
 
 
@@ -107,9 +108,9 @@ def _flat(row: Row) -> Row:
     content, calls = row.get("content"), row.get("tool_calls") or []
     if isinstance(content, list):
         parts = [object_of(part, "a part of a message") for part in content]
-        other = next((part.get("type") for part in parts if not isinstance(part.get("text"), str)), None)
+        other = next((part for part in parts if not isinstance(part.get("text"), str)), None)
         if other is not None:
-            raise ValueError(f"a message holds a part of type {other}, and only text is read")
+            raise ValueError(f"a message holds a part of type {other.get('type')}, and only text is read")
         content = "".join(part["text"] for part in parts)
     if calls:
         written = [json.dumps(_call(object_of(call, "a tool call")), ensure_ascii=False) for call in list_of(calls, "tool_calls")]
@@ -127,7 +128,3 @@ def _call(call: Row) -> Row:
         except (ValueError, RecursionError):
             pass
     return {"name": function.get("name"), "arguments": arguments}
-
-
-def _names(row: Row) -> Iterable[str]:
-    return list(row)[:8] or ["none"]

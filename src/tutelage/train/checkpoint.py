@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tutelage.base.errors import ArtifactError
+from tutelage.base.faults import shorten
 from tutelage.base.files import read_json_object
 
 OLDER = "resume from an older checkpoint"
@@ -56,12 +57,19 @@ class TrainState:
             raise ArtifactError(f"training state in {folder} cannot be read: {error}", hint=OLDER) from error
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict({"state": found[name], "param_groups": optimizer.state_dict()["param_groups"]})
-        self.values.update(saved_values(folder))
+        for name, value in saved_values(folder).items():
+            start = self.values.get(name)
+            if not isinstance(value, (type(start), int, float, dict) if start is None or isinstance(start, float) else type(start)):
+                raise ArtifactError(f"training state in {folder} cannot be read: {name} is {shorten(value)}", hint=OLDER)
+            self.values[name] = value
 
 
 def saved_values(folder: Path) -> dict[str, Any]:
     """`values` of the training state saved in a folder. Raises: ArtifactError when it cannot be read."""
     try:
-        return dict(read_json_object(folder / "state.json", hint=OLDER)["values"])
+        values = dict(read_json_object(folder / "state.json", hint=OLDER)["values"])
+        if not isinstance(values.get("best_step", 0), int):
+            raise ValueError(f"best_step is {shorten(values['best_step'])}")
+        return values
     except (ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"training state in {folder} cannot be read: {error}", hint=OLDER) from error

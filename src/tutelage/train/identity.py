@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from tutelage.base.config import leaves
+from tutelage.base.config import leaves, read_yaml
 from tutelage.base.errors import ConfigError
 from tutelage.base.files import read_json_object
 
@@ -43,19 +43,17 @@ def check_inputs(folder: Path, parents: Mapping[str, Any]) -> None:
 def changed_machine(folder: Path, made_of: Mapping[str, Any]) -> list[str]:
     """What may make the last bits differ from here on, such as `torch 2.13.0 then, 2.14.0 now`."""
     before = _lineage(folder)
-    then, now = ({**record.get("versions", {}), "threads": record.get("threads")} for record in (before, made_of))
+    then, now = ({**(record["versions"] if isinstance(record.get("versions"), dict) else {}), "threads": record.get("threads")}
+                 for record in (before, made_of))
     return [f"{name} {then.get(name)} then, {now.get(name)} now" for name in now if then.get(name) != now.get(name)]
 
 
 def _settings(file: Path) -> dict[str, Any]:
     """Dotted keys of a run's config.yaml. Raises: ConfigError when it is damaged."""
     try:
-        found = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
-        found = None
-    if not isinstance(found, dict):
-        raise ConfigError(f"{file} is damaged, so it cannot be told how this run began", hint=REPAIR)
-    return dict(leaves(found))
+        return dict(leaves(read_yaml(file)))
+    except ConfigError as error:
+        raise ConfigError(f"{file} is damaged, so it cannot be told how this run began", hint=REPAIR) from error
 
 
 def _lineage(folder: Path) -> dict[str, Any]:

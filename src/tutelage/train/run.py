@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from tutelage.base.config import RunConfig, dump_config, leaves
-from tutelage.base.errors import ArtifactError, AuditError, ConfigError, TutelageError
+from tutelage.base.errors import ArtifactError, AuditError, ConfigError, TutelageError, listed
 from tutelage.base.files import (
     artifact_dir,
     atomic_write_text,
@@ -80,7 +80,7 @@ class Run:
         folder = Path(cfg.run_dir) if cfg.run_dir else Path("runs") / verb
         config_text = dump_config(cfg)
         run = cls(folder, cfg, verb)
-        _check_device(cfg.device)
+        check_device(cfg.device)
         check_installed(run._track.to)
         forget_peak(cfg.device)
         run._check_folder(config_text)                               # before anything is written there
@@ -112,14 +112,17 @@ class Run:
     def _check_folder(self, config_text: str) -> bool:
         """Whether the folder holds a run to go on with. Raises: ConfigError when it may not be entered."""
         folder, found = self.folder, _contents(self.folder)
+        odd = next((path for path in folder.iterdir() if path.exists() and not (path.is_file() or path.is_dir())), None) if found else None
+        if odd is not None:                                          # reading it would have no end
+            raise ConfigError(f"{odd} is a pipe or device, not a run's", hint="remove it, or choose another --run-dir")
         if not (folder / "config.yaml").exists() or not (folder / "lineage.json").exists():
             if set(found) - {"lineage.json"}:
-                raise ConfigError(f"{folder} is not empty and holds no run ({_listed(found)})", hint="choose another --run-dir")
+                raise ConfigError(f"{folder} is not empty and holds no run ({listed(found, 6)})", hint="choose another --run-dir")
             return False
         if not ({"result.json", "metrics.jsonl", "ckpt"} & set(found)):
             return False
         if not self.cfg.resume:
-            raise ConfigError(f"{folder} already holds a run ({_listed(found)})",
+            raise ConfigError(f"{folder} already holds a run ({listed(found, 6)})",
                               hint=f"go on with it: --run-dir {folder} --resume; or choose another --run-dir")
         check_config(folder, config_text)
         return True
@@ -299,12 +302,14 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """Rows of a run's metrics.jsonl up to the first that is no row: the torn last line of a killed process, or damage."""
     file = folder / "metrics.jsonl"
     rows: list[dict[str, Any]] = []
-    for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if file.exists() else []:
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []:
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             break
         if not isinstance(row, dict) or not isinstance(row.get("step"), int) or not isinstance(row.get("seconds"), int | float):
+            break
+        if not abs(row["seconds"]) < 1e15:                           # nan too
             break
         rows.append(row)
     return rows
@@ -338,11 +343,7 @@ def _contents(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir() if not p.name.startswith(".")) if folder.exists() else []
 
 
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-
-
-def _check_device(name: str) -> None:
+def check_device(name: str) -> None:
     """Raises: ConfigError unless tensors can be made and read there."""
     # How torch refuses depends on why: RuntimeError for a name it does not know, AssertionError for a build without that device,
     # NotImplementedError for one without its kernels, ImportError for a backend that is a package of its own.
