@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from tutelage.base.stats import auc, wilson
 from tutelage.evals.people import concordance, people_report
-from tutelage.evals.stats import auc, wilson
 
 
 def row(right: float, prompt: str, labeler: str | None = "amara", group: str | None = "home", kind: str = "comparison",

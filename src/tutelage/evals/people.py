@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tutelage.evals.stats import Estimate, bootstrap, estimate, finite, group_index, rate_ci, same_length, t_quantile, wilson
+from tutelage.base.stats import Estimate, bootstrap, estimate, finite, group_index, rate_ci, same_length, t_quantile, wilson
 
 Row = Mapping[str, Any]
 

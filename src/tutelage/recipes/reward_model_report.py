@@ -13,10 +13,10 @@ import torch
 from tutelage.algos.losses import cumulative_link_loss
 from tutelage.base.files import atomic_write_text
 from tutelage.base.split import split_key
+from tutelage.base.stats import mean_ci
 from tutelage.evals.people import concordance, people_report
 from tutelage.evals.report import strict
 from tutelage.evals.reward_report import label_report, pair_report
-from tutelage.evals.stats import mean_ci
 from tutelage.recipes.reward_model_setup import Item, Parts, RewardConfig, is_held_out
 
 REPORT = "report/reward.json"
