@@ -21,7 +21,7 @@ from tutelage.text.detect import LAYOUTS, layouts_of
 from tutelage.text.layouts import Goal, Rules, mapped
 from tutelage.text.lines import Rejected
 from tutelage.text.readers import Files, ReadOptions, check_rejected, expand_files, made, open_rows, plain_items, rules_of
-from tutelage.text.tables import Cells, arrow_module
+from tutelage.text.tables import Cells, arrow_module, safe_marked
 from tutelage.text.writers import WRITERS
 
 FORMATS = (".jsonl", ".jsonl.gz", ".json", ".csv", ".parquet")
@@ -116,7 +116,7 @@ def _converted(files: Files, to: str, suffix: str, goal: Goal | None, skip: bool
         try:
             rows = WRITERS[to](content)
             # A table of text brings back what a reader makes of its cells, which may be less than what went in.
-            read = [mapped(_cells(row), None) for row in rows] if suffix == ".csv" else rows
+            read = [mapped(cells_of(row), None) for row in rows] if suffix == ".csv" else rows
             back = [one for row in read for one in _read_back(row, to, content, back_rules)]
             if lost := what_is_lost(content, back):
                 raise ValueError(lost)
@@ -173,12 +173,14 @@ def _write_csv(path: Path, rows: Iterator[dict[str, Any]]) -> None:
         names = list(dict.fromkeys(name for line in file for name in json.loads(line)))
         file.seek(0)
         with open(path, "w", encoding="utf-8", newline="") as out:
-            writer = csv.DictWriter(out, names, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(_cells(json.loads(line)) for line in file)
+            writer = csv.writer(out)                                # its CRLF makes it quote a lone CR too, which LF alone would not
+            writer.writerow([safe_marked(name) for name in names])
+            for line in file:
+                cells = cells_of(json.loads(line))
+                writer.writerow([safe_marked(cells.get(name, "")) for name in names])
 
 
-def _cells(row: Mapping[str, Any]) -> Cells:
+def cells_of(row: Mapping[str, Any]) -> Cells:
     """A row as the text of its cells; an empty one is an absent field to whoever reads it."""
     cells = {name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for name, value in row.items()}
     return Cells({name: cell for name, cell in cells.items() if cell})
