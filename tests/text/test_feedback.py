@@ -101,10 +101,15 @@ def test_a_battle_between_models_whose_answers_are_not_told_is_kept_and_marked(t
                                                              labeler="ann", extra={"untold": True, "both_bad": True})]
 
 
-def test_an_empty_answer_that_people_judged_counts_when_its_model_is_named(tmp_path):
-    row = {"prompt": "hi", "response_a": "", "response_b": "no", "winner": "b"}
-    named, unnamed = feedback(tmp_path / "a.jsonl", row | {"model_a": "m"}, row)
-    assert named.responses == (Response("", "m"), NO) and unnamed.reason == "an answer that is neither told nor named by its model"
+def test_an_empty_answer_that_people_judged_counts(tmp_path):
+    [found] = feedback(tmp_path / "a.jsonl", {"prompt": "hi", "response_a": "", "response_b": "no", "winner": "b"})
+    assert found.responses == (Response(""), NO)
+
+
+@pytest.mark.parametrize("row, answer", [({}, None), ({"model": "m"}, Response("", "m")), ({"completion": "yes"}, YES)])
+def test_a_verdict_is_on_an_answer_or_on_whoever_gave_it(tmp_path, row, answer):
+    [found] = feedback(tmp_path / "a.jsonl", {"prompt": "hi", "verdict": "curt", **row})
+    assert found.reason == "an answer that is neither told nor named by its model" if answer is None else found.responses == (answer,)
 
 
 def test_the_pick_of_several_answers_is_a_ranking_with_the_others_tied(tmp_path):

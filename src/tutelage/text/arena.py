@@ -118,9 +118,9 @@ def battles_of(judgements: Sequence[Judgement]) -> list[dict[str, Any]]:
 
 def _battle_of(judgement: Judgement) -> dict[str, Any]:
     turns_of(judgement.prompt)
-    if len(judgement.responses) != 2:
-        raise ValueError(f"{len(judgement.responses)} answers, where two have a place")
-    ranks = judgement.ranks or ()
+    ranks = judgement.ranks
+    if ranks is None or len(ranks) != 2:
+        raise ValueError(f"a {judgement.kind} of {len(judgement.responses)} answers, where a choice between two has a place")
     tie = _BOTH_BAD if judgement.extra.get("both_bad") else "tie"
     winner = tie if ranks[0] == ranks[1] else "model_a" if ranks[0] < ranks[1] else "model_b"
     names = [r.model or name for r, name in zip(judgement.responses, ("a", "b"), strict=True)]

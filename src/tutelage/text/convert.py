@@ -7,7 +7,7 @@ import gzip
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -69,13 +69,13 @@ def convert(files: Files, to: str, out: Path, *, goal: Goal | None = None, skip:
     return result
 
 
-def form_of(out: Path) -> str:
-    """The suffix, one of FORMATS, that says in what form a new file is written. Raises: ConfigError on another, or when `out` is there."""
-    suffix = next((s for s in sorted(FORMATS, key=len, reverse=True) if out.name.endswith(s)), None)
+def form_of(out: Path, forms: Sequence[str] = FORMATS) -> str:
+    """The suffix, one of `forms`, that says in what form a new file is written. Raises: ConfigError on another, or when `out` is there."""
+    suffix = next((s for s in sorted(forms, key=len, reverse=True) if out.name.endswith(s)), None)
     if suffix is None:
-        raise ConfigError(f"--out {out}: unknown form", hint=f"end the name in one of {', '.join(FORMATS)}")
+        raise ConfigError(f"{out}: unknown form", hint=f"end the name in {' or '.join(forms)}")
     if out.exists():
-        raise ConfigError(f"--out {out} is already there", hint="remove it first, or choose another name")
+        raise ConfigError(f"{out} is already there", hint="remove it first, or choose another name")
     return suffix
 
 

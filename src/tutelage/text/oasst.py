@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from hashlib import blake2b
 from typing import Any
 
 from tutelage.base.records import Judgement, Message, Prompt
@@ -106,24 +108,27 @@ def gather_trees(rows: Iterable[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
 def tree_of(judgements: Sequence[Judgement]) -> dict[str, Any]:
     """The tree of one ranked prompt: its path, the answers as replies, and each named person's ranking as an event.
 
-    A reply's `rank` orders the sums of the ranks it was given, equal sums equal. Raises: ValueError when a tree has no place for it.
+    A reply's `rank` orders the sums of the ranks it was given, equal sums equal. Messages are named by the hash of the whole.
+    Raises: ValueError when a tree has no place for it.
     """
     first = judgements[0]
     path = _path(first.prompt)
+    whole = json.dumps([[m.content for m in path], [r.text for r in first.responses]], ensure_ascii=False)
+    name = blake2b(whole.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
     given = [j for j in judgements if j.ranks is not None]
     if not given:
         raise ValueError("nobody ranked it, and a tree holds ranked answers")
     ranks = ranks_of([sum(j.ranks[i] for j in given if j.ranks) for i in range(len(first.responses))])
     replies: list[dict[str, Any]] = [
-        {"message_id": f"{len(path)}.{i}", "parent_id": str(len(path) - 1), "text": r.text, "role": "assistant", "rank": rank,
+        {"message_id": f"{name}-{len(path)}.{i}", "parent_id": f"{name}-{len(path) - 1}", "text": r.text, "role": "assistant", "rank": rank,
          "replies": []} | ({"model_name": r.model} if r.model else {})
         for i, (r, rank) in enumerate(zip(first.responses, ranks, strict=True))]
     events = [_event_of(j, [reply["message_id"] for reply in replies]) for j in given if j.labeler]
     for i, message in reversed(list(enumerate(path))):
         role = "prompter" if message.role == "user" else "assistant"
-        node: dict[str, Any] = {"message_id": str(i), "text": message.content, "role": role, "replies": replies}
+        node: dict[str, Any] = {"message_id": f"{name}-{i}", "text": message.content, "role": role, "replies": replies}
         told = {"events": {"ranking": events}} if events and i == len(path) - 1 else {}
-        replies = [node | ({"parent_id": str(i - 1)} if i else {}) | told]
+        replies = [node | ({"parent_id": f"{name}-{i - 1}"} if i else {}) | told]
     return {"message_tree_id": replies[0]["message_id"], "tree_state": "ready_for_export", "prompt": replies[0]}
 
 
