@@ -34,7 +34,7 @@ def test_label_studio_s_annotations_keep_skips_gold_and_what_stands_beside_a_cho
         annotation(id=2, completed_by={"id": 8, "email": "b@x"}, was_cancelled=True), annotation(id=3, completed_by=9)]}
     first, *skips = feedback(tmp_path / "a.jsonl", task)
     assert first == Judgement(HI, (YES, NO), "comparison", ranks=(0, 1), strength=3, labeler="7", seconds=4.5, at="2026-01-02T03:04:05Z",
-                              extra={"item": "5", "annotation": "1", "gold": True, "comment": "kinder"})
+                              extra={"item": "5", "annotation": "1", "gold": True, "comment": "kinder", "sides": [0, 1]})
     assert [(j.labeler, j.ranks, j.extra) for j in skips] == [
         ("b@x", None, {"item": "5", "annotation": "2", "skipped": True}), ("9", None, {"item": "5", "annotation": "3", "skipped": True})]
 
@@ -91,14 +91,14 @@ def test_both_bad_is_not_a_tie_and_an_address_is_nowhere(tmp_path):
                   for text in ("yes", "no")]
         return {"tstamp": 1.5, "type": vote, "models": ["", ""], "states": states, "ip": "10.1.2.3"}
     tie, bad = feedback(tmp_path / "a.jsonl", row("tievote"), row("bothbad_vote"))
-    assert tie.ranks == bad.ranks == (0, 0) and (tie.extra, bad.extra) == ({}, {"both_bad": True})
+    assert tie.ranks == bad.ranks == (0, 0) and (tie.extra, bad.extra) == ({"sides": [0, 1]}, {"sides": [0, 1], "both_bad": True})
     assert tie.at == "1970-01-01T00:00:01.500000+00:00" and "10.1.2.3" not in str([tie, bad])
 
 
 def test_a_battle_between_models_whose_answers_are_not_told_is_kept_and_marked(tmp_path):
     row = {"prompt": "hi", "model_a": "x", "model_b": "y", "winner": "neither", "labeler": "ann"}
     assert feedback(tmp_path / "a.jsonl", row) == [Judgement(HI, (Response("", "x"), Response("", "y")), "comparison", ranks=(0, 0),
-                                                             labeler="ann", extra={"untold": True, "both_bad": True})]
+                                                             labeler="ann", extra={"untold": True, "both_bad": True, "sides": [0, 1]})]
 
 
 def test_an_empty_answer_that_people_judged_counts(tmp_path):
@@ -140,6 +140,7 @@ def test_a_potato_table_of_numbers_and_words(tmp_path):
 @pytest.mark.parametrize("row, reason", [
     ({"ranks": [0, 1], "flags": [["spam"]]}, "flags is not a list with one entry for each answer"),
     ({"ranks": [0, 1], "ratings": [1, "x"]}, "ratings holds something else than numbers"),
+    ({"ranks": [0, 1], "sides": [1, 1]}, "sides are [1, 1], not an order of the answers"),
     ({"ranks": [0, 1], "at": "yesterday"}, "'yesterday' is no time"), ({"kind": "poem"}, "kind is 'poem'"),
     ({"ranks": [0, 1], "item": "x" * 201}, "item has 201 characters"), ({"kind": "rating"}, "a rating without rating")])
 def test_what_a_store_could_not_keep_is_rejected_with_the_reason(tmp_path, row, reason):
@@ -160,3 +161,14 @@ def test_what_stands_beside_a_verdict_goes_into_named_questions_and_back(kind, e
     answers = (YES, NO) if kind == "ranking" else (YES,)
     judgement = Judgement(HI, answers, kind, strength=2.0, extra=extra)
     assert about_of(sides_of(judgement), len(answers)) == {**extra, "strength": 2.0}
+
+
+def test_a_file_in_which_nothing_is_judged_is_refused_unless_it_is_to_be_judged(tmp_path):
+    with pytest.raises(DataError, match="the layout prompt, in which nothing is judged"):
+        feedback(tmp_path / "a.jsonl", {"prompt": "hi", "votes": [1, 2]})
+    [found] = feedback(tmp_path / "a.jsonl", {"prompt": "hi", "completion": "yes"})
+    assert found.reason == "an answer that nobody is said to have written or judged"
+    [written] = feedback(tmp_path / "a.jsonl", {"prompt": "hi", "completion": "yes", "labeler": "ann"})
+    assert (written.kind, written.responses, written.labeler) == ("demonstration", (YES,), "ann")
+    [answer] = feedback(tmp_path / "a.jsonl", {"prompt": "hi", "completion": "yes"}, to_judge="rating")
+    assert (answer.kind, answer.responses, answer.extra) == ("rating", (YES,), {"open": True})

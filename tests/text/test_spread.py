@@ -29,8 +29,8 @@ def test_a_path_in_angle_brackets_is_looked_up_first():
     assert [tuple(row.values()) for row in spread(ROW, columns)] == [("a", "c", 1), ("b", "a", 2)]
 
 
-def test_a_template_is_filled_in_and_an_equals_sign_is_plain_text():
-    assert list(spread(ROW, {"prompt": "{q} ({n})", "item": "=n"})) == [{"prompt": "tea? (4)", "item": "n"}]
+def test_a_template_is_filled_in():
+    assert list(spread(ROW, {"prompt": "{q} ({n})"})) == [{"prompt": "tea? (4)"}]
 
 
 @pytest.mark.parametrize("path, match", [("votes.*.*", "more than one"), ("n.*", "n is int, where a list or an object should be"),

@@ -1,4 +1,4 @@
-"""`tutelage feedback snapshot`: from the store of judgements to what a reward model trains from."""
+"""`tutelage feedback`: judgements into the store, out of it, counted, and frozen for a reward model to train from."""
 
 from __future__ import annotations
 
@@ -9,17 +9,22 @@ import click
 
 from tutelage.base.log import setup_logging
 
+from .feedback_files import export_command, import_command, stats_command
 from .group import Group
 from .output import only_json_on_stdout, print_result
 
 
 @click.group(cls=Group)
 def feedback() -> None:
-    """What people said: freeze it for training (docs/feedback.md)."""
+    """What people said: bring it in, look at it, take it out, freeze it for training (docs/feedback.md, docs/feedback-files.md)."""
+
+
+for _command in (import_command, export_command, stats_command):
+    feedback.add_command(_command)
 
 
 @feedback.command()
-@click.option("--database", metavar="URL",
+@click.option("--db", "--database", "database", metavar="URL",
               help="SQLite file or postgresql://…  [default: TUTELAGE_DATABASE_URL, else studio.db in your data folder]")
 @click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER",
               help="Where snapshots lie, each in a folder named by its hash.  [default: snapshots in your data folder]")

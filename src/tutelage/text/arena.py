@@ -27,7 +27,7 @@ _NAMES = re.compile(r"\b(chatgpt|gpt-?[34]|openai|anthropic|claude|vicuna|koala|
 
 def _battle(row: Row, goal: Asked) -> Iterator[Core]:
     talks = [list_of(row[side], side) for side in ("conversation_a", "conversation_b")]
-    told = about(row) | {"labeler": None if row.get("judge") is None else str(row["judge"])}
+    told = about(row) | {"labeler": None if row.get("judge") is None else str(row["judge"]), "both_bad": row.get("both_bad")}
     if goal == "feedback":
         told |= {"item": None if row.get("question_id") is None else str(row["question_id"]), "language": row.get("language"),
                  "at": None if row.get("tstamp") is None else to_iso(row["tstamp"])}
@@ -98,7 +98,7 @@ def _duel(talks: list[list[Any]], winner: Any, told: dict[str, Any], models: lis
     yield "judgement", {"prompt": turns[0][:-1], "kind": "comparison", "ranks": _WINNERS[winner],
                         "responses": [{"text": _answer(talk), "model": m} for talk, m in zip(turns, models, strict=True)],
                         **{name: value for name, value in told.items() if value is not None},
-                        **({"both_bad": True} if winner == _BOTH_BAD else {})}
+                        **({"both_bad": True} if winner == _BOTH_BAD else {}), **({"sides": [0, 1]} if goal == "feedback" else {})}
 
 
 def _answer(turns: list[dict[str, Any]]) -> str:
@@ -121,11 +121,12 @@ def _battle_of(judgement: Judgement) -> dict[str, Any]:
     ranks = judgement.ranks
     if ranks is None or len(ranks) != 2:
         raise ValueError(f"a {judgement.kind} of {len(judgement.responses)} answers, where a choice between two has a place")
-    tie = _BOTH_BAD if judgement.extra.get("both_bad") else "tie"
+    bad = judgement.extra.get("both_bad")                           # of a choice the Arena's words cannot say it
+    tie = _BOTH_BAD if bad else "tie"
     winner = tie if ranks[0] == ranks[1] else "model_a" if ranks[0] < ranks[1] else "model_b"
     names = [r.model or name for r, name in zip(judgement.responses, ("a", "b"), strict=True)]
     told = {"judge": judgement.labeler, "question_id": judgement.extra.get("item"),
-            "tstamp": None if judgement.at is None else from_iso(judgement.at)}
+            "tstamp": None if judgement.at is None else from_iso(judgement.at), "both_bad": True if bad and ranks[0] != ranks[1] else None}
     others = {name: value for name, value in columns_about(judgement).items() if name not in ("labeler", "at")}
     return {"model_a": names[0], "model_b": names[1], "winner": winner, **others,
             **{name: value for name, value in told.items() if value is not None},

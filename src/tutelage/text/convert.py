@@ -115,11 +115,7 @@ def _converted(files: Files, to: str, suffix: str, goal: Goal | None, skip: bool
         result.rows_read += 1
         try:
             rows = WRITERS[to](content)
-            # A table of text brings back what a reader makes of its cells, which may be less than what went in.
-            read = [mapped(cells_of(row), None) for row in rows] if suffix == ".csv" else rows
-            back = [one for row in read for one in _read_back(row, to, content, back_rules)]
-            if lost := what_is_lost(content, back):
-                raise ValueError(lost)
+            back = held(rows, to, content, back_rules, in_csv=suffix == ".csv")
         except ValueError as error:
             if not skip:
                 raise DataError(f"{path}:{line}: the layout {to}{' in CSV' if suffix == '.csv' else ''} cannot hold this row: {error}",
@@ -129,6 +125,16 @@ def _converted(files: Files, to: str, suffix: str, goal: Goal | None, skip: bool
         result.left_behind |= left_behind(content, back)
         result.rows_written += len(rows)
         yield from rows
+
+
+def held(rows: list[dict[str, Any]], to: str, content: Content, rules: Rules, *, in_csv: bool = False) -> list[Content]:
+    """What a reader makes of rows that were just written. Raises: ValueError when it is not what they were to say."""
+    # A table of text brings back what a reader makes of its cells, which may be less than what went in.
+    read = [mapped(cells_of(row), None) for row in rows] if in_csv else rows
+    back = [one for row in read for one in _read_back(row, to, content, rules)]
+    if lost := what_is_lost(content, back):
+        raise ValueError(lost)
+    return back
 
 
 def _read_back(row: Mapping[str, Any], to: str, content: Content, rules: Rules) -> Iterator[Content]:

@@ -16,12 +16,14 @@ from tutelage.base.records import SAYS, Judgement, JudgementKind, Prompt, Respon
 from tutelage.base.times import from_iso
 from tutelage.text.detect import LAYOUTS
 from tutelage.text.layouts import BESIDE, Rules, about_judgement, prompt_of, sound, to_demonstration, to_judgement
-from tutelage.text.lines import Rejected
+from tutelage.text.lines import Rejected, read_lines
 from tutelage.text.readers import Files, ReadOptions, expand_files, open_rows, rules_of
 from tutelage.text.values import Row, answer_of, list_of, ranks_of, text_of, verdict_of, yes_or_no
 from tutelage.text.votes import credit_of_first, is_both_bad
 
 TaskKind = Literal["comparison", "ranking", "rating", "label", "critique", "edit", "demonstration"]
+_ONLY_HERE = ("vote", "verdict")
+"""Layouts that hold judgements which no training takes."""
 Item = tuple[Path, int, int, Judgement | Rejected]
 """File, line, which of the line's judgements, and it."""
 
@@ -38,8 +40,12 @@ def read_feedback(files: Files, *, to_judge: TaskKind | None = None, **options: 
     for path in expand_files(files):
         found = open_rows(path, None, given, rules)
         if found is None:
+            next(read_lines(path))                                  # says so if it is no text at all
             raise DataError(f"{path} is plain text, which holds no feedback", hint="give JSON lines or a table")
         layout, rows = found
+        if to_judge is None and layout in LAYOUTS and layout not in _ONLY_HERE and LAYOUTS[layout].goals in (("prompts",), ("texts",)):
+            raise DataError(f"{path} has the layout {layout}, in which nothing is judged",
+                            hint="map the columns that say who judged what, or have its prompts or answers judged: --as")
         line, part = 0, 0
         for number, row in rows:
             line, part = number, 0 if number != line else part
@@ -58,9 +64,11 @@ def _items(path: Path, number: int, row: Row, layout: str, rules: Rules, to_judg
         foreign = LAYOUTS[layout].rows
         cores = [(layout, row)] if foreign is None else list(foreign(row, "feedback"))
         judged = [_checked(to_feedback(core, name, rules)) for name, core in cores]
-        if not judged:
-            raise ValueError("nothing in it was judged")
-        return [*judged] if to_judge is None else [*_to_judge(judged, to_judge)]
+        if to_judge is not None:
+            return [*_to_judge(judged, to_judge)]
+        if any(one.kind == "demonstration" and not {"open", "skipped"} & one.extra.keys() and one.labeler is None for one in judged):
+            raise ValueError("an answer that nobody is said to have written or judged")
+        return [*judged] or [Rejected(path, number, "nothing in it was judged")]
     except (ValueError, TypeError, RecursionError) as error:
         return [Rejected(path, number, str(error))]
 
@@ -86,8 +94,8 @@ def to_feedback(row: Row, layout: str, rules: Rules) -> Judgement:
         raise ValueError("a text, in which nothing is judged")
     else:
         judgement = _with_models(to_judgement(row, layout, rules), row)
-    if "winner" in row and is_both_bad(row["winner"]):
-        beside["both_bad"] = True
+    if "winner" in row:                                             # its words tell the answers by their place
+        beside |= {"sides": [0, 1]} | ({"both_bad": True} if is_both_bad(row["winner"]) else {})
     return replace(judgement, extra={**judgement.extra, **beside})
 
 
@@ -165,6 +173,8 @@ def _checked(judgement: Judgement) -> Judgement:
             del extra["verdict"]
     if judgement.at is not None:
         from_iso(judgement.at)
+    if sorted(extra.get("sides") or range(len(judgement.responses))) != list(range(len(judgement.responses))):
+        raise ValueError(f"sides are {extra['sides']!r}, not an order of the answers")
     for name, inner in (("flags", str), ("ratings", int | float)):
         if name in extra:
             extra[name] = _by_answer(name, extra[name], inner, judgement)

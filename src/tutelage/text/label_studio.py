@@ -122,7 +122,7 @@ def _result(data: Row, result: Row, goal: Asked) -> Iterator[dict[str, Any]]:
         selected = value.get("selected")
         if selected not in ranks:
             raise ValueError(f"selected is {selected!r}, not left, right or none")
-        yield {"kind": "comparison", "responses": _two(data), "ranks": ranks[selected]}
+        yield {"kind": "comparison", "responses": _two(data), "ranks": ranks[selected]} | ({"sides": [0, 1]} if goal == "feedback" else {})
     elif kind == "ranker":
         yield _ranked(_items(data), value.get("ranker"))
     elif kind == "textarea" and not data.keys() & _JUDGED:

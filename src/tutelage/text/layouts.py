@@ -69,14 +69,15 @@ ABOUT = ("labeler", "group", "strength", "weight", "p_select", "seconds", "at")
 PAIR_NUMBERS = ("margin", "target")
 """Optional columns of a pair: how much better in score units; P(chosen, or the first answer, is preferred), such as a share of votes."""
 BESIDE = ("item", "batch", "comment", "language", "user", "annotation", "skipped", "open", "gold", "both_bad", "all_bad", "ratings",
-          "flags")
+          "flags", "sides")
 """Optional columns that a store of feedback keeps and training does not read."""
 COLUMNS = frozenset().union(*(layout.columns for layout in CORE.values())) | {
     *ABOUT, *PAIR_NUMBERS, *BESIDE, "response", "votes", "ranks", "model", "model_a", "model_b"}
 _NUMBERS = {"strength", "weight", "p_select", "seconds", "rating"}
 _TRUTHS = {"label", "kto_tag", "both_bad", "all_bad", "skipped", "open", "gold"}
-_TEXTS = {"critique", "edit", "comment", "labeler", "group", "item", "batch", "verdict", "model", "model_a", "model_b"}
-_LISTS = {"responses", "ranks", "votes", "completions", "labels", "ratings", "flags"}
+_TEXTS = {"critique", "edit", "comment", "labeler", "group", "item", "batch", "verdict", "model", "model_a", "model_b",
+          "user", "scheme", "value"}
+_LISTS = {"responses", "ranks", "votes", "completions", "labels", "ratings", "flags", "sides"}
 _WORDED = {"winner", "label", "verdict"}
 
 

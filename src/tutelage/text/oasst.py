@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from hashlib import blake2b
 from typing import Any
 
 from tutelage.base.records import Judgement, Message, Prompt
 from tutelage.text.content import turns_of
 from tutelage.text.layouts import Asked, Goal, Layout, Row
+from tutelage.text.sides import about_of, is_side, sides_of
 from tutelage.text.trainers import Core
 from tutelage.text.values import list_of, number_of, object_of, ranks_of
 
@@ -79,7 +81,9 @@ def _event(event: Row, path: list[Row], by_id: Mapping[str, Row]) -> Iterator[di
     kept = [(by_id[name], rank) for name, rank in zip(names, ranks, strict=True) if name in by_id]
     if len(kept) > 1 and not event.get("not_rankable"):
         who = {"labeler": str(event["user_id"])} if event.get("user_id") is not None else {}
-        about = {name: event[name] for name in ("at", "seconds", "strength") if event.get(name) is not None}
+        about = {name: event[name] for name in ("at", "seconds") if event.get(name) is not None}
+        if len(kept) == len(names):                                 # what was said of each is numbered from best to worst
+            about |= about_of({name: said for name, said in event.items() if is_side(name)}, len(kept))
         yield _ranking(path, [reply for reply, _ in kept], ranks_of([rank for _, rank in kept])) | who | about
 
 
@@ -134,10 +138,12 @@ def tree_of(judgements: Sequence[Judgement]) -> dict[str, Any]:
 
 def _event_of(judgement: Judgement, names: list[str]) -> dict[str, Any]:
     """Ids from best to worst, as OASST has them, and the ranks themselves, which can be equal."""
-    order = sorted(zip(judgement.ranks or (), names, strict=True))
-    about = {"at": judgement.at, "seconds": judgement.seconds, "strength": judgement.strength}
-    return {"type": "ranking", "user_id": judgement.labeler, "ranked_message_ids": [name for _, name in order],
-            "ranks": [rank for rank, _ in order]} | {name: value for name, value in about.items() if value is not None}
+    order = sorted(range(len(names)), key=lambda i: (judgement.ranks or ())[i])
+    about = {"at": judgement.at, "seconds": judgement.seconds}
+    by_place = {name: [judgement.extra[name][i] for i in order] for name in ("ratings", "flags") if name in judgement.extra}
+    sides = sides_of(replace(judgement, extra={**judgement.extra, **by_place}))
+    return {"type": "ranking", "user_id": judgement.labeler, "ranked_message_ids": [names[i] for i in order],
+            "ranks": [(judgement.ranks or ())[i] for i in order], **sides} | {k: v for k, v in about.items() if v is not None}
 
 
 def _path(prompt: Prompt) -> Sequence[Message]:

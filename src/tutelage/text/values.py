@@ -111,12 +111,9 @@ def transcript_of(text: str) -> tuple[Message, ...]:
 
 
 def value_at(row: Row, path: str) -> Any:
-    """What a path stands for: the value there, with `<path>` in it replaced by the value there; or text with `{path}` filled in; or after
-    an equals sign text as it is."""
+    """What a path stands for: the value there, with `<path>` in it replaced by the value there; or text with `{path}` filled in."""
     if path in row:
         return row[path]
-    if path.startswith("="):
-        return path[1:]
     if "{" in path:
         return _FIELD.sub(lambda field: _shown(at_path(row, field[1]), field[1]), path)
     return at_path(row, _INNER.sub(lambda inner: _shown(at_path(row, inner[1]), inner[1]), path) if "<" in path else path)

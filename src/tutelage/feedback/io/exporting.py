@@ -30,8 +30,9 @@ from tutelage.feedback.store import Store
 from tutelage.text.arena import battles_of
 from tutelage.text.argilla import record_of
 from tutelage.text.content import Content
-from tutelage.text.convert import WRITE_AS, form_of
+from tutelage.text.convert import WRITE_AS, cells_of, form_of, held
 from tutelage.text.label_studio import task_of
+from tutelage.text.layouts import Rules, mapped
 from tutelage.text.long import long_row_of
 from tutelage.text.oasst import tree_of
 from tutelage.text.writers import WRITERS
@@ -68,8 +69,22 @@ def _each(make: Callable[[Judgement], Rows]) -> Callable[[Sequence[Judgement]], 
 
 
 def _said(layout: str) -> Callable[[Judgement], Rows]:
-    """Rows of a layout that holds one judgement each."""
-    return lambda judgement: WRITERS[layout](Content("judgement", _judged(judgement)))
+    """Rows of a layout that holds one judgement each, read back before they count."""
+    def rows(judgement: Judgement) -> Rows:
+        content = Content("judgement", _judged(judgement))
+        made = WRITERS[layout](content)
+        held(made, layout, content, Rules(prompt_style="raw" if isinstance(judgement.prompt, str) else "chat"))
+        return made
+
+    return rows
+
+
+def _long(judgement: Judgement) -> Rows:
+    row = long_row_of(judgement)
+    read = mapped(cells_of(row), None)
+    if any(read.get(name) != row[name] for name in ("prompt", "responses")):
+        raise ValueError("its texts would not come back from CSV as they are")
+    return [row]
 
 
 def _trl(judgement: Judgement) -> Rows:
@@ -94,20 +109,20 @@ def _only_judged(item: Sequence[Judgement]) -> list[Judgement]:
 
 
 _PAIRS_LEAVE = ("ties", "which answers were ranked together", "model", "sampling", "logprobs", "comment", "flags", "ratings", "both_bad",
-                "all_bad", "item", "batch", "language", "user", "gold")
+                "all_bad", "sides", "item", "batch", "language", "user", "gold")
 _IN_LINES = (".jsonl", ".jsonl.gz", ".json", ".parquet")
 FORMS: dict[str, Form] = {
     "judgements": Form(_each(lambda judgement: [judgement.to_json()]), (".jsonl", ".jsonl.gz", ".json")),
-    "csv": Form(_each(lambda judgement: [long_row_of(judgement)]), (".csv",)),
+    "csv": Form(_each(_long), (".csv",)),
     "label-studio": Form(lambda item: [task_of(item)], (".json", ".jsonl", ".jsonl.gz"),
-                         ("group", "weight", "p_select", "batch", "language", "user", "sampling", "logprobs")),
+                         ("group", "weight", "p_select", "batch", "language", "user", "sides", "sampling", "logprobs")),
     "argilla": Form(lambda item: [record_of(item)], (".json", ".jsonl", ".jsonl.gz"),
-                    ("group", "weight", "p_select", "batch", "language", "user", "seconds", "at", "model", "sampling", "logprobs", "gold")),
+                    ("group", "weight", "p_select", "batch", "language", "user", "seconds", "at", "sides", "model", "sampling",
+                     "logprobs", "gold")),
     "oasst": Form(lambda item: [tree_of(_only_judged(item))], (".jsonl", ".jsonl.gz"),
-                  ("group", "weight", "p_select", "batch", "item", "comment", "flags", "ratings", "both_bad", "all_bad", "sampling",
-                   "logprobs", "gold")),
+                  ("group", "weight", "p_select", "batch", "item", "sides", "sampling", "logprobs", "gold")),
     "arena": Form(lambda item: battles_of(_only_judged(item)), (".jsonl", ".jsonl.gz", ".json"),
-                  ("batch", "user", "comment", "flags", "ratings", "sampling", "logprobs", "gold")),
+                  ("batch", "user", "comment", "flags", "ratings", "sides", "sampling", "logprobs", "gold")),
     "hh-rlhf": Form(_each(_said("hh-rlhf")), (".jsonl", ".jsonl.gz"), _PAIRS_LEAVE),
     "trl": Form(_each(_trl), _IN_LINES, _PAIRS_LEAVE),
 }
@@ -236,7 +251,7 @@ def _item(task: Row[*tuple[Any, ...]], answers: Sequence[Row[*tuple[Any, ...]]],
         if row.value is None or row.erased_at is not None or row.retraction is not None:
             done.skipped["erased" if row.retraction is None else "retracted"] += 1
             continue
-        marked = told | ({"gold": True} if row.value == gold else {})
+        marked = told | ({"gold": True} if row.value == gold else {}) | ({"sides": row.sides} if row.sides else {})
         item.append(judgement_of(kind, prompt, shown, row.value, at=row.created_at, extra=marked, labeler=pseudonym(row.name, key),
                                  group=row.group, weight=row.weight, p_select=row.p_select, seconds=row.seconds))
     for row in skips:

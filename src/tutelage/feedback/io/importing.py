@@ -10,12 +10,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection
 
+from tutelage.base.errors import DataError
 from tutelage.base.files import sha256_file
 from tutelage.base.records import Judgement
 from tutelage.feedback.content import record_audit
@@ -75,8 +75,7 @@ def import_files(store: Store, files: Files, *, to_judge: TaskKind | None = None
     for path in expand_files(files):
         digest = sha256_file(path)
         before = done.new.copy()
-        rows = _prepared(path, digest, to_judge, prefix, batch, reading, done)
-        while found := list(islice(rows, _ROWS_AT_ONCE)):
+        for found in _batches(_prepared(path, digest, to_judge, prefix, batch, reading, done)):
             if dry_run:
                 continue
             made = store.write(partial(_write, found, name=path.name, overlap=overlap, now=store.now()))
@@ -88,6 +87,23 @@ def import_files(store: Store, files: Files, *, to_judge: TaskKind | None = None
             added: dict[str, Any] = dict(done.new - before)
             store.write(partial(record_audit, action="feedback.import", now=store.now(), subject=path.name, sha256=digest, **added))
     return done
+
+
+def _batches(rows: Iterator[Prepared]) -> Iterator[list[Prepared]]:
+    """So many rows at a time; where the file breaks, first what stood before."""
+    found: list[Prepared] = []
+    try:
+        for row in rows:
+            found.append(row)
+            if len(found) == _ROWS_AT_ONCE:
+                yield found
+                found = []
+    except DataError:
+        if found:
+            yield found
+        raise
+    if found:
+        yield found
 
 
 def _write(rows: Sequence[Prepared], conn: Connection, **about: Any) -> Batch:

@@ -21,10 +21,13 @@ _OF_EACH = ("ranks", "ratings", "flags")
 def value_of(judgement: Judgement, order: Sequence[int]) -> dict[str, Any]:
     """What the store keeps of it. order: for each of the task's answers its place among the judgement's."""
     value: dict[str, Any] = {name: getattr(judgement, name) for name in FIELDS if getattr(judgement, name) is not None}
+    for name in ("rating", "strength"):                             # a table's 4.0 is the page's 4
+        if name in value and value[name] == int(value[name]):
+            value[name] = int(value[name])
     value |= {name: judgement.extra[name] for name in BESIDE if name in judgement.extra}
     if judgement.ranks is not None:
         value["ranks"] = list(judgement.ranks)
-    if judgement.kind == "demonstration":
+    if judgement.kind == "demonstration" and judgement.responses:
         value["text"] = judgement.responses[0].text
     for name in _OF_EACH if len(order) > 1 else ():
         if name in value:

@@ -178,12 +178,16 @@ class Batch:
         there = known(self.conn, again)
         self.known += len(there)
         new |= {key: said for key, said in again.items() if key not in there}
-        made = {key: {"task_id": slot.task, "labeler_id": people[slot.row.labeler or ""], "kind": slot.row.judgement.kind, "value": value,
-                      "p_select": slot.row.judgement.p_select, "weight": slot.row.judgement.weight, "seconds": slot.row.judgement.seconds,
-                      "created_at": self.now if slot.row.at is None else slot.row.at} for key, (slot, value) in new.items()}
+        made = {key: self._judgement(slot, value, people) for key, (slot, value) in new.items()}
         self._make(judgements, made, {key: slot.row.place for key, (slot, _) in new.items()})
         golden = {slot.task: value for slot, value in new.values() if slot.row.judgement.extra.get("gold")}
         return golden, {slot.task for slot, _ in new.values()}
+
+    def _judgement(self, slot: _Slot, value: Any, people: Mapping[str, int]) -> dict[str, Any]:
+        row, judgement = slot.row, slot.row.judgement
+        return {"task_id": slot.task, "labeler_id": people[row.labeler or ""], "kind": judgement.kind, "value": value,
+                "sides": [slot.order.index(place) for place in judgement.extra.get("sides", ())], "p_select": judgement.p_select,
+                "weight": judgement.weight, "seconds": judgement.seconds, "created_at": self.now if row.at is None else row.at}
 
     def _skips(self, people: Mapping[str, int]) -> None:
         skipped = {(slot.task, people[slot.row.labeler]): slot.row for slot in self.slots
