@@ -1,4 +1,4 @@
-"""`tutelage feedback import`, `export` and `stats`."""
+"""`tutelage feedback import`, `export`, `stats` and `simulate`."""
 
 from __future__ import annotations
 
@@ -135,6 +135,22 @@ def stats_command(db: str | None, as_json: bool, verbose: bool, batch: str | Non
         print_result(found, as_json)
     else:
         _print_stats(found)
+
+
+@click.command("simulate")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Judgements to give at most; without it until nothing is open.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seeds the panel.")
+@_everywhere
+def simulate_command(db: str | None, as_json: bool, verbose: bool, limit: int | None, seed: int) -> None:
+    """Have the embedded world's panel judge the open comparisons, rankings and labels. For trying things out: they know that world only."""
+    setup_logging(int(verbose))
+    with only_json_on_stdout(as_json):
+        from tutelage.demo.at_work import simulate
+        from tutelage.feedback.store import Store
+
+        with Store.open(db) as store:
+            done = simulate(store, seed=seed, limit=limit)
+    print_result({"judgements": sum(done.values()), "labelers": done}, as_json)
 
 
 def _print_stats(found: dict[str, Any]) -> None:
