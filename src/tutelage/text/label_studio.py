@@ -42,8 +42,11 @@ def _task(row: Row, goal: Asked) -> Iterator[Core]:
         other = other or str(results[0].get("type"))
     if goal == "feedback" and not row["annotations"]:
         yield "judgement", item | _unjudged(data) | {"open": True}
+    elif not found and other:
+        raise ValueError(f"results of the type {other} judge no answer")
     elif not found:
-        raise ValueError(f"results of the type {other} judge no answer" if other else "nobody judged the task (no annotation, or skipped)")
+        raise ValueError("nobody answered (no text area filled in, or skipped)" if _has_no_answers(row) else
+                         "nobody judged the task (no annotation, or skipped)")
 
 
 def _has_no_answers(row: Row) -> bool:
@@ -56,13 +59,9 @@ def _written(row: Row, goal: Asked) -> Iterator[Core]:
     if goal in ("prompts", "feedback"):
         yield from _task(row, goal)
         return
-    found = False
     for _, core in _task(row, "judgements"):
         if core["kind"] == "demonstration":
-            found = True
             yield "prompt-completion", {"prompt": core["prompt"], "completion": core["responses"][0]["text"]}
-    if not found:
-        raise ValueError("nobody answered (no text area filled in, or skipped)")
 
 
 def _asked(data: Row) -> Any:

@@ -15,8 +15,8 @@ SETS: dict[str, tuple[str, dict[str, Any]]] = {
         "columns": {"prompt": "question {question_id}, turn {turn}", "model_a": "model_a", "model_b": "model_b", "winner": "winner",
                     "labeler": "judge"}}),
     "summary_factuality": ("factuality", {
-        "columns": {"prompt": "Is this a factual summary of its article? {summary}", "response": "summary", "model": "system", "label": "votes.*",
-                    "labeler": "votes.#"}}),
+        "columns": {"prompt": "Is this a factual summary of its article? {summary}", "response": "summary", "model": "system",
+                    "label": "votes.*", "labeler": "votes.#"}}),
     "abuse_ratings": ("exchanges", {
         "columns": {"prompt": "{bot}: {turns.0}\n{turns.1}\n{turns.2}", "response": "turns.3", "rating": "ratings.*.rating",
                     "labeler": "ratings.*.annotator"}}),
