@@ -21,9 +21,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tutelage.evals.stats import wilson  # noqa: E402
-
 from tests.feedback.pii_set import KINDS, draw, score  # noqa: E402
+from tutelage.base.stats import wilson  # noqa: E402
 from tutelage.feedback import pii  # noqa: E402
 
 

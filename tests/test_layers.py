@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "base": set(),
     "algos": set(),
     "text": {"base"},
-    "feedback": {"base"},
+    "feedback": {"base", "text"},  # each file format is read and written in one place, which is text
     "lineage": {"base", "feedback"},
     "models": {"base", "algos"},
     "rollout": {"base", "models", "text", "algos"},

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tutelage.base.near import near_any
+from tutelage.base.near import near_any, near_earlier
 from tutelage.base.records import Message
 from tutelage.base.split import split_of, split_sides
 
@@ -53,6 +53,15 @@ def test_it_finds_what_comparing_every_pair_finds():
     missed = sum(e and not f for e, f in zip(expected, found, strict=True))
     assert not any(f and not e for e, f in zip(expected, found, strict=True))        # nothing is found that is not there
     assert 100 < sum(expected) < 500 and missed <= 1                                # each is missed with probability 0.0002 at most
+
+
+def test_of_two_copies_the_later_names_the_earlier():
+    texts = sentences(300, seed=3)
+    found = near_earlier(texts)
+    expected = [any(likeness(text, earlier) >= 0.8 for earlier in texts[:i]) for i, text in enumerate(texts)]
+    assert all(other is None or other < i and likeness(texts[i], texts[other]) >= 0.8 for i, other in enumerate(found))
+    assert 50 < sum(expected) < 250 and sum(e != (f is not None) for e, f in zip(expected, found, strict=True)) <= 1
+    assert near_earlier([]) == [] and near_earlier(["Same.", "same"]) == [None, 0]
 
 
 @settings(max_examples=60, deadline=None)

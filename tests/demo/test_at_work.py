@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
-from tutelage.demo.at_work import LEFT_FOR_PEOPLE, as_given, judge_one
+from tutelage.demo.at_work import LEFT_FOR_PEOPLE, as_given, judge_one, simulate
 from tutelage.demo.gold import score
-from tutelage.demo.panel import Panel
+from tutelage.demo.panel import LABELERS, Panel
 from tutelage.demo.tasks import COUNTS, fill
+from tutelage.feedback.content import add_prompt, add_response, add_task
 from tutelage.feedback.schema import KINDS, judgements, labelers, prompts, responses, tasks
 from tutelage.feedback.store import Store
 from tutelage.feedback.values import stored
@@ -81,3 +82,21 @@ def panel_first(panel: Panel) -> float:
     """P(the one shown first wins) between equals: the difference of two Gumbels is logistic."""
     falk = panel.labeler("falk")
     return float(1 / (1 + np.exp(-(falk.first - falk.tie) / falk.noise)))
+
+
+def test_the_panel_judges_all_that_is_open_and_nobody_twice(store):
+    # Every comparison and ranking wants 3 people, every label 2 (demo/tasks.py).
+    assert sum(simulate(store, limit=10).values()) == 10
+    assert sum(simulate(store).values()) + 10 == 3 * COUNTS["comparison"] + 3 * COUNTS["ranking"] + 2 * COUNTS["label"]
+    assert simulate(store) == {}
+
+
+def test_the_panel_brings_its_accounts_to_a_store_without_them(tmp_path):
+    def work(conn) -> None:
+        prompt = add_prompt(conn, content="what is tea", source="demo", now=1.0)
+        answers = [add_response(conn, prompt_id=prompt, text=text, now=1.0) for text in ("yes", "no")]
+        add_task(conn, kind="comparison", prompt_id=prompt, response_ids=answers, overlap=6, now=1.0)
+
+    with Store.open(tmp_path / "new.db") as new:
+        new.write(work)
+        assert simulate(new) == dict.fromkeys(sorted(one.name for one in LABELERS), 1)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, select
 
 from tests.feedback.world import comparisons, labelers
@@ -17,10 +18,11 @@ from tutelage.feedback.errors import StoreError
 from tutelage.feedback.location import locate
 from tutelage.feedback.store import Store
 
-SECOND = """
+LATEST = ScriptDirectory.from_config(migrations.config()).get_current_head()
+NEXT = f"""
 from alembic import op
 import sqlalchemy as sa
-revision, down_revision = "0002", "0001"
+revision, down_revision = "next", "{LATEST}"
 def upgrade():
     with op.batch_alter_table("tasks") as table:
         table.add_column(sa.Column("mood", sa.Text, server_default="calm"))
@@ -30,9 +32,9 @@ def upgrade():
 
 @pytest.fixture
 def later(tmp_path, monkeypatch):
-    """Makes this version one that has a second revision."""
+    """Makes this version one that has one more revision."""
     folder = shutil.copytree(migrations.FOLDER, tmp_path / "later")
-    (folder / "versions" / "0002_mood.py").write_text(SECOND)
+    (folder / "versions" / "next_mood.py").write_text(NEXT)
     return lambda: monkeypatch.setattr(migrations, "FOLDER", folder)
 
 
@@ -76,7 +78,7 @@ def test_an_older_database_is_brought_forward_with_its_rows(old, clock, later):
             before = conn.execute(select(schema.tasks.c.id, schema.tasks.c.batch)).all()
     later()
     with Store.open(old, clock=clock) as store, store.read() as conn:
-        assert migrations.version(conn) == "0002"
+        assert migrations.version(conn) == "next"
         after = conn.exec_driver_sql("SELECT id, bunch, mood FROM tasks ORDER BY id").all()
         assert [row[:2] for row in after] == before and {row[2] for row in after} == {"calm"}
         assert conn.exec_driver_sql("SELECT count(*) FROM labelers").scalar() == 2
@@ -87,7 +89,7 @@ def test_a_database_of_a_newer_version_is_refused_and_left_alone(old, clock, lat
         later()
         Store.open(old, clock=clock).close()
         monkeypatch.undo()
-    with pytest.raises(StoreError, match="revision 0002 and this version of tutelage knows none after 0001") as error:
+    with pytest.raises(StoreError, match=f"revision next and this version of tutelage knows none after {LATEST}") as error:
         Store.open(old, clock=clock)
     assert "\n" not in str(error.value) and "upgrade" in error.value.hint
     later()

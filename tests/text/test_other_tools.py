@@ -235,7 +235,7 @@ def test_the_arena_s_raw_log_gives_votes_and_no_addresses(tmp_path):
     result = read_judgements(jsonl(tmp_path / "a.jsonl", row, chat), max_rejected_frac=0.5)
     assert result.rows == [Judgement((HI,), (Response("yes", "m1"), Response("no", "m2")), "comparison", ranks=(0, 0),
                                      extra={"both_bad": True})]
-    assert result.reasons() == {"the event share is no vote between two": 1} and "10.1.2.3" not in json.dumps(result.rows[0].to_json())
+    assert result.reasons() == {"the event share is no vote": 1} and "10.1.2.3" not in json.dumps(result.rows[0].to_json())
 
 
 def test_the_arena_s_table_holds_lists_as_text(tmp_path):
@@ -328,7 +328,35 @@ def test_argilla_s_records_as_its_server_gives_them(tmp_path, found, judgement):
     assert (result.layout, result.rows) == ("argilla", [judgement])
 
 
-def test_argilla_s_sdk_file_is_refused_since_it_lost_equal_ranks(tmp_path):
-    row = {"id": "1", "fields": {"prompt": "hi", "a": "x"}, "responses": {"order": [{"value": ["a"], "user_id": "u"}]}}
-    with pytest.raises(DataError, match="responses as the SDK writes them, which loses equal ranks"):
+def test_a_thumb_in_the_arena_s_log_is_a_yes_or_no_for_one_answer(tmp_path):
+    state = {"roles": ["USER", "ASSISTANT"], "messages": [["USER", "hi"], ["ASSISTANT", "yes"]], "offset": 0, "model_name": "m1"}
+    row = {"tstamp": 1.0, "type": "downvote", "model": "m1", "state": state, "ip": "10.1.2.3"}
+    assert read_judgements(jsonl(tmp_path / "a.jsonl", row)).rows == [Judgement((HI,), (Response("yes", "m1"),), "label", label=False)]
+
+
+SDK_RANKING = [["b", "a"], ["2", "1"], [{"value": "b"}, {"value": "a"}]]
+
+
+@pytest.mark.parametrize("value", SDK_RANKING)
+@pytest.mark.parametrize("flat", [False, True])
+def test_rankings_in_argilla_s_sdk_files_are_refused_since_they_lost_their_ranks(tmp_path, value, flat):
+    # What the SDK's to_list writes for two people, nested and flattened.
+    fields = {"prompt": "hi", "a": "x", "b": "y"}
+    row = ({"id": "1", "status": "completed", "_server_id": None, **fields, "order.responses": [value], "order.responses.users": ["u"],
+            "order.responses.status": ["submitted"]} if flat else
+           {"id": "1", "fields": fields, "responses": {"order": [{"value": value, "user_id": "u"}]}})
+    with pytest.raises(DataError, match=r"a ranking as Argilla's SDK writes it, without its ranks \(argilla#5712\)"):
         read_judgements(jsonl(tmp_path / "a.jsonl", row))
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_everything_else_in_argilla_s_sdk_files_is_read(tmp_path, flat):
+    fields = {"prompt": "hi", "response": "yes"}
+    row = ({"id": "1", "status": "completed", "_server_id": None, **fields, "stars.responses": [4, 2, 1],
+            "stars.responses.users": ["u", "v", "w"], "stars.responses.status": ["submitted", "submitted", "draft"],
+            "critique.responses": ["short"], "critique.responses.users": ["u"], "critique.responses.status": ["submitted"]} if flat else
+           {"id": "1", "fields": fields, "responses": {"stars": [{"value": 4, "user_id": "u"}, {"value": 2, "user_id": "v"}],
+                                                       "critique": [{"value": "short", "user_id": "u"}]}})
+    found = read_judgements(jsonl(tmp_path / "a.jsonl", row))
+    assert found.layout == ("argilla-flat" if flat else "argilla")
+    assert [(j.labeler, j.rating, j.critique) for j in found.rows] == [("u", 4, None), ("u", None, "short"), ("v", 2, None)]

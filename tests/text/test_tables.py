@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import sys
 import types
 from pathlib import Path
@@ -15,9 +16,10 @@ from hypothesis import strategies as st
 
 from tutelage.base.errors import ConfigError, DataError, MissingExtraError
 from tutelage.text import lines, tables
+from tutelage.text.convert import _write_csv
 from tutelage.text.lines import Rejected, read_json_array, read_json_lines
 from tutelage.text.readers import read_demonstrations, read_judgements, read_prompts
-from tutelage.text.tables import kind_of, read_rows
+from tutelage.text.tables import kind_of, read_rows, safe_marked, safe_unmarked
 
 TALK = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello\nyou"}]
 ROWS = [{"messages": TALK}, {"messages": [*TALK, {"role": "user", "content": "tea?"}, {"role": "assistant", "content": "yes"}]}]
@@ -199,3 +201,22 @@ def test_a_parquet_bomb_is_refused_by_what_it_declares(tmp_path, monkeypatch):
     parquet.write_table(arrow.table({"prompt": ["x" * 1000] * 20_000}), tmp_path / "a.parquet", compression="zstd", use_dictionary=False)
     with pytest.raises(DataError, match=r"the column prompt grows to \d+ times its size: a bomb"):
         read_prompts(tmp_path / "a.parquet")
+
+
+CELLS = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0") | st.sampled_from("=+-@\t\r\n'\",;"), max_size=8)
+
+
+@given(CELLS)
+def test_no_cell_is_a_formula_to_a_spreadsheet_and_each_comes_back(cell):
+    # OWASP's list of what begins a formula; a plain number, which only means itself, may begin with its sign.
+    written = safe_marked(cell)
+    assert not written.startswith(("=", "+", "-", "@", "\t", "\r")) or re.fullmatch(r"-\d+(\.\d+)?([eE][+-]?\d+)?", written)
+    assert safe_unmarked(written) == cell
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(CELLS.filter(str.strip), CELLS.filter(str.strip)), min_size=1, max_size=5))
+def test_a_csv_file_written_here_gives_back_every_character(tmp_path, rows):
+    out = tmp_path / "a.csv"
+    _write_csv(out, ({"prompt": prompt, "=completion": answer} for prompt, answer in rows))
+    assert [dict(row) for _, row in read_rows(out)] == [{"prompt": prompt, "=completion": answer} for prompt, answer in rows]

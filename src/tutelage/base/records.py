@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length"]
-JudgementKind = Literal["comparison", "ranking", "label", "rating", "critique", "edit"]
+JudgementKind = Literal["comparison", "ranking", "label", "rating", "critique", "edit", "demonstration"]
 SAYS: dict[str, str] = {"comparison": "ranks", "ranking": "ranks", "label": "label", "rating": "rating", "critique": "critique",
                         "edit": "edit"}
 """The field without which a judgement of a kind says nothing."""
@@ -78,6 +78,8 @@ class Response:
 class Judgement:
     """What one labeler said about one or more answers to a prompt. One shape, simulated or human, file or store.
 
+    A demonstration is the labeler's own answer, which stands in `responses`.
+
     ranks: one int per response, 0 is best, equal is a tie. label: yes/no on a single answer. rating: a number on a scale.
     strength: how sure, 1 (barely) to 4 (much better). p_select: probability with which the item was chosen for judging.
     seconds: time spent. at: ISO 8601 time.
@@ -103,7 +105,7 @@ class Judgement:
     def __post_init__(self) -> None:
         if self.ranks is not None and len(self.ranks) != len(self.responses):
             raise ValueError(f"{len(self.ranks)} ranks for {len(self.responses)} responses")
-        if not self.responses:
+        if not self.responses and self.kind != "demonstration":
             raise ValueError("a judgement needs at least one response")
         if self.weight < 0:
             raise ValueError(f"weight is {self.weight!r}, below 0")
@@ -137,7 +139,7 @@ class Judgement:
     def from_json(cls, row: Mapping[str, Any]) -> Judgement:
         """Read the published layout. Raises ValueError that names the field at fault."""
         known = {f for f in cls.__dataclass_fields__ if f not in ("prompt", "responses", "ranks", "extra")}
-        if "prompt" not in row or not row.get("responses"):
+        if "prompt" not in row or (not row.get("responses") and row.get("kind") != "demonstration"):
             raise ValueError("a judgement row needs 'prompt' and a non-empty 'responses'")
         ranks = row.get("ranks")
         extra = {k: v for k, v in row.items() if k not in cls.__dataclass_fields__ and v is not None}
@@ -146,7 +148,7 @@ class Judgement:
                 raise ValueError(f"{name} is {extra[name]!r}, not a number")
         if not 0 <= extra.get("target", 0) <= 1:
             raise ValueError(f"target is {extra['target']!r}, not a probability")
-        return cls(prompt=prompt_from_json(row["prompt"]), responses=tuple(_response_from_json(r) for r in row["responses"]),
+        return cls(prompt=prompt_from_json(row["prompt"]), responses=tuple(_response_from_json(r) for r in row.get("responses", ())),
                    ranks=None if ranks is None else _ranks_from_json(ranks),
                    kind=row.get("kind") or ("ranking" if ranks is not None and len(ranks) > 2 else "comparison"),
                    extra=extra,

@@ -31,6 +31,8 @@ def _reading(command: Callable[..., Any]) -> Callable[..., Any]:
         click.argument("files", nargs=-1, required=True, metavar="FILE…"),
         click.option("--layout", default="auto", metavar="NAME", help="The files' layout; by default it is told from the first rows."),
         click.option("--column", "columns", multiple=True, metavar="OURS=THEIRS", help="Where a column of ours stands: prompt=context."),
+        click.option("--verdict", "verdicts", multiple=True, metavar="THEIRS=OURS",
+                     help="What a verdict of the file is in our words: 0=tie."),
         click.option("--as", "goal", type=click.Choice(GOALS), help="Read as these only; by default all that the rows say."),
         click.option("--prompt-style", type=click.Choice(["chat", "raw"]), default="chat", show_default=True,
                      help="A prompt that is a string: one user message, or text to be continued."),
@@ -45,13 +47,14 @@ def _reading(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def _options(layout: str, columns: tuple[str, ...], **others: Any) -> Any:
-    """tutelage.text.readers.ReadOptions. Raises: ConfigError for a column that is not OURS=THEIRS."""
-    for column in columns:
-        if "=" not in column:
-            raise ConfigError(f"--column {column} is not of the form OURS=THEIRS", hint="for example --column prompt=context")
-    mapped = dict(column.split("=", 1) for column in columns)
-    return {"layout": layout, "columns": mapped or None} | others
+def reading_options(layout: str, columns: tuple[str, ...], verdicts: tuple[str, ...], **others: Any) -> Any:
+    """tutelage.text.readers.ReadOptions. Raises: ConfigError for a column that is not OURS=THEIRS, or a verdict that is not THEIRS=OURS."""
+    for flag, form, example, given in (("--column", "OURS=THEIRS", "prompt=context", columns),
+                                       ("--verdict", "THEIRS=OURS", "0=tie", verdicts)):
+        if wrong := next((one for one in given if "=" not in one), None):
+            raise ConfigError(f"{flag} {wrong} is not of the form {form}", hint=f"for example {flag} {example}")
+    mapped, said = (dict(one.split("=", 1) for one in given) for given in (columns, verdicts))
+    return {"layout": layout, "columns": mapped or None, "verdicts": said} | others
 
 
 @data.command()
@@ -67,7 +70,7 @@ def check(files: tuple[str, ...], goal: Any, as_json: bool, verbose: bool, model
         from tutelage.text.check import check as look
         from tutelage.text.check import rendered
 
-        found = look(files, goal, _options(**reading))
+        found = look(files, goal, reading_options(**reading))
         report = found.report() | {"samples": list(rendered(found, model))}
     if as_json:
         print_result(report, as_json)
@@ -92,7 +95,7 @@ def convert(files: tuple[str, ...], goal: Any, as_json: bool, verbose: bool, to:
     with only_json_on_stdout(as_json):
         from tutelage.text.convert import convert as write
 
-        done = write(files, to, out, goal=goal, skip=skip, options=_options(**reading))
+        done = write(files, to, out, goal=goal, skip=skip, options=reading_options(**reading))
     reasons: dict[str, int] = {}
     for rejected in done.rejected:
         reasons[rejected.reason] = reasons.get(rejected.reason, 0) + 1

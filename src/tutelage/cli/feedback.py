@@ -1,4 +1,4 @@
-"""`tutelage feedback snapshot|retrain`: from the store of judgements to what a reward model trains from, and to that model."""
+"""`tutelage feedback`: judgements into the store, out of it, counted, and frozen for a reward model to train from."""
 
 from __future__ import annotations
 
@@ -9,17 +9,22 @@ import click
 
 from tutelage.base.log import setup_logging
 
+from .feedback_files import export_command, import_command, simulate_command, stats_command
 from .group import Group
 from .output import only_json_on_stdout, print_result
 
 
 @click.group(cls=Group)
 def feedback() -> None:
-    """What people said: freeze it for training, and train (docs/feedback.md)."""
+    """What people said: bring it in, count it, take it out, freeze it, train on it (docs/feedback.md, docs/feedback-files.md)."""
+
+
+for _command in (import_command, export_command, stats_command, simulate_command):
+    feedback.add_command(_command)
 
 
 @feedback.command()
-@click.option("--database", metavar="URL",
+@click.option("--db", "--database", "database", metavar="URL",
               help="SQLite file or postgresql://…  [default: TUTELAGE_DATABASE_URL, else studio.db in your data folder]")
 @click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER",
               help="Where snapshots lie, each in a folder named by its hash.  [default: snapshots in your data folder]")

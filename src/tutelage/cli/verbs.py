@@ -53,7 +53,7 @@ COMMANDS = {
     "serve": Command("Models over HTTP to OpenAI clients, and scores by a reward model.", "tutelage.cli.serve:serve"),
     "export": Command("A run or an adapter to one plain model folder, adapters merged.", "tutelage.cli.export:export"),
     "prove": Command("The shipped algorithm against the exact optimum of a small task.", "tutelage.cli.prove:prove"),
-    "feedback": Command("What people said: freeze it, train on it.", "tutelage.cli.feedback:feedback"),
+    "feedback": Command("What people said: bring it in, count it, take it out, freeze it, train on it.", "tutelage.cli.feedback:feedback"),
     "studio": Command("The web app where people write and judge.", "tutelage.cli.studio:studio"),
     "data": Command("Look into a data file, or write it in another layout or without personal data.", "tutelage.cli.data:data"),
     "config": Command("Show or describe the settings of a verb.", "tutelage.cli.config:config"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,9 @@ from sqlalchemy import Connection, func, select
 from tutelage.base.errors import TutelageError
 from tutelage.base.log import get_logger
 from tutelage.base.records import Judgement, Prompt, prompt_from_json
-from tutelage.demo.panel import Panel
+from tutelage.demo.panel import LABELERS, Panel
 from tutelage.feedback import queue
+from tutelage.feedback.content import add_labeler
 from tutelage.feedback.schema import labelers, prompts, responses, tasks
 from tutelage.feedback.store import Store
 
@@ -58,10 +60,39 @@ class PanelAtWork:
                 del ids[name]
 
 
-def judge_one(store: Store, panel: Panel, name: str, labeler_id: int, rng: np.random.Generator) -> bool:
-    """One member claims a task, judges it as it stands on the page, and submits. Returns whether there was one."""
+def simulate(store: Store, *, seed: int = 0, limit: int | None = None) -> dict[str, int]:
+    """The panel judges what is open, all of it or so many, by turns. Returns labeler -> judgements.
+
+    Members who have no account get one, past their screening; what an account of that name is shut out of, it is not given.
+    """
+    panel, rng, done = Panel(seed), np.random.default_rng([seed, 9]), Counter[str]()
+    ids = store.write(lambda conn: _accounts(conn, store.now()))
+    willing = sorted(ids)
+    while willing and (limit is None or done.total() < limit):
+        name = str(rng.choice(willing))
+        try:
+            if judge_one(store, panel, name, ids[name], rng, leave=0):
+                done[name] += 1
+                continue
+        except TutelageError as error:
+            log.info("the panel's %s stops: %s", name, error)
+        willing.remove(name)
+    return dict(sorted(done.items()))
+
+
+def _accounts(conn: Connection, now: float) -> dict[str, int]:
+    ids = {row.name: row.id for row in conn.execute(select(labelers.c.id, labelers.c.name))}
+    return {one.name: ids[one.name] if one.name in ids else
+            add_labeler(conn, name=one.name, now=now, group=one.group, screening={"state": "passed"}) for one in LABELERS}
+
+
+def judge_one(store: Store, panel: Panel, name: str, labeler_id: int, rng: np.random.Generator, *, leave: int = LEFT_FOR_PEOPLE) -> bool:
+    """One member claims a task, judges it as it stands on the page, and submits. Returns whether there was one.
+
+    leave: open tasks of a kind that are left to people.
+    """
     with store.read() as conn:
-        kinds = _plenty(conn)
+        kinds = _plenty(conn, leave)
     claim = store.write(lambda conn: queue.claim(conn, labeler_id, now=store.now(), kinds=kinds)) if kinds else None
     if claim is None:
         return False
@@ -89,10 +120,10 @@ def as_given(judgement: Judgement) -> dict[str, Any]:
     return {"choice": 5 - strength if judgement.ranks[0] < judgement.ranks[1] else 4 + strength}
 
 
-def _plenty(conn: Connection) -> list[str]:
+def _plenty(conn: Connection, leave: int) -> list[str]:
     """Kinds of which there is enough for the panel and for people."""
     open_tasks = select(tasks.c.kind).where(tasks.c.state == "open", tasks.c.free > 0, tasks.c.purpose == "work", tasks.c.kind.in_(KINDS))
-    return [row.kind for row in conn.execute(open_tasks.group_by(tasks.c.kind).having(func.count() > LEFT_FOR_PEOPLE))]
+    return [row.kind for row in conn.execute(open_tasks.group_by(tasks.c.kind).having(func.count() > leave))]
 
 
 def _content(conn: Connection, claim: queue.Claim) -> tuple[Prompt, list[str]]:

@@ -151,6 +151,13 @@ retractions = Table(                                                # undone, ov
     "retractions", metadata, _id(), _to("judgements", unique=True), _to("labelers", "by_id", null=True),
     Column("reason", Text, nullable=False), _time("created_at", null=False),
 )
+origins = Table(                                                    # what imported rows are, and where they came from: nothing comes twice
+    "origins", metadata,
+    Column("key", Text, primary_key=True),                          # hash of what the row says; feedback/io/keys.py
+    Column("row_id", Integer, nullable=False),                      # of a response, task or judgement, as the key says
+    Column("file", Text, nullable=False),                           # its sha256
+    Column("line", Integer, nullable=False), Column("part", Integer, nullable=False),      # which of the line's judgements
+)
 conversations = Table(
     "conversations", metadata, _id(), _to("labelers", index=True), _to("assignments", null=True, index=True), Column("messages", Document),
     Column("state", Text, nullable=False, server_default="open"), Column("rating", Integer), Column("comment", Text),

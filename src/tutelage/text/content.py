@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from tutelage.base.records import Demonstration, Judgement, Message, Prompt
+from tutelage.base.records import Demonstration, Judgement, Message, Prompt, prompt_to_json
 from tutelage.text.layouts import PAIR_NUMBERS, Goal, Rules, to_demonstration, to_document, to_judgement, to_prompt, to_text
 from tutelage.text.values import Row
 
@@ -91,6 +91,28 @@ def columns_about(judgement: Judgement) -> dict[str, Any]:
     usual = {name: None for name in values} | {"weight": 1.0, "p_select": 1.0}
     extra = {name: judgement.extra[name] for name in PAIR_NUMBERS if name in judgement.extra}
     return {name: value for name, value in values.items() if value != usual[name]} | extra
+
+
+def turns_of(prompt: Prompt) -> tuple[str, Sequence[Message]]:
+    """(system text, the other turns) of a conversation. Raises: ValueError for raw text."""
+    if isinstance(prompt, str):
+        raise ValueError("the prompt is raw text to continue, not a conversation")
+    system = prompt[0].content if prompt and prompt[0].role == "system" else ""
+    turns = prompt[1:] if system else prompt
+    if any(m.role == "system" for m in turns) or not turns:
+        raise ValueError("it has a system turn that is not its first, or nothing else")
+    return system, turns
+
+
+def plain_prompt(prompt: Prompt) -> Any:
+    """A lone question as text, a conversation as messages. Raises: ValueError for raw text."""
+    system, turns = turns_of(prompt)
+    return prompt_to_json(prompt) if system or len(turns) != 1 or turns[0].role != "user" else turns[0].content
+
+
+def joined(prompt: Prompt, answer: str) -> Any:
+    """Prompt and answer as one text, or one list of messages."""
+    return prompt + answer if isinstance(prompt, str) else [*prompt_to_json(prompt), {"role": "assistant", "content": answer}]
 
 
 def what_is_lost(content: Content, back: Sequence[Content]) -> str | None:

@@ -7,7 +7,7 @@ import gzip
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -21,7 +21,7 @@ from tutelage.text.detect import LAYOUTS, layouts_of
 from tutelage.text.layouts import Goal, Rules, mapped
 from tutelage.text.lines import Rejected
 from tutelage.text.readers import Files, ReadOptions, check_rejected, expand_files, made, open_rows, plain_items, rules_of
-from tutelage.text.tables import Cells, arrow_module
+from tutelage.text.tables import Cells, arrow_module, safe_marked
 from tutelage.text.writers import WRITERS
 
 FORMATS = (".jsonl", ".jsonl.gz", ".json", ".csv", ".parquet")
@@ -69,13 +69,13 @@ def convert(files: Files, to: str, out: Path, *, goal: Goal | None = None, skip:
     return result
 
 
-def form_of(out: Path) -> str:
-    """The suffix, one of FORMATS, that says in what form a new file is written. Raises: ConfigError on another, or when `out` is there."""
-    suffix = next((s for s in sorted(FORMATS, key=len, reverse=True) if out.name.endswith(s)), None)
+def form_of(out: Path, forms: Sequence[str] = FORMATS) -> str:
+    """The suffix, one of `forms`, that says in what form a new file is written. Raises: ConfigError on another, or when `out` is there."""
+    suffix = next((s for s in sorted(forms, key=len, reverse=True) if out.name.endswith(s)), None)
     if suffix is None:
-        raise ConfigError(f"--out {out}: unknown form", hint=f"end the name in one of {', '.join(FORMATS)}")
+        raise ConfigError(f"{out}: unknown form", hint=f"end the name in {' or '.join(forms)}")
     if out.exists():
-        raise ConfigError(f"--out {out} is already there", hint="remove it first, or choose another name")
+        raise ConfigError(f"{out} is already there", hint="remove it first, or choose another name")
     return suffix
 
 
@@ -115,11 +115,7 @@ def _converted(files: Files, to: str, suffix: str, goal: Goal | None, skip: bool
         result.rows_read += 1
         try:
             rows = WRITERS[to](content)
-            # A table of text brings back what a reader makes of its cells, which may be less than what went in.
-            read = [mapped(_cells(row), None) for row in rows] if suffix == ".csv" else rows
-            back = [one for row in read for one in _read_back(row, to, content, back_rules)]
-            if lost := what_is_lost(content, back):
-                raise ValueError(lost)
+            back = held(rows, to, content, back_rules, in_csv=suffix == ".csv")
         except ValueError as error:
             if not skip:
                 raise DataError(f"{path}:{line}: the layout {to}{' in CSV' if suffix == '.csv' else ''} cannot hold this row: {error}",
@@ -129,6 +125,16 @@ def _converted(files: Files, to: str, suffix: str, goal: Goal | None, skip: bool
         result.left_behind |= left_behind(content, back)
         result.rows_written += len(rows)
         yield from rows
+
+
+def held(rows: list[dict[str, Any]], to: str, content: Content, rules: Rules, *, in_csv: bool = False) -> list[Content]:
+    """What a reader makes of rows that were just written. Raises: ValueError when it is not what they were to say."""
+    # A table of text brings back what a reader makes of its cells, which may be less than what went in.
+    read = [mapped(cells_of(row), None) for row in rows] if in_csv else rows
+    back = [one for row in read for one in _read_back(row, to, content, rules)]
+    if lost := what_is_lost(content, back):
+        raise ValueError(lost)
+    return back
 
 
 def _read_back(row: Mapping[str, Any], to: str, content: Content, rules: Rules) -> Iterator[Content]:
@@ -173,12 +179,14 @@ def _write_csv(path: Path, rows: Iterator[dict[str, Any]]) -> None:
         names = list(dict.fromkeys(name for line in file for name in json.loads(line)))
         file.seek(0)
         with open(path, "w", encoding="utf-8", newline="") as out:
-            writer = csv.DictWriter(out, names, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(_cells(json.loads(line)) for line in file)
+            writer = csv.writer(out)                                # its CRLF makes it quote a lone CR too, which LF alone would not
+            writer.writerow([safe_marked(name) for name in names])
+            for line in file:
+                cells = cells_of(json.loads(line))
+                writer.writerow([safe_marked(cells.get(name, "")) for name in names])
 
 
-def _cells(row: Mapping[str, Any]) -> Cells:
+def cells_of(row: Mapping[str, Any]) -> Cells:
     """A row as the text of its cells; an empty one is an absent field to whoever reads it."""
     cells = {name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for name, value in row.items()}
     return Cells({name: cell for name, cell in cells.items() if cell})

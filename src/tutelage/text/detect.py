@@ -17,6 +17,7 @@ LAYOUTS: dict[str, Layout] = CORE | TRAINERS | PLATFORMS
 def layouts_of(row: Row) -> set[str]:
     """The layouts a row may have, most specific only: {prompt, completion, label} is not also {prompt}."""
     found = {name for name, layout in LAYOUTS.items() if layout.columns <= row.keys() and layout.fits(row)}
+    found = {name for name in found if LAYOUTS[name].unmistakable} or found
     return {name for name in found if not any(LAYOUTS[name].columns < LAYOUTS[other].columns for other in found)}
 
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import Any, Literal
 
 from tutelage.base.records import SAYS, Demonstration, Judgement, Message, Prompt, Response, messages_from_json, prompt_text
+from tutelage.text.spread import spread
 from tutelage.text.tables import Cells
-from tutelage.text.values import Row, answer_of, at_path, message_rows, number_of, text_of, transcript_of, writable
+from tutelage.text.values import Row, answer_of, message_rows, number_of, text_of, transcript_of, writable
 from tutelage.text.votes import credit_of_first, vote_share
 
 Goal = Literal["texts", "prompts", "demonstrations", "judgements"]
+Asked = Goal | Literal["feedback"]
+"""What foreign rows are read for. `feedback`: all that people did with an item, skips and marks of gold included, for a store of it."""
 DIALOGUE: tuple[Goal, ...] = ("demonstrations", "prompts", "texts")
 PAIRS: tuple[Goal, ...] = ("judgements", "demonstrations", "prompts")
 RATED: tuple[Goal, ...] = ("judgements", "prompts")
@@ -26,19 +29,21 @@ class Layout:
     """How the rows of a published layout are told, and what they can be read as.
 
     columns: what every row has. fits: what else it shows. rows: a foreign row as (core layout, row) pairs for a goal, ValueError with the
-    reason if it is to be left out; None for the core layouts.
+    reason if it is to be left out; None for the core layouts. unmistakable: what fits it is no other layout, whatever else it shows.
     """
 
     columns: frozenset[str]
     goals: tuple[Goal, ...]
     fits: Callable[[Row], bool] = lambda row: True
-    rows: Callable[[Row, Goal], Iterable[tuple[str, Row]]] | None = None
+    rows: Callable[[Row, Asked], Iterable[tuple[str, Row]]] | None = None
+    unmistakable: bool = False
 
 
 def _is_transcript(row: Row) -> bool:
     return all(isinstance(row[side], str) and row[side].startswith("\n\nHuman:") for side in ("chosen", "rejected"))
 
 
+_ANSWERED = {"chosen", "rejected", "responses", "response_a", "response_b", "label", "rating"}
 CORE: dict[str, Layout] = {
     "text": Layout(frozenset({"text"}), ("texts",)),
     "messages": Layout(frozenset({"messages"}), DIALOGUE),
@@ -51,25 +56,37 @@ CORE: dict[str, Layout] = {
     "unpaired": Layout(frozenset({"prompt", "completion", "label"}), RATED),
     "rating": Layout(frozenset({"prompt", "completion", "rating"}), RATED),
     "stepwise": Layout(frozenset({"prompt", "completions", "labels"}), RATED),
+    "best-of": Layout(frozenset({"prompt", "responses", "best"}), RATED),
     "judgement": Layout(frozenset({"prompt", "responses"}), RATED),
+    "vote": Layout(frozenset({"prompt", "model_a", "model_b", "winner"}), ("prompts",), lambda row: not row.keys() & _ANSWERED),
+    "verdict": Layout(frozenset({"prompt", "verdict"}), ("prompts",), lambda row: not row.keys() & _ANSWERED, unmistakable=True),
 }
-"""TRL's names, hh-rlhf's transcripts, a choice between two, and our own judgements."""
+"""TRL's names, hh-rlhf's transcripts, a choice between two or more, our own judgements; and what only a store of feedback can use: votes
+between models whose answers are not told, and verdicts that are neither yes nor no."""
 
 ABOUT = ("labeler", "group", "strength", "weight", "p_select", "seconds", "at")
 """Optional columns of every judgement, as fields of Judgement."""
 PAIR_NUMBERS = ("margin", "target")
 """Optional columns of a pair: how much better in score units; P(chosen, or the first answer, is preferred), such as a share of votes."""
-COLUMNS = frozenset().union(*(layout.columns for layout in CORE.values())) | {*ABOUT, *PAIR_NUMBERS, "response", "votes", "ranks"}
+BESIDE = ("item", "batch", "comment", "language", "user", "annotation", "skipped", "open", "gold", "both_bad", "all_bad", "ratings",
+          "flags", "sides")
+"""Optional columns that a store of feedback keeps and training does not read."""
+COLUMNS = frozenset().union(*(layout.columns for layout in CORE.values())) | {
+    *ABOUT, *PAIR_NUMBERS, *BESIDE, "response", "votes", "ranks", "model", "model_a", "model_b"}
 _NUMBERS = {"strength", "weight", "p_select", "seconds", "rating"}
-_TRUTHS = {"label", "kto_tag"}
-_LISTS = {"responses", "ranks", "votes", "completions", "labels"}
+_TRUTHS = {"label", "kto_tag", "both_bad", "all_bad", "skipped", "open", "gold"}
+_TEXTS = {"critique", "edit", "comment", "labeler", "group", "item", "batch", "verdict", "model", "model_a", "model_b",
+          "user", "scheme", "value"}
+_LISTS = {"responses", "ranks", "votes", "completions", "labels", "ratings", "flags", "sides"}
+_WORDED = {"winner", "label", "verdict"}
 
 
 @dataclass(frozen=True)
 class Rules:
     """How values are read. `columns`: our name -> dotted path. `mask_where`: assistant messages with these fields are not trained.
     `cut`: prompts keep what stands up to the first user turn. `where`: rows without these fields are passed over. `opening_words`: a
-    text is parted into its first words, a raw prompt, and the rest, its completion."""
+    text is parted into its first words, a raw prompt, and the rest, its completion. `verdicts`: of a verdict column, theirs -> ours.
+    `blank`: an answer that was judged may be empty."""
 
     columns: Mapping[str, str] | None = None
     prompt_style: Literal["chat", "raw"] = "chat"
@@ -77,6 +94,8 @@ class Rules:
     cut: Literal["none", "first_turn"] = "none"
     where: Mapping[str, Any] | None = None
     opening_words: int | None = None
+    verdicts: Mapping[str, str] = field(default_factory=dict)
+    blank: bool = False
 
 
 def passes(row: Row, where: Mapping[str, Any]) -> bool:
@@ -87,11 +106,29 @@ def passes(row: Row, where: Mapping[str, Any]) -> bool:
 
 
 def mapped(row: Row, columns: Mapping[str, str] | None) -> Row:
-    """The row under our column names. Raises: ValueError when a path leads nowhere."""
-    is_text = isinstance(row, Cells)
-    if columns is not None:
-        row = {"completion" if name == "response" else name: at_path(row, path) for name, path in columns.items()}
-    return {name: _typed(name, value) for name, value in row.items()} if is_text else row
+    """The row under our column names. Raises: ValueError when a path leads nowhere, or to several places."""
+    if columns is None:
+        return _typed_row(row) if isinstance(row, Cells) else row
+    found = list(mapped_rows(row, Rules(columns)))
+    if len(found) != 1:
+        raise ValueError(f"{len(found)} values where one has a place")
+    return found[0]
+
+
+def mapped_rows(row: Row, rules: Rules) -> Iterator[Row]:
+    """The row under our column names, or the several rows it holds (see spread.py). Raises: ValueError when a path leads nowhere."""
+    if rules.columns is None:
+        yield _typed_row(row) if isinstance(row, Cells) else row
+        return
+    columns = {"completion" if name == "response" else name: path for name, path in rules.columns.items()}
+    for one in spread(row, columns):
+        for name in rules.verdicts and _WORDED & one.keys() or ():
+            one[name] = rules.verdicts.get(str(one[name]), one[name])
+        yield _typed_row(one) if isinstance(row, Cells) else one
+
+
+def _typed_row(row: Row) -> Row:
+    return {name: _typed(name, value) for name, value in row.items()}
 
 
 def parted(row: Row, opening_words: int) -> Row:
@@ -109,6 +146,8 @@ def _typed(name: str, value: str) -> Any:
     try:
         if name in _NUMBERS or name in PAIR_NUMBERS:
             return float(value)
+        if name in _TEXTS:
+            return value
         if name in _TRUTHS or value.startswith(("[{", '{"role"', '{"from"')) or (name in _LISTS and value.startswith("[")):
             return json.loads(value.lower() if name in _TRUTHS else value)
     except (ValueError, RecursionError):
@@ -137,7 +176,7 @@ def _whole_prompt(row: Row, layout: str, rules: Rules) -> Prompt:
         return messages[:cut]
     if CORE[layout].columns == CORE["hh-rlhf"].columns:
         return _sides(row, layout, rules)[0]
-    return _judgement(row).prompt if layout == "judgement" else _prompt(row["prompt"], rules)
+    return _judgement(row).prompt if layout == "judgement" else prompt_of(row["prompt"], rules)
 
 
 def to_text(row: Row, layout: str, rules: Rules) -> str:
@@ -170,7 +209,7 @@ def to_demonstration(row: Row, layout: str, rules: Rules) -> Demonstration:
             raise ValueError("the conversation has nothing before its answer")
         return Demonstration(messages[:cut], messages[cut].content)
     if layout == "prompt-completion":
-        prompt, response = _prompt(row["prompt"], rules), row["completion"]
+        prompt, response = prompt_of(row["prompt"], rules), row["completion"]
         if isinstance(response, str):
             return Demonstration(prompt, text_of(response, "completion"))
         turns = _messages(response, rules)
@@ -186,8 +225,7 @@ def to_judgement(row: Row, layout: str, rules: Rules) -> Judgement:
     """A pair becomes a comparison, a label or rating a judgement of one answer. Raises: ValueError with the reason."""
     if layout == "judgement":
         return _judgement(row)
-    about: dict[str, Any] = {name: number_of(row[name], name) if name in _NUMBERS else str(row[name])
-                             for name in ABOUT if row.get(name) is not None}
+    about = about_judgement(row)
     if layout in ("unpaired", "rating", "stepwise"):
         return _of_one_answer(row, layout, rules, about)
     extra = {name: number_of(row[name], name) for name in PAIR_NUMBERS if row.get(name) is not None}
@@ -195,6 +233,8 @@ def to_judgement(row: Row, layout: str, rules: Rules) -> Judgement:
         raise ValueError(f"target is {extra['target']}, not between 0 and 1")
     if layout == "choice":
         return _choice(row, rules, about, extra)
+    if layout == "best-of":
+        return _best(row, rules, about)
     prompt, chosen, rejected = _sides(row, layout, rules)
     if chosen == rejected:
         raise ValueError("chosen and rejected are the same text")
@@ -202,7 +242,7 @@ def to_judgement(row: Row, layout: str, rules: Rules) -> Judgement:
 
 
 def _of_one_answer(row: Row, layout: str, rules: Rules, about: dict[str, Any]) -> Judgement:
-    prompt = _prompt(row["prompt"], rules)
+    prompt = prompt_of(row["prompt"], rules)
     if layout == "stepwise":
         steps, labels = row["completions"], row["labels"]
         if not isinstance(steps, list) or not isinstance(labels, list) or len(steps) != len(labels) or not steps:
@@ -212,7 +252,7 @@ def _of_one_answer(row: Row, layout: str, rules: Rules, about: dict[str, Any]) -
         text = "\n".join(text_of(step, "a completion") for step in steps)       # as TRL joins them
         return Judgement(prompt, (Response(text),), "label", label=all(labels), **about,
                          extra={"steps": steps, "step_labels": [bool(label) for label in labels]})
-    response = Response(answer_of(row["completion"], "completion"))
+    response = Response(answer_of(row["completion"], "completion", blank=rules.blank))
     if layout == "rating":
         return Judgement(prompt, (response,), "rating", rating=number_of(row["rating"], "rating"), **about)
     if row["label"] not in (0, 1) or isinstance(row["label"], str):
@@ -222,7 +262,7 @@ def _of_one_answer(row: Row, layout: str, rules: Rules, about: dict[str, Any]) -
 
 def _choice(row: Row, rules: Rules, about: dict[str, Any], extra: dict[str, Any]) -> Judgement:
     """Both answers in the order they were shown; with votes, P(the first is preferred) is their share."""
-    first, second = answer_of(row["response_a"], "response_a"), answer_of(row["response_b"], "response_b")
+    first, second = (answer_of(row[side], side, blank=rules.blank) for side in ("response_a", "response_b"))
     if first == second:
         raise ValueError("response_a and response_b are the same text")
     paths = {"response_a": "response_a", "response_b": "response_b"} | dict(rules.columns or {})
@@ -230,8 +270,17 @@ def _choice(row: Row, rules: Rules, about: dict[str, Any], extra: dict[str, Any]
     credit = credit_of_first(row["winner"], names)
     if row.get("votes") is not None:
         extra = extra | {"target": vote_share(row["votes"], names)}
-    return Judgement(_prompt(row["prompt"], rules), (Response(first), Response(second)), "comparison",
+    return Judgement(prompt_of(row["prompt"], rules), (Response(first), Response(second)), "comparison",
                      ranks=(int(credit < 0.5), int(credit > 0.5)), extra=extra, **about)
+
+
+def _best(row: Row, rules: Rules, about: dict[str, Any]) -> Judgement:
+    """One of several answers was picked, by its number from 0; the others are tied behind it."""
+    answers, best = row["responses"], row["best"]
+    if not isinstance(answers, list) or len(answers) < 2 or isinstance(best, bool) or best not in range(len(answers)):
+        raise ValueError(f"best is {best!r}, not the number, from 0, of one of several responses")
+    return Judgement(prompt_of(row["prompt"], rules), tuple(Response(answer_of(a, "a response", blank=rules.blank)) for a in answers),
+                     "ranking" if len(answers) > 2 else "comparison", ranks=tuple(int(i != best) for i in range(len(answers))), **about)
 
 
 def _sides(row: Row, layout: str, rules: Rules) -> tuple[Prompt, str, str]:
@@ -244,7 +293,7 @@ def _sides(row: Row, layout: str, rules: Rules) -> tuple[Prompt, str, str]:
         return judgement.prompt, pairs[0].chosen, pairs[0].rejected
     chosen, rejected = row["chosen"], row["rejected"]
     if layout == "preference":
-        prompt = _prompt(row["prompt"], rules)
+        prompt = prompt_of(row["prompt"], rules)
         if not (isinstance(chosen, list) and isinstance(rejected, list) and len(chosen) > 1 < len(rejected)):
             return prompt, answer_of(chosen, "chosen"), answer_of(rejected, "rejected")
         whole, chosen_text, rejected_text = _sides_of_messages(_messages(chosen, rules), _messages(rejected, rules))
@@ -257,7 +306,7 @@ def _sides(row: Row, layout: str, rules: Rules) -> tuple[Prompt, str, str]:
         return _sides_of_messages(_messages(chosen, rules), _messages(rejected, rules))
     shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(chosen, rejected, strict=False)))
     shared = len(chosen[:shared].rstrip()) if chosen[:shared][-1:].isspace() else max(chosen.rfind(" ", 0, shared), 0)
-    return _prompt(chosen[:shared], rules), text_of(chosen[shared:], "chosen"), text_of(rejected[shared:], "rejected")
+    return prompt_of(chosen[:shared], rules), text_of(chosen[shared:], "chosen"), text_of(rejected[shared:], "rejected")
 
 
 def _sides_of_messages(chosen: tuple[Message, ...], rejected: tuple[Message, ...]) -> tuple[tuple[Message, ...], str, str]:
@@ -270,7 +319,7 @@ def _sides_of_messages(chosen: tuple[Message, ...], rejected: tuple[Message, ...
     return chosen[:shared], text_of(chosen[-1].content, "chosen"), text_of(rejected[-1].content, "rejected")
 
 
-def _prompt(value: Any, rules: Rules) -> Prompt:
+def prompt_of(value: Any, rules: Rules) -> Prompt:
     if not isinstance(value, str):
         return _messages(value, rules)
     raw = rules.prompt_style == "raw" or rules.opening_words is not None
@@ -291,20 +340,30 @@ def _messages(value: Any, rules: Rules) -> tuple[Message, ...]:
 
 
 def _judgement(row: Row) -> Judgement:
-    judgement = Judgement.from_json(row)
-    for text in (prompt_text(judgement.prompt), *(r.text for r in judgement.responses), judgement.critique, judgement.edit):
-        if text is not None:
-            writable(text, "a text")
+    judgement = sound(Judgement.from_json(row))
     if judgement.kind not in SAYS:
         raise ValueError(f"kind is {judgement.kind!r}, not one of {', '.join(SAYS)}")
     if getattr(judgement, SAYS[judgement.kind]) is None:
         raise ValueError(f"a {judgement.kind} without {SAYS[judgement.kind]}")
+    return judgement
+
+
+def sound(judgement: Judgement) -> Judgement:
+    """The judgement, if its texts can be stored and its numbers are numbers. Raises: ValueError."""
+    for text in (prompt_text(judgement.prompt), *(r.text for r in judgement.responses), judgement.critique, judgement.edit):
+        if text is not None:
+            writable(text, "a text")
     if judgement.label is not None and not isinstance(judgement.label, bool):
         raise ValueError(f"label is {judgement.label!r}, not true or false")
     for name in _NUMBERS:
         if getattr(judgement, name) is not None:
             number_of(getattr(judgement, name), name)
     return judgement
+
+
+def about_judgement(row: Row) -> dict[str, Any]:
+    """Fields of a Judgement that the optional columns hold. Raises: ValueError."""
+    return {name: number_of(row[name], name) if name in _NUMBERS else str(row[name]) for name in ABOUT if row.get(name) is not None}
 
 
 def _last(messages: Sequence[Message], wanted: Any) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from glob import glob
@@ -18,9 +18,9 @@ from tutelage.base.snapshot import RECORD, ROWS
 from tutelage.text.dataset_info import NAME as DATASET_INFO
 from tutelage.text.dataset_info import describe
 from tutelage.text.detect import LAYOUTS, check_columns, check_layout, detect, readable_as
-from tutelage.text.layouts import Goal, Rules, mapped, parted, passes, to_demonstration, to_document, to_judgement, to_prompt, to_text
+from tutelage.text.layouts import Goal, Rules, mapped_rows, parted, passes, to_demonstration, to_document, to_judgement, to_prompt, to_text
 from tutelage.text.lines import Rejected, read_lines, reason_of, unwritable
-from tutelage.text.platforms import gather_trees
+from tutelage.text.oasst import gather_trees
 from tutelage.text.tables import HUB, kind_of, read_rows
 
 log = get_logger()
@@ -36,7 +36,10 @@ class ReadOptions(TypedDict, total=False):
     layout: str
     """A name of tutelage.text.detect.LAYOUTS, or "auto" (default): told from the first rows, refused when ambiguous."""
     columns: Mapping[str, str] | None
-    """Our column name -> dotted path in the file: {"prompt": "context", "response": "reply.content", "label": "reward"}."""
+    """Our column name -> dotted path in the file: {"prompt": "context", "response": "reply.content", "label": "reward"}. A `*` in it
+    makes a row of each vote (see tutelage.text.spread)."""
+    verdicts: Mapping[str, str]
+    """What the file's verdicts are in our words: {"0": "tie"}."""
     prompt_style: Literal["chat", "raw"]
     """What a prompt given as a string is: one user message (default) or raw text. Our own judgements always say themselves."""
     mask_where: Mapping[str, Any] | None
@@ -200,7 +203,7 @@ def rules_of(options: ReadOptions) -> Rules:
     if (columns := options.get("columns")) is not None:
         check_columns(columns)
     return Rules(columns, options.get("prompt_style", "chat"), options.get("mask_where"), options.get("cut", "none"),
-                 options.get("where"), options.get("opening_words"))
+                 options.get("where"), options.get("opening_words"), options.get("verdicts", {}))
 
 
 Found = tuple[str, Iterator[tuple[int, Mapping[str, Any] | Rejected]]]
@@ -216,9 +219,10 @@ def open_rows(path: Path, goal: Goal | None, options: ReadOptions, rules: Rules)
         return None
     wanted = options.get("layout", "auto")
     described = describe(path) if wanted == "auto" and rules.columns is None and kind != "hub" else None
-    name_columns = described.row if described else partial(mapped, columns=rules.columns)
-    stream = ((number, _mapped(path, number, row, name_columns, rules.opening_words)) for number, row in read_rows(path, kind)
-              if rules.where is None or isinstance(row, Rejected) or passes(row, rules.where))
+    name_columns = (lambda row: [described.row(row)]) if described else partial(mapped_rows, rules=rules)
+    stream = ((number, named) for number, row in read_rows(path, kind)
+              if rules.where is None or isinstance(row, Rejected) or passes(row, rules.where)
+              for named in _mapped(path, number, row, name_columns, rules.opening_words))
     preview = list(islice(stream, _PREVIEW_ROWS))
     usable = [row for _, row in preview if not isinstance(row, Rejected)]
     if preview and not usable:
@@ -253,15 +257,17 @@ def made(path: Path, number: int, row: Mapping[str, Any], layout: str, goal: Goa
         return [Rejected(path, number, reason_of(error))]
 
 
-def _mapped(path: Path, number: int, row: Mapping[str, Any] | Rejected, name_columns: Callable[[Mapping[str, Any]], Mapping[str, Any]],
-            opening_words: int | None) -> Mapping[str, Any] | Rejected:
+def _mapped(path: Path, number: int, row: Mapping[str, Any] | Rejected,
+            name_columns: Callable[[Mapping[str, Any]], Iterable[Mapping[str, Any]]], opening_words: int | None
+            ) -> Iterator[Mapping[str, Any] | Rejected]:
     if isinstance(row, Rejected):
-        return row
+        yield row
+        return
     try:
-        named = name_columns(row)
-        return named if opening_words is None else parted(named, opening_words)
+        for named in name_columns(row):
+            yield named if opening_words is None else parted(named, opening_words)
     except ValueError as error:
-        return Rejected(path, number, reason_of(error))
+        yield Rejected(path, number, reason_of(error))
 
 
 def _documents(path: Path, unit: str) -> Iterator[tuple[int, str]]:

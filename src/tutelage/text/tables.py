@@ -21,6 +21,7 @@ _JSON_SUFFIXES = (".jsonl", ".json", ".ndjson")
 _WHENCE = "check where the file comes from"
 _TEXT_SUFFIXES = (".txt", ".text", ".md")
 _HUB_NAME = re.compile(r"hub:([\w./-]+?)(?:@([\w.-]+))?(?::([\w.\[\]:%-]+))?")
+_FORMULA, _NUMBER = re.compile(r"'*[=+\-@\t\r]"), re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")
 _BATCH_ROWS = 16
 """Rows of a table unpacked at a time: what bounds the memory is so many of the longest rows."""
 
@@ -73,20 +74,30 @@ def arrow_module(name: str, *, needed_for: str) -> Any:
 def _read_csv(path: Path) -> Rows:
     """Rows of comma- or tab-separated text (semicolons, if the header has no comma); an empty cell is an absent field."""
     csv.field_size_limit(MAX_ROW_BYTES)
-    lines = (line + "\n" for _, line in read_lines(path))
+    lines = (line for _, line in read_lines(path, keep_ends=True))  # a cell may hold a line end, of either kind
     head = next(lines)
     tabs = path.name.removesuffix(".gz").endswith(".tsv")
     reader = csv.reader(chain([head], lines), delimiter="\t" if tabs else ";" if ";" in head and "," not in head else ",")
-    names, start = _next_cells(path, reader, 1) or [], reader.line_num + 1
+    names, start = [safe_unmarked(name) for name in _next_cells(path, reader, 1) or []], reader.line_num + 1
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise DataError(f"{path}:1: the column {twice[0]!r} twice", hint="rename one of them")
     while (cells := _next_cells(path, reader, start)) is not None:
         number, start = start, reader.line_num + 1
         if len(cells) == len(names):
-            yield number, Cells((name, cell) for name, cell in zip(names, cells, strict=True) if cell)
+            yield number, Cells((name, safe_unmarked(cell)) for name, cell in zip(names, cells, strict=True) if cell)
         elif cells:
             yield number, Rejected(path, number, f"{len(cells)} cells under {len(names)} columns")
+
+
+def safe_marked(cell: str) -> str:
+    """The cell with an apostrophe before it if a spreadsheet would take it for a formula (= + - @ tab CR); numbers stay as they are."""
+    return f"'{cell}" if _FORMULA.match(cell) and not _NUMBER.fullmatch(cell) else cell
+
+
+def safe_unmarked(cell: str) -> str:
+    """The cell as it was before `safe_marked`."""
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 def _next_cells(path: Path, reader: Iterator[list[str]], line: int) -> list[str] | None:

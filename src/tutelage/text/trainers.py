@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tutelage.base.records import prompt_to_json
-from tutelage.text.layouts import ABOUT, DIALOGUE, PAIR_NUMBERS, PAIRS, RATED, Goal, Layout, Row
+from tutelage.text.layouts import ABOUT, DIALOGUE, PAIR_NUMBERS, PAIRS, RATED, Asked, Layout, Row
 from tutelage.text.values import list_of, object_of, ranks_of, text_of, transcript_of
 
 Core = tuple[str, Row]
@@ -34,15 +34,15 @@ def _alpaca_prompt(row: Row, question: str = "instruction") -> list[Row]:
     return [*turns, {"role": "user", "content": asked}]
 
 
-def _alpaca(row: Row, goal: Goal) -> Iterator[Core]:
+def _alpaca(row: Row, goal: Asked) -> Iterator[Core]:
     yield "prompt-completion", {"prompt": _alpaca_prompt(row), "completion": row["output"]}
 
 
-def _alpaca_pairs(row: Row, goal: Goal) -> Iterator[Core]:
+def _alpaca_pairs(row: Row, goal: Asked) -> Iterator[Core]:
     yield "preference", {"prompt": _alpaca_prompt(row), "chosen": row["chosen"], "rejected": row["rejected"], **about(row)}
 
 
-def _alpaca_labels(row: Row, goal: Goal) -> Iterator[Core]:
+def _alpaca_labels(row: Row, goal: Asked) -> Iterator[Core]:
     yield "unpaired", {"prompt": _alpaca_prompt(row), "completion": row["output"], "label": row["kto_tag"], **about(row)}
 
 
@@ -61,41 +61,41 @@ def _sharegpt_messages(row: Row) -> list[Row]:
     return [*system, *map(_turn, list_of(row["conversations"], "conversations"))]
 
 
-def _sharegpt(row: Row, goal: Goal) -> Iterator[Core]:
+def _sharegpt(row: Row, goal: Asked) -> Iterator[Core]:
     yield "messages", {"messages": _sharegpt_messages(row)}
 
 
-def _sharegpt_pairs(row: Row, goal: Goal) -> Iterator[Core]:
+def _sharegpt_pairs(row: Row, goal: Asked) -> Iterator[Core]:
     sides = {side: _turn(row[side]) for side in ("chosen", "rejected")}
     yield "preference", {"prompt": _sharegpt_messages(row), **sides, **about(row)}
 
 
-def _sharegpt_labels(row: Row, goal: Goal) -> Iterator[Core]:
+def _sharegpt_labels(row: Row, goal: Asked) -> Iterator[Core]:
     messages = _some(_sharegpt_messages(row))
     yield "unpaired", {"prompt": messages[:-1], "completion": messages[-1], "label": row["kto_tag"], **about(row)}
 
 
-def _openrlhf(row: Row, goal: Goal) -> Iterator[Core]:
+def _openrlhf(row: Row, goal: Asked) -> Iterator[Core]:
     yield "prompt-completion", {"prompt": row["input"], "completion": row["output"]}
 
 
-def _openrlhf_pairs(row: Row, goal: Goal) -> Iterator[Core]:
+def _openrlhf_pairs(row: Row, goal: Asked) -> Iterator[Core]:
     yield "preference", {**row, "prompt": row["input"]}
 
 
-def _openrlhf_labels(row: Row, goal: Goal) -> Iterator[Core]:
+def _openrlhf_labels(row: Row, goal: Asked) -> Iterator[Core]:
     yield "unpaired", {**row, "prompt": row["input"], "completion": row["output"]}
 
 
-def _as_prompt(row: Row, goal: Goal) -> Iterator[Core]:
+def _as_prompt(row: Row, goal: Asked) -> Iterator[Core]:
     yield "prompt", row
 
 
-def _as_messages(row: Row, goal: Goal) -> Iterator[Core]:
+def _as_messages(row: Row, goal: Asked) -> Iterator[Core]:
     yield "messages", row
 
 
-def _nemo(row: Row, goal: Goal) -> Iterator[Core]:
+def _nemo(row: Row, goal: Asked) -> Iterator[Core]:
     """Any number of completions, rank 0 the best."""
     found = [object_of(entry, "a completion") for entry in list_of(row["completions"], "completions")]
     if len(found) < 2:
@@ -113,7 +113,7 @@ def _some(value: Any) -> list[Any]:
     return messages
 
 
-def _swift_pairs(row: Row, goal: Goal) -> Iterator[Core]:
+def _swift_pairs(row: Row, goal: Asked) -> Iterator[Core]:
     """messages end with the chosen answer; rejected_response replaces it, or rejected_messages the whole."""
     messages = _some(row["messages"])
     if "rejected_messages" in row:
@@ -122,20 +122,20 @@ def _swift_pairs(row: Row, goal: Goal) -> Iterator[Core]:
         yield "preference", {"prompt": messages[:-1], "chosen": messages[-1], "rejected": row["rejected_response"], **about(row)}
 
 
-def _swift_labels(row: Row, goal: Goal) -> Iterator[Core]:
+def _swift_labels(row: Row, goal: Asked) -> Iterator[Core]:
     messages = _some(row["messages"])
     yield "unpaired", {"prompt": messages[:-1], "completion": messages[-1], "label": row["label"], **about(row)}
 
 
-def _query(row: Row, goal: Goal) -> Iterator[Core]:
+def _query(row: Row, goal: Asked) -> Iterator[Core]:
     yield "prompt-completion", {"prompt": _alpaca_prompt(row, "query"), "completion": row["response"]}
 
 
-def _question(row: Row, goal: Goal) -> Iterator[Core]:
+def _question(row: Row, goal: Asked) -> Iterator[Core]:
     yield "prompt-completion", {"prompt": _alpaca_prompt(row, "question"), "completion": row["answer"]}
 
 
-def _question_pairs(row: Row, goal: Goal) -> Iterator[Core]:
+def _question_pairs(row: Row, goal: Asked) -> Iterator[Core]:
     yield "preference", {"prompt": _alpaca_prompt(row, "question"), "chosen": row["chosen"], "rejected": row["rejected"], **about(row)}
 
 
@@ -148,16 +148,16 @@ def _repeats_the_chosen(row: Row) -> bool:
     return bool(row["messages"] == row["chosen"])
 
 
-def _as_pair(row: Row, goal: Goal) -> Iterator[Core]:
+def _as_pair(row: Row, goal: Asked) -> Iterator[Core]:
     yield "preference", row
 
 
-def _red_team(row: Row, goal: Goal) -> Iterator[Core]:
+def _red_team(row: Row, goal: Asked) -> Iterator[Core]:
     messages = transcript_of(text_of(row["transcript"], "transcript"))
     yield "messages", {"messages": prompt_to_json(messages[:1] if goal == "prompts" else messages)}
 
 
-def _summaries(row: Row, goal: Goal) -> Iterator[Core]:
+def _summaries(row: Row, goal: Asked) -> Iterator[Core]:
     """Reddit posts are laid out as in the paper, other articles as they are; both end where a summary begins."""
     info = object_of(row["info"], "info")
     if info.get("post"):

@@ -13,6 +13,8 @@ from tutelage.base.records import Message, messages_from_json
 from tutelage.text.lines import unwritable
 
 Row = Mapping[str, Any]
+_FIELD, _INNER = re.compile(r"\{([^{}]+)\}"), re.compile(r"<([^<>]+)>")
+MAX_NAME_CHARS = 200
 _SPEAKER = re.compile(r"\n\n(Human|Assistant):")
 
 
@@ -64,6 +66,24 @@ def ranks_of(values: Sequence[Any]) -> list[int]:
     return [order.index(value) for value in values]
 
 
+def yes_or_no(choices: Sequence[Any]) -> bool | None:
+    """What the words people use for yes and no say; None for any other choice, or several."""
+    yes = {"yes", "good", "positive", "accept", "accepted", "true", "like", "up"}
+    no = {"no", "bad", "negative", "reject", "rejected", "false", "dislike", "down"}
+    said = {str(choice).strip().lower() for choice in choices}
+    return bool(said & yes) if len(said) == 1 and said & (yes | no) else None
+
+
+def verdict_of(value: Any, name: str = "a verdict") -> str:
+    """The name of a class that is neither yes nor no, or of something else: a short text, or a number as text."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError(f"{name} is {type(value).__name__}, not a short text")
+    text = text_of(str(value), name)
+    if len(text) > MAX_NAME_CHARS:
+        raise ValueError(f"{name} has {len(text)} characters, more than {MAX_NAME_CHARS}")
+    return text
+
+
 def message_rows(value: Any) -> Sequence[Row]:
     """A message or a list of them as objects whose content is text: parts are joined, calls of tools are written out."""
     rows = [value] if isinstance(value, Mapping) else value
@@ -72,10 +92,10 @@ def message_rows(value: Any) -> Sequence[Row]:
     return [row if isinstance(row.get("content"), str) and not row.get("tool_calls") else _flat(row) for row in rows]
 
 
-def answer_of(value: Any, name: str) -> str:
-    """The text of one answer, given as text, as a message or as a list of one message."""
+def answer_of(value: Any, name: str, *, blank: bool = False) -> str:
+    """The text of one answer, given as text, as a message or as a list of one message. blank: it may be empty, if it is text."""
     if isinstance(value, str):
-        return text_of(value, name)
+        return writable(value, name) if blank else text_of(value, name)
     messages = messages_from_json(message_rows(value))
     if len(messages) != 1 or messages[0].role != "assistant":
         raise ValueError(f"{name} is not one assistant message ({', '.join(m.role for m in messages) or 'no messages'})")
@@ -89,6 +109,21 @@ def transcript_of(text: str) -> tuple[Message, ...]:
         raise ValueError("the transcript does not begin with a speaker")
     speakers = zip(parts[::2], parts[1::2], strict=True)
     return tuple(Message("user" if who == "Human" else "assistant", said.strip()) for who, said in speakers)
+
+
+def value_at(row: Row, path: str) -> Any:
+    """What a path stands for: the value there, with `<path>` in it replaced by the value there; or text with `{path}` filled in."""
+    if path in row:
+        return row[path]
+    if "{" in path:
+        return _FIELD.sub(lambda field: _shown(at_path(row, field[1]), field[1]), path)
+    return at_path(row, _INNER.sub(lambda inner: _shown(at_path(row, inner[1]), inner[1]), path) if "<" in path else path)
+
+
+def _shown(value: Any, path: str) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError(f"{path} is {type(value).__name__}, which cannot stand in a text")
+    return str(value)
 
 
 def at_path(row: Row, path: str) -> Any:

@@ -7,7 +7,8 @@ from typing import Any
 
 _FIRST = frozenset({"a", "a1", "model_a", "response_a", "first", "left", "1"})
 _SECOND = frozenset({"b", "a2", "model_b", "response_b", "second", "right", "2"})
-_TIE = frozenset({"tie", "equal", "tie (bothbad)", "both", "neither", "none", "same"})
+_BOTH_BAD = frozenset({"tie (bothbad)", "bothbad", "both bad", "both_bad", "neither"})
+_TIE = frozenset({"tie", "equal", "both", "none", "same"}) | _BOTH_BAD
 
 
 def credit_of_first(choice: Any, names: tuple[str, str] = ("a", "b")) -> float:
@@ -24,6 +25,11 @@ def credit_of_first(choice: Any, names: tuple[str, str] = ("a", "b")) -> float:
         if word in words:
             return credit
     raise ValueError(f"{choice!r} names neither of two answers ({names[0]} and {names[1]}, 1 and 2, or tie)")
+
+
+def is_both_bad(choice: Any) -> bool:
+    """Whether a tie says that neither answer was any good."""
+    return str(choice).casefold().strip() in _BOTH_BAD
 
 
 def vote_share(votes: Any, names: tuple[str, str] = ("a", "b")) -> float:

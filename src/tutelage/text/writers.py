@@ -1,4 +1,6 @@
-"""Rows of each layout from what was said: the other direction of layouts.py, trainers.py and platforms.py.
+"""Rows of each layout from what was said: the other direction of layouts.py and trainers.py.
+
+The tools that collect judgements have theirs beside their reader, since they hold what several people made of one item.
 
 A writer returns the rows that hold one content, or raises ValueError with the reason why the layout cannot hold it. That nothing else
 was lost on the way is checked by the caller, who reads the rows back.
@@ -6,12 +8,25 @@ was lost on the way is checked by the caller, who reads the rows back.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from itertools import groupby
+from collections.abc import Callable
 from typing import Any
 
-from tutelage.base.records import Judgement, Message, Prompt, prompt_to_json
-from tutelage.text.content import Content, columns_about, conversation_of, demonstration_of, judgement_of, pairs_of
+from tutelage.base.records import Judgement, Message, Prompt, Response, prompt_to_json
+from tutelage.text.arena import battles_of
+from tutelage.text.argilla import record_of
+from tutelage.text.content import (
+    Content,
+    columns_about,
+    conversation_of,
+    demonstration_of,
+    joined,
+    judgement_of,
+    pairs_of,
+    turns_of,
+)
+from tutelage.text.label_studio import task_of
+from tutelage.text.long import long_row_of
+from tutelage.text.oasst import tree_of
 
 Rows = list[dict[str, Any]]
 Writer = Callable[[Content], Rows]
@@ -46,7 +61,7 @@ def _preference(content: Content) -> Rows:
 
 
 def _preference_implicit(content: Content) -> Rows:
-    return [{"chosen": _joined(prompt, chosen), "rejected": _joined(prompt, rejected), **about}
+    return [{"chosen": joined(prompt, chosen), "rejected": joined(prompt, rejected), **about}
             for prompt, chosen, rejected, about in pairs_of(content)]
 
 
@@ -89,7 +104,7 @@ def _judgement(content: Content) -> Rows:
 
 def _alpaca_fields(prompt: Prompt, question: str = "instruction") -> dict[str, Any]:
     """system, history and the last question; a conversation of any other shape has no place in alpaca's fields."""
-    system, turns = _turns(prompt)
+    system, turns = turns_of(prompt)
     if any(m.role == "tool" for m in turns):
         raise ValueError("it has a turn of a tool")
     if len(turns) % 2 == 0 or any(m.role != ("user", "assistant")[i % 2] for i, m in enumerate(turns)):
@@ -132,7 +147,7 @@ def _question_pairs(content: Content) -> Rows:
 
 def _sharegpt_fields(prompt: Prompt, *, odd: bool) -> dict[str, Any]:
     """LLaMA-Factory holds people and tools to odd places, the model to even ones. odd: whether the last turn is not the model's."""
-    system, turns = _turns(prompt)
+    system, turns = turns_of(prompt)
     if len(turns) % 2 != odd or any((m.role == "assistant") != i % 2 for i, m in enumerate(turns)):
         raise ValueError("its turns do not alternate between the assistant and others")
     names = {"user": "human", "assistant": "gpt", "tool": "observation"}
@@ -151,7 +166,7 @@ def _sharegpt_pairs(content: Content) -> Rows:
 
 def _sharegpt_labels(content: Content) -> Rows:
     judgement = judgement_of(content, "label")
-    _turns(judgement.prompt)
+    turns_of(judgement.prompt)
     whole = (*judgement.prompt, Message("assistant", judgement.responses[0].text))
     return [_sharegpt_fields(whole, odd=False) | {"kto_tag": judgement.label} | columns_about(judgement)]  # type: ignore[arg-type]
 
@@ -173,21 +188,21 @@ def _openrlhf_labels(content: Content) -> Rows:
 def _nemo(content: Content) -> Rows:
     judgement = judgement_of(content, "comparison")
     texts, ranks = _two(judgement), judgement.ranks or ()
-    _turns(judgement.prompt)
+    turns_of(judgement.prompt)
     return [{"context": prompt_to_json(judgement.prompt), **columns_about(judgement),
              "completions": [{"rank": rank, "completion": [{"role": "assistant", "content": text}]}
                              for rank, text in sorted(zip(ranks, texts, strict=True))]}]
 
 
 def _swift_pairs(content: Content) -> Rows:
-    return [{"messages": _joined(prompt, chosen), "rejected_response": rejected, **about}
-            for prompt, chosen, rejected, about in pairs_of(content) if _turns(prompt)]
+    return [{"messages": joined(prompt, chosen), "rejected_response": rejected, **about}
+            for prompt, chosen, rejected, about in pairs_of(content) if turns_of(prompt)]
 
 
 def _swift_labels(content: Content) -> Rows:
     judgement = judgement_of(content, "label")
-    _turns(judgement.prompt)
-    return [{"messages": _joined(judgement.prompt, judgement.responses[0].text), "label": judgement.label, **columns_about(judgement)}]
+    turns_of(judgement.prompt)
+    return [{"messages": joined(judgement.prompt, judgement.responses[0].text), "label": judgement.label, **columns_about(judgement)}]
 
 
 def _ultrachat(content: Content) -> Rows:
@@ -196,78 +211,28 @@ def _ultrachat(content: Content) -> Rows:
 
 
 def _oasst(content: Content) -> Rows:
-    judgement = judgement_of(content, "comparison", "ranking")
-    _alpaca_fields(judgement.prompt)                                 # a tree alternates as alpaca does
-    path = [m for m in judgement.prompt if isinstance(m, Message)]
-    if path[0].role == "system":
-        raise ValueError("a tree has no place for a system turn")
-    replies = [{"message_id": f"{len(path)}.{i}", "parent_id": str(len(path) - 1), "text": r.text, "role": "assistant", "rank": rank,
-                "replies": []} for i, (r, rank) in enumerate(zip(judgement.responses, judgement.ranks or (), strict=True))]
-    for i, message in reversed(list(enumerate(path))):
-        role = "prompter" if message.role == "user" else "assistant"
-        node: dict[str, Any] = {"message_id": str(i), "text": message.content, "role": role, "replies": replies}
-        replies = [node | ({"parent_id": str(i - 1)} if i else {})]
-    return [{"message_tree_id": replies[0]["message_id"], "tree_state": "ready_for_export", "prompt": replies[0]}]
+    return [tree_of([judgement_of(content, "comparison", "ranking")])]
 
 
 def _arena(content: Content) -> Rows:
-    judgement = judgement_of(content, "comparison")
-    texts, ranks = _two(judgement), judgement.ranks or ()
-    _turns(judgement.prompt)
-    winner = "tie" if ranks[0] == ranks[1] else "model_a" if ranks[0] < ranks[1] else "model_b"
-    names = [r.model or name for r, name in zip(judgement.responses, ("a", "b"), strict=True)]
-    return [{"model_a": names[0], "model_b": names[1], "winner": winner, **({"judge": judgement.labeler} if judgement.labeler else {}),
-             "conversation_a": _joined(judgement.prompt, texts[0]), "conversation_b": _joined(judgement.prompt, texts[1])}]
+    return battles_of([judgement_of(content, "comparison")])
 
 
 def _label_studio(content: Content) -> Rows:
-    judgement = judgement_of(content, "comparison", "ranking", "label", "rating", "critique", "edit")
-    texts, kind = [r.text for r in judgement.responses], judgement.kind
-    data: dict[str, Any] = {"prompt": _plain_prompt(judgement.prompt)}
-    if kind == "comparison":
-        ranks = judgement.ranks or ()
-        selected = "none" if ranks[0] == ranks[1] else "left" if ranks[0] < ranks[1] else "right"
-        data |= dict(zip(("answer1", "answer2"), _two(judgement), strict=True))
-        result = {"type": "pairwise", "from_name": "pairwise", "to_name": "pairwise", "value": {"selected": selected}}
-    elif kind == "ranking":
-        data["items"] = [{"id": str(i), "title": f"Answer {i + 1}", "body": text} for i, text in enumerate(texts)]
-        order = sorted(zip(judgement.ranks or (), map(str, range(len(texts))), strict=True))
-        buckets = [[i for _, i in group] for _, group in groupby(order, key=lambda pair: pair[0])]
-        ranker: Any = ([b[0] for b in buckets] if all(len(b) == 1 for b in buckets) else
-                       {f"place {place}": bucket for place, bucket in enumerate(buckets, start=1)})
-        result = {"type": "ranker", "from_name": "rank", "to_name": "items", "value": {"ranker": ranker}}
-    else:
-        data["answer"] = texts[0]
-        forms: dict[str, tuple[str, dict[str, Any]]] = {
-            "label": ("choices", {"choices": ["yes" if judgement.label else "no"]}), "rating": ("rating", {"rating": judgement.rating}),
-            "critique": ("textarea", {"text": [judgement.critique]}), "edit": ("textarea", {"text": [judgement.edit]})}
-        form, value = forms[kind]
-        result = {"type": form, "from_name": kind, "to_name": "answer", "value": value}
-    about = {"completed_by": judgement.labeler, "lead_time": judgement.seconds, "created_at": judgement.at}
-    annotation = {"result": [result], "was_cancelled": False} | {name: value for name, value in about.items() if value is not None}
-    return [{"data": data, "annotations": [annotation]}]
+    return [task_of([judgement_of(content, "comparison", "ranking", "label", "rating", "critique", "edit")])]
 
 
 def _label_studio_answers(content: Content) -> Rows:
     prompt, answer = demonstration_of(content)
-    result = {"type": "textarea", "from_name": "response", "to_name": "prompt", "value": {"text": [answer]}}
-    return [{"data": {"prompt": _plain_prompt(prompt)}, "annotations": [{"result": [result], "was_cancelled": False}]}]
+    return [task_of([Judgement(prompt, (Response(answer),), "demonstration")])]
 
 
 def _argilla(content: Content) -> Rows:
-    judgement = judgement_of(content, "comparison", "ranking", "label", "rating")
-    texts = [r.text for r in judgement.responses]
-    fields: dict[str, Any] = {"prompt": _plain_prompt(judgement.prompt)}
-    if judgement.ranks is not None:
-        names = [f"response-{i}" for i in range(1, len(texts) + 1)]
-        fields |= dict(zip(names, texts, strict=True))
-        value: Any = [{"value": name, "rank": rank + 1} for name, rank in zip(names, judgement.ranks, strict=True)]
-    else:
-        fields["response"] = texts[0]
-        value = judgement.rating if judgement.kind == "rating" else "yes" if judgement.label else "no"
-    user = {"user_id": judgement.labeler} if judgement.labeler else {}
-    answer = {"values": {judgement.kind: {"value": value}}, "status": "submitted", **user}
-    return [{"fields": fields, "responses": [answer], "status": "completed"}]
+    return [record_of([judgement_of(content, "comparison", "ranking", "label", "rating", "critique", "edit")])]
+
+
+def _long(content: Content) -> Rows:
+    return [long_row_of(judgement_of(content, "comparison", "ranking", "label", "rating", "critique", "edit"))]
 
 
 def _answer(prompt: Prompt, text: str) -> Any:
@@ -275,12 +240,8 @@ def _answer(prompt: Prompt, text: str) -> Any:
     return text if isinstance(prompt, str) else [{"role": "assistant", "content": text}]
 
 
-def _joined(prompt: Prompt, answer: str) -> Any:
-    return prompt + answer if isinstance(prompt, str) else [*prompt_to_json(prompt), {"role": "assistant", "content": answer}]
-
-
 def _transcript(prompt: Prompt, answer: str) -> str:
-    _turns(prompt)
+    turns_of(prompt)
     names = {"user": "Human", "assistant": "Assistant"}
     messages = [m for m in (*prompt, Message("assistant", answer)) if isinstance(m, Message)]
     if others := [m.role for m in messages if m.role not in names]:
@@ -288,28 +249,11 @@ def _transcript(prompt: Prompt, answer: str) -> str:
     return "".join(f"\n\n{names[m.role]}: {m.content}" for m in messages)
 
 
-def _turns(prompt: Prompt) -> tuple[str, Sequence[Message]]:
-    """(system text, the other turns) of a conversation. Raises: ValueError for raw text."""
-    if isinstance(prompt, str):
-        raise ValueError("the prompt is raw text to continue, not a conversation")
-    system = prompt[0].content if prompt and prompt[0].role == "system" else ""
-    turns = prompt[1:] if system else prompt
-    if any(m.role == "system" for m in turns) or not turns:
-        raise ValueError("it has a system turn that is not its first, or nothing else")
-    return system, turns
-
-
 def _only_question(prompt: Prompt) -> str:
-    system, turns = _turns(prompt)
+    system, turns = turns_of(prompt)
     if system or len(turns) != 1:
         raise ValueError("its prompt is more than one question")
     return turns[0].content
-
-
-def _plain_prompt(prompt: Prompt) -> Any:
-    """A lone question as text, a conversation as messages."""
-    system, turns = _turns(prompt)
-    return prompt_to_json(prompt) if system or len(turns) != 1 or turns[0].role != "user" else turns[0].content
 
 
 def _two(judgement: Judgement) -> tuple[str, str]:
@@ -326,6 +270,6 @@ WRITERS: dict[str, Writer] = {
     "openrlhf-preference": _openrlhf_pairs, "openrlhf-kto": _openrlhf_labels, "nemo-rl": _nemo, "swift-preference": _swift_pairs,
     "swift-kto": _swift_labels, "query-response": _query, "question-answer": _question, "question-preference": _question_pairs,
     "ultrachat": _ultrachat, "oasst-tree": _oasst, "arena-battle": _arena, "label-studio": _label_studio,
-    "label-studio-answers": _label_studio_answers, "argilla": _argilla,
+    "label-studio-answers": _label_studio_answers, "argilla": _argilla, "long": _long,
 }
 """The layouts that can be written. The others are read only: logs, and files that say what our records do not."""

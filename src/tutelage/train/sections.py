@@ -83,6 +83,8 @@ class SourceSection(Section):
     """A layout's name (docs/data.md); auto detects it from the first rows and says so."""
     columns: dict[str, str] = {}
     """Field -> dotted path in the row, for files in nobody's layout, such as {prompt: context, response: reply.content}."""
+    verdicts: dict[str, str] = {}
+    """What the file's verdicts are in our words, such as {"0": tie}."""
     mask_where: dict[str, str] = {}
     """Assistant turns whose fields equal these are read but not trained on, such as {kind: call}."""
     cut: Literal["none", "first_turn"] = "none"
@@ -98,7 +100,7 @@ class SourceSection(Section):
 
     def read_options(self) -> dict[str, Any]:
         """Keyword arguments of tutelage.text.readers."""
-        return {"layout": self.layout, "columns": self.columns or None, "mask_where": self.mask_where or None,
+        return {"layout": self.layout, "columns": self.columns or None, "verdicts": self.verdicts, "mask_where": self.mask_where or None,
                 "where": self.where or None, "opening_words": self.opening_words, "prompt_style": self.prompt_style, "cut": self.cut,
                 "limit": self.limit}
 

@@ -1,0 +1,150 @@
+"""What the store holds and how far its people agree: counts, agreement by batch and kind, position, speed. One pass over the judgements."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, select
+
+from tutelage.feedback.agreement import Distance, cohen_kappa, krippendorff_alpha, ranking_agreement, raw_agreement, with_others
+from tutelage.feedback.intervals import RESAMPLES, Statistic, share
+from tutelage.feedback.labels import Labels
+from tutelage.feedback.schema import assignments, judgements, labelers, prompts, responses, retractions, tasks
+
+_ROWS_AT_ONCE = 5000
+
+
+@dataclass
+class _Series:
+    """Judgements of one kind in one batch, as parallel lists. ranks: of rankings, each in its task's order of answers."""
+
+    items: list[int] = field(default_factory=list)
+    prompts: list[int] = field(default_factory=list)
+    labelers: list[str] = field(default_factory=list)
+    values: list[Any] = field(default_factory=list)
+    ranks: list[list[int]] = field(default_factory=list)
+
+
+@dataclass
+class _Person:
+    """compared, agreed: their labels that others gave one too, and how many of those agreements there were."""
+
+    group: str | None
+    judgements: int = 0
+    compared: int = 0
+    agreed: float = 0.0
+    seconds: list[float] = field(default_factory=list)
+
+
+def stats(conn: Connection, *, batch: str | None = None, seed: int = 0, resamples: int = RESAMPLES) -> dict[str, Any]:
+    """Counts and agreement of the judgements that stand (of one batch, if one is named), as plain values.
+
+    Agreement is told for each batch and kind: comparisons by who won, a tie being a third label; rankings by their single best answer and
+    by tau-b; yes or no and verdicts by their word; ratings by three distances. Statistics are {"value", "low", "high", "n"} and, where one
+    is unknown, "why". resamples: of their bootstrap; 0 gives no intervals.
+    """
+    counts: dict[str, Counter[str]] = {name: Counter() for name in ("kinds", "groups", "splits")}
+    series: defaultdict[tuple[str, str], _Series] = defaultdict(_Series)
+    people: dict[str, _Person] = {}
+    first_wins, times = Counter[bool](), list[float]()
+    for row in _rows(conn, batch):
+        for name, value in (("kinds", row.kind), ("groups", row.group), ("splits", row.split)):
+            counts[name][value or "(none)"] += 1
+        person = people.setdefault(row.name, _Person(row.group))
+        person.judgements += 1
+        if row.seconds is not None:
+            person.seconds.append(row.seconds)
+        times = [min([*times[:1], row.created_at]), max([*times[1:], row.created_at])]
+        _add(series[row.batch or "", row.kind], row)
+        if row.kind == "comparison" and row.sides and len(set(row.value["ranks"])) == 2:
+            first_wins[row.value["ranks"][row.sides[0]] == 0] += 1
+    agreement = [{"batch": name, "kind": kind, **_agreement(kind, found, people, seed, resamples)}
+                 for (name, kind), found in sorted(series.items()) if found.values]
+    return {"judgements": counts["kinds"].total(), **_sizes(conn), **{name: dict(found.most_common()) for name, found in counts.items()},
+            **(dict(zip(("from", "to"), times, strict=True)) if times else {}), "agreement": agreement,
+            "first_shown_wins": told(share(first_wins[True], first_wins.total(), what="decided comparison whose sides are known")),
+            "seconds": _middle([second for person in people.values() for second in person.seconds]),
+            "people": [{"labeler": name, "group": person.group, "judgements": person.judgements, "seconds": _middle(person.seconds),
+                        "agrees_with_others": told(share(person.agreed, person.compared, what="item that others judged too"))}
+                       for name, person in sorted(people.items(), key=lambda found: (-found[1].judgements, found[0]))]}
+
+
+def told(found: Statistic) -> dict[str, Any]:
+    """A statistic as plain values."""
+    return {"value": found.value, "low": found.low, "high": found.high, "n": found.n} | ({} if found.why is None else {"why": found.why})
+
+
+def label_of(kind: str, value: Mapping[str, Any]) -> Any:
+    """The label that agreement compares; None for kinds that are not labels."""
+    if kind in ("comparison", "ranking") and "ranks" in value:
+        best = [place for place, rank in enumerate(value["ranks"]) if rank == 0]
+        return len(value["ranks"]) if len(best) > 1 else best[0]      # a tie for the first place is a label of its own
+    if kind == "rating":
+        return value["rating"]
+    return str(value.get("verdict", value.get("label"))) if kind == "label" else None
+
+
+def _rows(conn: Connection, batch: str | None) -> Iterator[Row[*tuple[Any, ...]]]:
+    """The judgements that stand."""
+    query = (select(judgements.c.kind, judgements.c.value, judgements.c.sides, judgements.c.seconds, judgements.c.created_at,
+                    judgements.c.task_id, tasks.c.prompt_id, tasks.c.batch, labelers.c.name, labelers.c.group, prompts.c.split)
+             .select_from(judgements.join(tasks).join(labelers, judgements.c.labeler_id == labelers.c.id)
+                          .outerjoin(prompts, tasks.c.prompt_id == prompts.c.id)
+                          .outerjoin(retractions, retractions.c.judgement_id == judgements.c.id))
+             .where(retractions.c.id.is_(None), judgements.c.value.is_not(None)).order_by(judgements.c.id))
+    if batch is not None:
+        query = query.where(tasks.c.batch == batch)
+    for page in conn.execute(query, execution_options={"yield_per": _ROWS_AT_ONCE}).partitions():
+        yield from page
+
+
+def _add(series: _Series, row: Row[*tuple[Any, ...]]) -> None:
+    value = label_of(row.kind, row.value)
+    if value is None:
+        return
+    series.items.append(row.task_id)
+    series.prompts.append(row.prompt_id)
+    series.labelers.append(row.name)
+    series.values.append(value)
+    if row.kind == "ranking":
+        series.ranks.append(row.value["ranks"])
+
+
+def _agreement(kind: str, series: _Series, people: Mapping[str, _Person], seed: int, resamples: int) -> dict[str, Any]:
+    """What is known of one batch and kind; adds each labeler's part to `people`."""
+    labels = Labels.of(series.items, series.labelers, series.values, prompts=series.prompts)
+    found = {"raw": raw_agreement(labels, seed=seed, resamples=resamples)}
+    distances: tuple[Distance, ...] = ("nominal", "ordinal", "interval") if kind == "rating" else ("nominal",)
+    for distance in distances:
+        found[f"alpha_{distance}"] = krippendorff_alpha(labels, distance, seed=seed, resamples=resamples)
+    if len(labels.labelers) == 2:
+        by_item: dict[int, dict[str, Any]] = defaultdict(dict)
+        for item, labeler, value in zip(series.items, series.labelers, series.values, strict=True):
+            by_item[item][labeler] = value
+        first, second = ([said.get(str(name)) for said in by_item.values()] for name in labels.labelers)
+        found["kappa"] = cohen_kappa(first, second, seed=seed, resamples=resamples)
+    if series.ranks:
+        found["tau_b"] = ranking_agreement(series.items, series.labelers, series.ranks, seed=seed, resamples=resamples)
+    for name, part in with_others(labels).items():
+        person = people[str(name)]
+        person.compared += part.n
+        person.agreed += (part.value or 0.0) * part.n
+    return {"judgements": len(labels), "items": len(labels.items), "labelers": len(labels.labelers)} | {
+        name: told(statistic) for name, statistic in found.items()}
+
+
+def _sizes(conn: Connection) -> dict[str, Any]:
+    """How many rows there are of what else the store holds."""
+    sizes = {table.name: int(conn.execute(select(func.count()).select_from(table)).scalar_one())
+             for table in (tasks, prompts, responses, labelers)}
+    by_state = conn.execute(select(tasks.c.state, func.count()).group_by(tasks.c.state)).all()
+    skipped = conn.execute(select(func.count()).select_from(assignments).where(assignments.c.state == "skipped")).scalar_one()
+    return sizes | {"tasks_by_state": {state: int(count) for state, count in by_state}, "skips": int(skipped)}
+
+
+def _middle(seconds: list[float]) -> float | None:
+    return median(seconds) if seconds else None

@@ -1,0 +1,81 @@
+"""`tutelage feedback import`, `stats` and `export` as a person types them."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tutelage.cli.feedback_files import FORMATS, TO_JUDGE
+from tutelage.cli.main import main
+from tutelage.feedback.io.exporting import FORMS, KINDS
+
+ROWS = [{"q": "tea?", "a": "yes", "b": "no", "votes": [1, 2, 0], "kept": True},
+        {"q": "milk?", "a": "yes", "b": "no", "votes": [1, 1, None]}]
+COLUMNS = ["--column", "prompt=q", "--column", "response_a=a", "--column", "response_b=b", "--column", "winner=votes.*",
+           "--column", "labeler=votes.#", "--verdict", "0=tie"]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch, capsys) -> Callable[..., tuple[int, str, str]]:
+    """Run a verb of `tutelage feedback` on a store of its own; returns (exit code, stdout, stderr)."""
+    monkeypatch.setenv("TUTELAGE_DATABASE_URL", str(tmp_path / "studio.db"))
+    monkeypatch.chdir(tmp_path)
+    before = signal.getsignal(signal.SIGTERM)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main(["feedback", *arguments])
+        out, err = capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    yield call
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_in_counted_and_out(run, tmp_path):
+    code, out, _ = run("import", "a.jsonl", *COLUMNS, "--batch", "first")
+    assert code == 0 and out.splitlines() == [
+        "read      5", "new       2 prompts, 4 responses, 2 tasks, 3 labelers, 5 judgements", "known     0", "rejected  0"]
+    assert run("import", "a.jsonl", *COLUMNS, "--batch", "first")[1].splitlines()[1:3] == ["new       nothing", "known     5"]
+    code, out, _ = run("stats", "--json", "--resamples", "0")
+    [agreement] = json.loads(out)["agreement"]
+    # Pairs of labels: first-second, first-tie, second-tie of one item, first-first of the other; so one of four agrees.
+    assert (agreement["batch"], agreement["kind"], agreement["raw"]["value"], agreement["raw"]["n"]) == ("first", "comparison", 0.25, 4)
+    assert "first: 5 comparison judgements of 2 items by 3 labelers" in run("stats")[1]
+    code, out, _ = run("export", "b.json", "--to", "label-studio")
+    assert code == 0 and "judgements: 5" in out and len(json.loads((tmp_path / "b.json").read_text())) == 2
+
+
+def test_where_and_as_choose_what_is_read_and_what_for(run):
+    assert run("import", "a.jsonl", *COLUMNS, "--where", "kept=true")[1].startswith("read      3\n")
+    code, out, _ = run("import", "a.jsonl", "--column", "prompt=q", "--as", "demonstration", "--overlap", "3", "--json")
+    assert json.loads(out)["new"] == {"prompts": 1, "tasks": 2}
+    assert run("import", "a.jsonl", "--where", "kept")[0] == 2
+
+
+def test_many_rejected_rows_make_the_exit_code_1_and_are_told_by_reason_and_line(run):
+    code, out, _ = run("import", "a.jsonl", *COLUMNS[:-2])
+    assert code == 1 and "0 names neither of two answers (a and b, 1 and 2, or tie) (first: a.jsonl:1)" in out
+    assert run("import", "a.jsonl", *COLUMNS[:-2], "--max-rejected-frac", "0.5")[0] == 0
+
+
+def test_a_file_that_is_no_feedback_is_one_line_with_a_hint(run, tmp_path):
+    (tmp_path / "b.jsonl").write_text('{"prompt": "hi"}\n')
+    code, out, err = run("import", "b.jsonl")
+    assert (code, out) == (1, "") and err.splitlines()[0] == "error: b.jsonl has the layout prompt, in which nothing is judged"
+    assert err.splitlines()[1].startswith("hint:  ") and len(err.splitlines()) == 2
+
+
+def test_an_empty_store_has_nothing_to_agree_on(run):
+    code, out, _ = run("stats")
+    assert code == 0 and out.startswith("judgements  0 (none)")
+    assert run("export", "b.jsonl", "--to", "judgements")[0] == 1
+
+
+def test_the_help_names_what_there_is():
+    assert tuple(FORMS) == FORMATS and {*KINDS} == {*TO_JUDGE}
