@@ -36,8 +36,8 @@ def run_seed(seed: int, folder: Path, threads: int) -> None:
 def long_sft(folder: Path) -> dict[str, Any]:
     """Train the SFT of equal compute for one finished demo and measure its gold on the same held-out prompts."""
     from tutelage.base.config import load_config
+    from tutelage.base.stats import mean_ci, paired_difference
     from tutelage.demo import gold
-    from tutelage.evals.stats import mean_ci, paired_difference
     from tutelage.models.heads import ScoredModel
     from tutelage.models.policy import open_policy, resolve_model
     from tutelage.recipes.evaluate_measures import EvaluateConfig, Judges, ModelEntry, answer, held_out_prompts
@@ -87,7 +87,7 @@ def summarize(folder: Path) -> dict[str, Any]:
 
 def table(rows: dict[int, dict[str, Any]]) -> str:
     """Markdown: one column per seed, then mean and 95% half-width over seeds (Student's t)."""
-    from tutelage.evals.stats import mean_ci
+    from tutelage.base.stats import mean_ci
 
     rows = {s: {name: value["mean"] if isinstance(value, dict) else value for name, value in row.items()} for s, row in rows.items()}
     names = [name for name, value in next(iter(rows.values())).items() if isinstance(value, float)]

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from tutelage.base import stats
 from tutelage.evals import reward_report as rr
-from tutelage.evals import stats
 from tutelage.evals.frontier import bon_kl
 from tutelage.evals.report import write_picture, write_report
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import integrate, optimize, special
 
+from tutelage.base.stats import estimate
 from tutelage.evals import frontier
-from tutelage.evals.stats import estimate
 
 
 def test_best_of_n_kl_equals_the_integral_over_the_maximum_of_n_uniforms():

@@ -8,8 +8,8 @@ from scipy import optimize
 from sklearn import calibration as sk_calibration
 from sklearn import metrics
 
+from tutelage.base.stats import wilson
 from tutelage.evals import reward_report as rr
-from tutelage.evals.stats import wilson
 
 
 def labelled_world(n=4000, seed=0, scale=1.0):

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from tutelage.base.stats import Floats
 from tutelage.evals import words
 from tutelage.evals.reward_report import calibration, lead, pair_accuracy
-from tutelage.evals.stats import Floats
 
 NEAR = 0.2
 """Two answers are of like length when the shorter lacks at most this share of the longer's characters."""

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tutelage.evals.stats import Estimate, estimate, finite, same_length
+from tutelage.base.stats import Estimate, estimate, finite, same_length
 
 Form = Literal["best_of_n", "rl"]
 

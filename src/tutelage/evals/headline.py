@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
+from tutelage.base.stats import Estimate, estimate
 from tutelage.evals.frontier import Peak, find_peak
-from tutelage.evals.stats import Estimate, estimate
 from tutelage.evals.svg import duration, number, numbers, percent
 
 NAMES = {"base": "base", "prompted": "base, prompted", "sft": "SFT", "best_of_n": "best of n", "ppo": "PPO", "ppo_ptx": "PPO-ptx"}

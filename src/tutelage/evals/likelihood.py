@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 import numpy as np
 import torch
 
-from tutelage.evals.stats import Estimate, Floats, bootstrap, estimate
+from tutelage.base.stats import Estimate, Floats, bootstrap, estimate
 from tutelage.models.batches import pad_tokens
 from tutelage.models.policy import token_logprobs
 from tutelage.text.chat import Encoded

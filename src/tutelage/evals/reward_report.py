@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tutelage.evals import words
-from tutelage.evals.stats import (
+from tutelage.base.stats import (
     Estimate,
     Floats,
     auc,
@@ -27,6 +26,7 @@ from tutelage.evals.stats import (
     rate_ci,
     same_length,
 )
+from tutelage.evals import words
 
 CLEAR_GOLD_GAP = 0.1
 """|gold difference| from which a pair counts as clear: below it people disagree with themselves."""

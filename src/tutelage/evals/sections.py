@@ -6,13 +6,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tutelage.base.stats import Estimate
 from tutelage.evals import charts
 from tutelage.evals.charts import Dot, Mark, Series
 from tutelage.evals.curves import panels
 from tutelage.evals.frontier import distance, fit_gao
 from tutelage.evals.headline import gold_peak, judged_by, known, missing, name_of, read_estimate
 from tutelage.evals.page import Page, e, grid, section
-from tutelage.evals.stats import Estimate
 from tutelage.evals.svg import Figure, color_of, number, numbers, percent
 
 Report = Mapping[str, Any]

@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 
-from tutelage.evals.stats import Floats
+from tutelage.base.stats import Floats
 
 WORD = re.compile(r"\w+")
 

@@ -14,9 +14,9 @@ from tutelage.base.config import RunConfig
 from tutelage.base.errors import ConfigError, DataError
 from tutelage.base.files import atomic_write_text
 from tutelage.base.log import get_logger
+from tutelage.base.stats import Floats
 from tutelage.evals.folds import Pairs, fold_report, guesses
 from tutelage.evals.report import strict
-from tutelage.evals.stats import Floats
 from tutelage.recipes.pipeline import (
     PipelineConfig,
     PipelineSection,

@@ -18,10 +18,10 @@ from tutelage.base.config import RunConfig, Section
 from tutelage.base.errors import DataError
 from tutelage.base.files import read_json_object
 from tutelage.base.records import Prompt, messages_from_json, prompt_text
+from tutelage.base.stats import mean_ci, paired_difference, rate_ci, win_rate
 from tutelage.evals.frontier import bon_kl
 from tutelage.evals.likelihood import likelihood
 from tutelage.evals.reward_report import bayes_ceiling, gold_report
-from tutelage.evals.stats import mean_ci, paired_difference, rate_ci, win_rate
 from tutelage.evals.words import WordScorer, distinct_n
 from tutelage.models.batches import PackedBatch, pad_tokens
 from tutelage.models.heads import ScoredModel

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from tutelage.evals import stats
+from tutelage.base import stats
 
 
 @pytest.mark.parametrize("dof", [1, 2, 3, 7, 30, 199, 1500])
