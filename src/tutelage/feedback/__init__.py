@@ -1,0 +1,1 @@
+"""People's judgements: the store, assignment, quality, aggregation, import and export. No torch."""
