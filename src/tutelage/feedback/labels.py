@@ -63,6 +63,11 @@ class Labels:
         cell = self.item * shape[1] + self.value
         return np.bincount(cell if rows is None else cell[rows], minlength=shape[0] * shape[1]).reshape(shape).astype(np.float64)
 
+    def majority(self) -> Ints:
+        """(I,) index of the value that most labels of an item give, -1 where two are most common."""
+        counts = self.counts()
+        return np.where((counts == counts.max(1, keepdims=True)).sum(1) == 1, counts.argmax(1), -1)
+
     def only(self, rows: NDArray[np.bool_]) -> Labels:
         """The labels of some rows, (n,) bool, with the items and labelers that have any; the scale stays."""
         at = np.flatnonzero(rows)
