@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "base": set(),
     "algos": set(),
     "text": {"base"},
-    "feedback": {"base"},
+    "feedback": {"base", "text"},  # text knows nothing of people: near copies among demonstrations are found as in the splits
     "lineage": {"base", "feedback"},
     "models": {"base", "algos"},
     "rollout": {"base", "models", "text", "algos"},

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tutelage.base.records import Message
-from tutelage.text.near import near_any
+from tutelage.text.near import near_any, near_earlier
 from tutelage.text.split import split_of, split_sides
 
 WORDS = "the a quick brown fox jumps over lazy dog please tell me how to make green tea at home without any sugar or milk today".split()
@@ -53,6 +53,15 @@ def test_it_finds_what_comparing_every_pair_finds():
     missed = sum(e and not f for e, f in zip(expected, found, strict=True))
     assert not any(f and not e for e, f in zip(expected, found, strict=True))        # nothing is found that is not there
     assert 100 < sum(expected) < 500 and missed <= 1                                # each is missed with probability 0.0002 at most
+
+
+def test_of_two_copies_the_later_names_the_earlier():
+    texts = sentences(300, seed=3)
+    found = near_earlier(texts)
+    expected = [any(likeness(text, earlier) >= 0.8 for earlier in texts[:i]) for i, text in enumerate(texts)]
+    assert all(other is None or other < i and likeness(texts[i], texts[other]) >= 0.8 for i, other in enumerate(found))
+    assert 50 < sum(expected) < 250 and sum(e != (f is not None) for e, f in zip(expected, found, strict=True)) <= 1
+    assert near_earlier([]) == [] and near_earlier(["Same.", "same"]) == [None, 0]
 
 
 @settings(max_examples=60, deadline=None)
@@ -103,7 +112,7 @@ def test_conversations_are_compared_by_what_splits_them(caplog):
 @pytest.mark.parametrize("hash_seed", ["1", "2"])
 def test_another_process_finds_the_same(hash_seed):
     texts = [f"{WORDS[i % 7]} {' '.join(WORDS[i % 5:i % 11 + 9])} {WORDS[i % 13]}" for i in range(150)]
-    code = "import sys; from tutelage.text.near import near_any; print(near_any(sys.argv[1:101], sys.argv[101:]))"
+    code = "import sys; from tutelage.text.near import near_any, near_earlier; print(near_any(sys.argv[1:101], sys.argv[101:]))"
     done = subprocess.run([sys.executable, "-c", code, *texts], env={"PYTHONHASHSEED": hash_seed, "PYTHONPATH": ":".join(sys.path)},
                           capture_output=True, text=True, check=True)
     found = near_any(texts[:100], texts[100:])

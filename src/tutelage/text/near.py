@@ -49,11 +49,31 @@ def near_any(texts: Sequence[str], others: Sequence[str]) -> list[bool]:
         hits = np.stack([np.isin(keys_here[band], known[band]) for band in range(_BANDS)])         # (bands, texts)
         for i, shape in enumerate(chunk):
             at = {other for band in np.flatnonzero(hits[:, i]) for other in buckets[int(band), int(keys_here[band][i])]}
-            found.append(bool(at) and _repeats(shape, signatures[i], held, shapes, sorted(at)))
+            found.append(_repeated(shape, signatures[i], held, shapes, sorted(at)) is not None)
     return found
 
 
-def _repeats(shape: Shape, signature: NDArray[np.uint32], held: NDArray[np.uint32], shapes: Sequence[Shape], candidates: list[int]) -> bool:
+def near_earlier(texts: Sequence[str]) -> list[int | None]:
+    """For each text the index of an earlier one that it nearly repeats, in the same sense; None where it is new."""
+    shapes = [_shape(text) for text in texts]
+    held = _signatures(shapes)
+    keys = np.stack(_band_keys(held, shapes), axis=1).tolist() if shapes else []                       # (texts, bands)
+    buckets: dict[tuple[int, int], list[int]] = defaultdict(list)
+    found: list[int | None] = []
+    for i, own in enumerate(keys):
+        at = {other for band, key in enumerate(own) for other in buckets[band, key]}
+        found.append(_repeated(shapes[i], held[i], held, shapes, sorted(at)))
+        for band, key in enumerate(own):
+            if len(bucket := buckets[band, key]) < _MAX_BUCKET:
+                bucket.append(i)
+    return found
+
+
+def _repeated(shape: Shape, signature: NDArray[np.uint32], held: NDArray[np.uint32], shapes: Sequence[Shape],
+              candidates: list[int]) -> int | None:
+    """The candidate that a text nearly repeats."""
+    if not candidates:
+        return None
     agreeing = (held[candidates] == signature).sum(axis=1)
     best = np.argsort(-agreeing, kind="stable")[:_MAX_COMPARED]
     numbers, own = shape[0], _trigrams(shape[1])
@@ -61,8 +81,8 @@ def _repeats(shape: Shape, signature: NDArray[np.uint32], held: NDArray[np.uint3
         if shapes[other][0] == numbers:
             theirs = _trigrams(shapes[other][1])
             if len(own & theirs) >= MIN_LIKENESS * len(own | theirs):
-                return True
-    return False
+                return other
+    return None
 
 
 def _shape(text: str) -> Shape:
