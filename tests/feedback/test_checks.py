@@ -106,15 +106,16 @@ def test_a_voter_against_everybody_is_found_and_false_alarms_keep_to_their_bound
         won[names == 0] = ~won[names == 0]
         tests = {t.labeler: t for t in checks.votes_against_everybody(pairs.tolist(), won, names.tolist())}
         found.append(tests[0].flagged)
-        alarms += [t.flagged for name, t in tests.items() if name != 0]
-    assert np.mean(found) > 0.95 and np.mean(alarms) <= 0.10
+        alarms.append(any(t.flagged for name, t in tests.items() if name != 0))
+    assert np.mean(found) > 0.95 and np.mean(alarms) <= 0.05
 
 
 def test_the_evidence_is_the_product_of_fastchats_factors():
     pairs, names = ["p"] * 6, ["x", "y", "z", "w", "v", "me"]
     tests = {t.labeler: t for t in checks.votes_against_everybody(pairs, [True] * 5 + [False], names)}
     assert tests["me"].evidence == pytest.approx(1 / (2 * (1 / 6)))                    # nobody else says so: p = (1 + 0) / (5 + 1)
-    assert tests["x"].evidence == pytest.approx(1 / (2 * 5 / 6)) and not tests["me"].flagged
+    assert tests["x"].evidence == pytest.approx(1 / (2 * 5 / 6))
+    assert tests["me"].p_value == pytest.approx(2 / 3) and not tests["me"].flagged
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.05])

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import scipy.stats
 
 from tutelage.feedback.agreement import cohen_kappa, fleiss_kappa, krippendorff_alpha, raw_agreement
+from tutelage.feedback.dawid_skene import dawid_skene
 from tutelage.feedback.labels import Labels
 
 
@@ -93,9 +98,27 @@ def test_bbq_crowd_answers_by_round(data_root):
     assert (min(by_round.values()), max(by_round.values()), by_round["finalval"]) == (0.71, 0.91, 0.87)
 
 
+def test_skills_found_without_the_right_answers_rank_bbqs_workers_as_the_right_answers_do(data_root):
+    crowd = list(rows(data_root / "bbq" / "crowd.jsonl.gz"))
+    found = dawid_skene(labels([(r["round"] + r["item"], r["worker"], r["answer"]) for r in crowd]))
+    right: dict[str, list[bool]] = {}
+    for row in crowd:
+        right.setdefault(row["worker"], []).append(row["answer"] == row["label"])
+    skills = [(s.skill.value, sum(right[s.labeler]) / s.labels) for s in found.skills() if s.labels >= 100]
+    assert len(skills) == 17 and scipy.stats.spearmanr(*zip(*skills, strict=True)).statistic > 0.9
+
+
 def test_xstest_refusal_labels(data_root):
     # README: "Labels are by two of the authors: 96 % raw agreement, Cohen kappa 0.93."
     found = list(rows(data_root / "xstest" / "labels.jsonl.gz"))
     first, second = [row["annotator_1"] for row in found], [row["annotator_2"] for row in found]
     assert round(sum(a == b for a, b in zip(first, second, strict=True)) / len(found), 2) == 0.96
     assert round(cohen_kappa(first, second, resamples=0).value, 2) == 0.93
+
+
+def test_the_example_of_the_docs_prints_what_the_docs_show(data_root):
+    page = (Path(__file__).parents[2] / "docs" / "quality.md").read_text(encoding="utf-8").split("## Example")[1]
+    code, shown = re.findall(r"```(?:python|text)\n(.*?)```", page, re.S)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec(code, {})
+    assert printed.getvalue() == shown

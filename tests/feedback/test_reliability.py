@@ -82,6 +82,15 @@ def test_gold_items_settle_who_is_right_where_a_majority_lies():
     assert fooled[0] < 0 < fooled[4] and told[4] < 0 < told[0]
 
 
+def test_what_is_not_known_of_a_newcomer_is_taken_from_all_together():
+    rows = [(i, "old", i % 2) for i in range(8)] + [(8, "old", 1), (9, "old", 0), (0, "new", 1)]       # items 0 to 7 right, 8 and 9 wrong
+    truth = {i: i % 2 for i in range(10)}
+    found = dawid_skene(Labels.of(*zip(*rows, strict=True)), known=truth, smoothing=2.0)
+    # Where the truth is 0 old says 0, 0, 0, 0, 1 and new says 1: together 4 of 6 say 0, which counts as two more items of each.
+    assert found.confusion[:, 0, 0] == pytest.approx([(4 + 8 / 6) / 7, (8 / 6) / 3])
+    assert found.confusion[1, 1] == pytest.approx([1 / 5, 4 / 5])   # never met a truth of 1: as all together
+
+
 def test_a_model_with_nothing_to_learn_from_says_so():
     assert dawid_skene(Labels.of([], [], [])) == "no labels"
     assert dawid_skene(Labels.of(["i", "i"], ["a", "b"], ["yes", "yes"])) == "only one value occurs ('yes')"

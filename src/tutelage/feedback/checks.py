@@ -1,6 +1,6 @@
 """Signs of labels given without reading: sides, speed, straight lines, copies, votes against everybody, drift.
 
-Each check looks at one labeler at a time and says how sure it is; `flagged` means that the sign is clear after as many tests as there are
+Each check looks at one labeler at a time and says how sure it is; where it is a test, `flagged` allows for there being as many tests as
 labelers (Holm). A flag asks a lead to look. None of these removes a label.
 """
 
@@ -122,20 +122,22 @@ def near_copies(texts: Sequence[str], sources: Sequence[str] = ()) -> list[str |
 
 @dataclass(frozen=True, slots=True)
 class VoteTest:
-    """evidence: the largest that the product reached, `after` that many votes. Above 1 / 0.05 the labeler votes unlike everybody else."""
+    """evidence: the largest that either product reached, `after` that many votes. p_value: 2 / evidence, valid at any time."""
 
     labeler: Hashable
     evidence: float
     after: int
+    p_value: float
     flagged: bool
 
 
 def votes_against_everybody(pairs: Sequence[Hashable], first_won: ArrayLike, labelers: Sequence[Hashable]) -> list[VoteTest]:
     """FastChat's test of a voter: the product of 1 / (2 p) over their votes, p being a vote's rank among everybody else's on that pair.
 
-    With decided votes each factor has a mean of at most 1 where the voter is like the others, so its product passes 1 / 0.05 at any time
-    with a probability of at most 0.05; twice that, as votes for the first and for the second answer are both tested. Whoever often chooses
-    what few choose is found, right or wrong. The voter's own vote counts among the others' as one, so p is never 0.
+    With decided votes each factor has a mean of at most 1 where the voter is like the others, so the product passes 1 / 0.05 at any time
+    with a probability of at most 0.05; twice that, as votes for the first and for the second answer are both tested. FastChat flags each
+    voter there; among 65 honest ones that would be several, so here Holm's rule decides. Whoever often chooses what few choose is found,
+    right or wrong. The vote itself counts among the others' as one, so p is never 0.
 
     Args: pairs: (n,) what was compared, e.g. two models. first_won: (n,) bool, rows in the order of time.
     Source: lm-sys/FastChat, elo_analysis.py (outlier_detect); its p counts all of a voter's own votes.
@@ -151,13 +153,13 @@ def votes_against_everybody(pairs: Sequence[Hashable], first_won: ArrayLike, lab
     wins, losses = others(won), others(~won)
     at_most = np.where(won, 1.0, (1 + losses) / (1 + wins + losses))
     at_least = np.where(won, (1 + wins) / (1 + wins + losses), 1.0)
-    found = []
+    reached: list[tuple[Hashable, float, int, float]] = []
     for name, rows in _by_labeler(np.arange(n), labelers):
         product = np.maximum(*(np.cumsum(-np.log(2 * p[rows])) for p in (at_most, at_least)))
         best = int(product.argmax())
         evidence = math.exp(min(float(product[best]), 700.0))
-        found.append(VoteTest(name, evidence, best + 1, evidence > 1 / FAMILY_ERROR))
-    return found
+        reached.append((name, evidence, best + 1, min(1.0, 2 / evidence)))
+    return [VoteTest(*row, flagged=flag) for row, flag in zip(reached, holm([row[3] for row in reached]), strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
