@@ -145,7 +145,7 @@ def test_role_markers_without_the_special_flag_are_control_tokens_too(tmp_path, 
 
 
 def test_the_room_imports_no_torch_and_no_transformers():
-    rooms = ("chat", "codec", "layouts", "lines", "packing", "readers", "split", "tokenizer")
+    rooms = ("chat", "codec", "layouts", "lines", "packing", "readers", "tokenizer")
     code = f"import sys; [__import__(f'tutelage.text.{{r}}') for r in {rooms}]; print({{'torch', 'transformers'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": ":".join(sys.path)}, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

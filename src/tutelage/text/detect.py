@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 
 from tutelage.base.errors import ConfigError, DataError, did_you_mean, listed
+from tutelage.text.label_studio import LABEL_STUDIO
 from tutelage.text.layouts import COLUMNS, CORE, Goal, Layout, Row
 from tutelage.text.platforms import PLATFORMS
 from tutelage.text.trainers import TRAINERS
@@ -21,8 +22,10 @@ def layouts_of(row: Row) -> set[str]:
     return {name for name in found if not any(LAYOUTS[name].columns < LAYOUTS[other].columns for other in found)}
 
 
-def detect(rows: Sequence[Row], where: str) -> str:
+def detect(rows: Sequence[Row], where: str, goal: Goal | None) -> str:
     """The one layout that the first rows of a file agree on. A column that is null in all of them is not there.
+
+    goal: None takes a project of Label Studio whose tasks ask for judgements here and for answers there, as the store does.
 
     Raises: DataError that names the candidates when there are several, or the columns found when there is none.
     """
@@ -30,6 +33,8 @@ def detect(rows: Sequence[Row], where: str) -> str:
     found = set[str]().union(*(layouts_of({key: value for key, value in row.items() if key in present}) for row in rows))
     if len(found) == 1:
         return found.pop()
+    if goal is None and found and found <= LABEL_STUDIO.keys():
+        return "label-studio"
     columns = listed(present)
     if found:
         raise DataError(f"{where}: the layout is ambiguous: {' or '.join(sorted(found))} (columns: {columns})",

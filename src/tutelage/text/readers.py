@@ -229,7 +229,7 @@ def open_rows(path: Path, goal: Goal | None, options: ReadOptions, rules: Rules)
         number, row = preview[0]
         raise DataError(f"{path}:{number}: {row.reason if isinstance(row, Rejected) else ''}; so for each of the first {len(preview)} rows",
                         hint="check that the file is JSON lines and that the columns are named right")
-    layout = described.layout if described else wanted if wanted != "auto" else detect(usable, str(path)) if usable else "none"
+    layout = described.layout if described else wanted if wanted != "auto" else detect(usable, str(path), goal) if usable else "none"
     if described:
         log.info("%s is %s, as %s beside it says", path, layout, DATASET_INFO)
     if usable and goal is not None and goal not in LAYOUTS[layout].goals:

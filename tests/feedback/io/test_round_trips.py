@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import insert, select
 
@@ -142,6 +142,8 @@ SLOWLY = settings(max_examples=15, deadline=None, suppress_health_check=list(Hea
 
 @pytest.mark.parametrize("to", ["judgements", "csv", "label-studio", "argilla"])
 @SLOWLY
+@example([Item("comparison", [{"role": "user", "content": "0"}], [("0", None), ("00", None)], {}, {"batch": None}),
+          Item("demonstration", [{"role": "user", "content": "0"}], [], {}, {"batch": None})])   # one file asks for verdicts and for texts
 @given(st.lists(items(), min_size=1, max_size=4, unique_by=lambda item: repr((item.kind, item.prompt, item.answers))))
 def test_formats_that_hold_every_kind_give_back_all_that_was_said(fresh, tmp_path, to, found):
     here, there = there_and_back(fresh, tmp_path, found, to, everything=True)
