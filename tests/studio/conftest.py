@@ -139,9 +139,9 @@ def studio(running) -> Studio:
     return running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """A headless browser."""
+    """A headless browser. Not longer than its module: Playwright keeps an event loop running in this thread while it is open."""
     names = ("chromium", "chromium-browser", "google-chrome")
     found = os.environ.get("TUTELAGE_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
     if found is None:
