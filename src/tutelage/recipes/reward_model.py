@@ -19,7 +19,7 @@ from tutelage.models.batches import TokenBatch, pad_tokens
 from tutelage.models.policy import resolve_model
 from tutelage.recipes.reward_model_setup import Item, Parts, RewardConfig, build
 from tutelage.text.chat import Encoded, marked_text
-from tutelage.text.readers import expand_files
+from tutelage.text.readers import input_files
 from tutelage.text.split import split_key
 from tutelage.train import audits
 from tutelage.train.batches import rows_of_step
@@ -36,7 +36,8 @@ ROWS_PER_FORWARD = 32
 
 def train_reward_model(cfg: RewardConfig) -> dict[str, Any]:
     """Train, recentre, save and report. Returns path, model and the held-out report."""
-    with Run.open(cfg, "reward", inputs={"policy": resolve_model(cfg.model.policy), "data": expand_files(cfg.data.all_files())}) as run:
+    inputs: dict[str, Any] = {"policy": resolve_model(cfg.model.policy), "data": input_files(cfg.data.each(), cfg.data.held_out)}
+    with Run.open(cfg, "reward", inputs=inputs) as run:
         if done := run.finished():
             return done
         parts, weights = build(cfg, run), weights_name(cfg, "reward")
