@@ -136,7 +136,8 @@ def build(cfg: RewardConfig, run: Run | None) -> Parts:
             judgement.ranks is not None and (len(set(judgement.ranks)) > 1 or cfg.algo.ties != "drop"
                                                 or ("target" in judgement.extra and cfg.algo.soft_targets))
         )
-        if not usable or max(len(a.tokens) for a in answers) > limit:
+        alike = len(answers) > 1 and len({tuple(a.tokens) for a in answers}) == 1       # to this tokenizer, which may lower all letters
+        if not usable or alike or max(len(a.tokens) for a in answers) > limit:
             left_out += 1
             continue
         sides[side].append(Item(answers, judgement, row))
