@@ -210,7 +210,7 @@ class _Interrupt:
 
 def open_conversation(folder: Path, *, temperature: float, max_tokens: int, seed: int, device: str) -> Conversation:
     """A conversation with the model in a folder. Raises: ArtifactError when it cannot talk, ConfigError on impossible sampling."""
-    from tutelage.models.heads import is_scored
+    from tutelage.models.folders import require_policy
     from tutelage.models.policy import open_policy
     from tutelage.rollout import Sampling
     from tutelage.text.chat import stop_tokens
@@ -218,9 +218,7 @@ def open_conversation(folder: Path, *, temperature: float, max_tokens: int, seed
     from tutelage.train.run import check_device
 
     check_device(device)
-    if is_scored(folder):
-        raise ArtifactError(f"{folder} is a reward model: it scores answers, it does not write any",
-                            hint="chat with the policy of an sft or ppo run")
+    require_policy(folder)
     tokenizer = open_tokenizer(folder)
     policy = open_policy(folder, device=device, tokenizer=tokenizer)
     sampling = Sampling(temperature=temperature, max_tokens=max_tokens, stop_tokens=stop_tokens(tokenizer), seed=seed)

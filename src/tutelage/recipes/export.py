@@ -11,7 +11,8 @@ import torch
 from tutelage.base.errors import ConfigError
 from tutelage.base.files import artifact_dir, folder_digest
 from tutelage.base.log import get_logger
-from tutelage.models.heads import ScoredModel, is_scored
+from tutelage.models.folders import is_scored
+from tutelage.models.heads import ScoredModel
 from tutelage.models.peft_folders import adapter_base, is_adapter
 from tutelage.models.policy import open_policy, resolve_model, save_policy
 from tutelage.text.tokenizer import open_tokenizer
