@@ -104,9 +104,12 @@ def test_leftovers_are_cleared_and_nothing_else(tmp_path):
     make(tmp_path / ".kept.old-7-89abcdef", a="older")
     make(tmp_path / ".half.tmp-7-89abcdef", a="3")
     (tmp_path / ".file.tmp-0123456789ab").write_text("half")
-    (tmp_path / ".hidden").write_text("of the user")
+    of_the_user = [".diary.old-2024", ".hidden", ".thesis.tmp-2024"]
+    for name in of_the_user:
+        (tmp_path / name).write_text("of the user")
+    (tmp_path / ".link.tmp-7-89abcdef").symlink_to(tmp_path / "kept")
     clear_leftovers(tmp_path)
-    assert sorted(os.listdir(tmp_path)) == [".hidden", "kept", "put-back"]
+    assert sorted(os.listdir(tmp_path)) == [*of_the_user, "kept", "put-back"]
     assert [(tmp_path / name / "a").read_text() for name in ("kept", "put-back")] == ["1", "2"]
 
 

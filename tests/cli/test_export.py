@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -70,3 +71,31 @@ def test_a_folder_that_holds_something_is_left_alone(folders, tmp_path):
     done = run(str(folders["policy"]), str(tmp_path))
     assert done.returncode == 2 and f"error: {tmp_path} is there already\nhint:  name a new folder" in done.stderr
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_what_only_looks_like_a_licence_is_not_copied(tmp_path):
+    secret, base, out = tmp_path / "secret", tmp_path / "base", tmp_path / "out"
+    save_policy(tiny("llama"), word_tokenizer(), base)
+    secret.mkdir()
+    (secret / "id_rsa").write_text("-----BEGIN")
+    (base / "LICENSE").symlink_to(secret / "id_rsa")
+    (base / "LICENSES").symlink_to(secret)
+    (base / "NOTICE").symlink_to("/dev/zero")
+    os.mkfifo(base / "NOTICE.txt")
+    (base / "LICENCE.mp4").write_bytes(bytes(2_000_000))
+    (base / "LICENSE.md").write_text("of the base")
+    done = run(str(base), str(out))
+    assert done.returncode == 0 and "LICENCE.mp4 is not copied" in done.stderr and "/LICENSE is not copied" in done.stderr
+    assert [p.name for p in out.iterdir() if p.name.startswith(("LICEN", "NOTICE"))] == ["LICENSE.md"]
+    assert not any(b"BEGIN" in p.read_bytes() for p in out.rglob("*") if p.is_file())
+
+
+def test_a_licence_in_the_hubs_cache_lies_behind_a_link_and_is_copied(tmp_path):
+    repository = tmp_path / "models--we--ours"
+    base, blob = repository / "snapshots" / "abc", repository / "blobs" / "123"
+    save_policy(tiny("llama"), word_tokenizer(), base)
+    blob.parent.mkdir()
+    blob.write_text("of the base")
+    (base / "LICENSE").symlink_to("../../blobs/123")
+    assert run(str(base), str(tmp_path / "out")).returncode == 0
+    assert (tmp_path / "out" / "LICENSE").read_text() == "of the base"

@@ -15,7 +15,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from tests.models.tiny import CONFIGS, CONTEXT, random_rows, right_padded, tiny, word_tokenizer
 from tutelage.base.errors import ArtifactError, ConfigError
 from tutelage.models.adapters import Roles, open_adapted_policy, open_adapted_reward
-from tutelage.models.heads import ScoredModel, is_scored
+from tutelage.models.folders import is_scored
+from tutelage.models.heads import ScoredModel
 from tutelage.models.policy import open_policy, resolve_model, save_policy, token_logits
 
 LORA = {"rank": 3, "alpha": 6.0, "targets": []}

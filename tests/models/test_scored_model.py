@@ -6,8 +6,9 @@ import transformers as hf
 
 from tests.models.tiny import CONFIGS, VOCAB, random_rows, right_padded, tiny, word_tokenizer
 from tutelage.base.errors import ArtifactError
+from tutelage.models.adapters import open_adapted_policy
 from tutelage.models.heads import ScoredModel
-from tutelage.models.policy import save_policy
+from tutelage.models.policy import open_policy, save_policy
 
 ROWS = random_rows([5, 19, 1, 11])
 
@@ -105,7 +106,7 @@ def test_a_state_dict_carries_head_and_shift(policy_folder):
 
 
 def test_a_policy_is_not_taken_for_a_reward_model(policy_folder):
-    with pytest.raises(ArtifactError, match="lacks 1 weights.*score.weight|labels"):
+    with pytest.raises(ArtifactError, match="is no reward model: it writes text"):
         ScoredModel.open(policy_folder())
 
 
@@ -175,3 +176,13 @@ def test_an_empty_row_and_left_padding_are_refused(policy_folder):
         model.score(tokens, mask & torch.tensor([[True], [True], [False], [True]]))
     with pytest.raises(ValueError, match="right-padded"):
         model.score(tokens.flip(1), mask.flip(1))
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_reward_model_is_no_policy_though_tied_embeddings_would_make_it_one(tmp_path, tied):
+    config = CONFIGS["llama"]()
+    config.num_labels, config.tie_word_embeddings = 1, tied
+    hf.AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path)
+    for open_it in (open_policy, lambda path: open_adapted_policy(path, tokenizer=word_tokenizer(), rank=2, alpha=4.0, targets=[])):
+        with pytest.raises(ArtifactError, match="is a reward model: it scores answers, it does not write any"):
+            open_it(tmp_path)

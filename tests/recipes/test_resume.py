@@ -110,6 +110,24 @@ def test_a_run_killed_between_its_last_checkpoint_and_its_end_finishes_with_the_
     assert same_weights(last_checkpoint(folder), last_checkpoint(undisturbed(name))) and rows(folder) == rows(undisturbed(name))
 
 
+def test_another_reading_of_the_same_data_is_other_data(small, tmp_path, monkeypatch):
+    rows = [{"q": f"what is {n}?", "a": "this", "b": "that"} for n in range(24)]
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def read_as(answer: str) -> None:
+        info = {"mine": {"file_name": "mine.jsonl", "columns": {"prompt": "q", "response": answer}}}
+        (tmp_path / "dataset_info.json").write_text(json.dumps(info))
+
+    over = {"data": {"files": [str(tmp_path / "mine.jsonl")]}, "save": {"every_steps": 2}}
+    read_as("a")
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_at(4, patch)
+        train_sft(sft_config(small, tmp_path / "run", over))
+    read_as("b")
+    with pytest.raises(ConfigError, match="data: .*dataset_info.json has changed"):
+        train_sft(sft_config(small, tmp_path / "run", {**over, "resume": True}))
+
+
 def test_the_state_that_ppo_carries_is_in_its_checkpoint(undisturbed):
     state = json.loads((last_checkpoint(undisturbed("ppo")) / "train/state.json").read_text())["values"]
     assert state["kl_coef"] != 0.05 and state["moments"]["count"] == 32 and state["optimizer_steps"] == 16

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -204,6 +207,26 @@ def test_an_all_false_mask_is_an_error_that_names_its_cause(opened):
         encode_example(tokenizer, conversation("q"), (Message("assistant", "x", trained=False),))
     with pytest.raises(DataError, match="every assistant turn is marked trained=False"):
         encode_example(tokenizer, conversation("q"), (Message("assistant", "x", trained=False),), train_on="assistant_turns")
+
+
+@pytest.mark.parametrize("template", [
+    "{% for m in messages %}{% if m.role == 'user' %}U:{{ m.content }}\n{% endif %}{% endfor %}A:", "hello", " ",
+    "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}<|eos|>{% endfor %}"])
+def test_a_template_that_leaves_the_answer_out_is_refused(saved, template):
+    tokenizer = open_tokenizer(saved("ours"))
+    tokenizer.chat_template = template
+    with pytest.raises(DataError, match=r"the answer out|cannot tell which tokens are the response"):
+        encode_example(tokenizer, conversation("what?"), "this")
+
+
+def test_merges_that_are_skipped_by_chance_in_training_are_not_skipped_here(saved, tmp_path):
+    shutil.copytree(saved("ours"), tmp_path / "t")
+    spec = json.loads((tmp_path / "t/tokenizer.json").read_text())
+    spec["model"]["dropout"] = 0.5
+    (tmp_path / "t/tokenizer.json").write_text(json.dumps(spec))
+    text = "the quick brown fox jumps over the lazy dog"
+    usual = encode_text(open_tokenizer(saved("ours")), text)
+    assert [encode_text(open_tokenizer(tmp_path / "t"), text) for _ in range(5)] == 5 * [usual]
 
 
 def test_stop_tokens_hold_the_template_s_end_of_turn_too(opened):

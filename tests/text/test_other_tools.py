@@ -9,7 +9,7 @@ import pytest
 
 from tutelage.base.errors import DataError
 from tutelage.base.records import Demonstration, Judgement, Message, Response
-from tutelage.text.readers import read_demonstrations, read_judgements, read_prompts, read_texts
+from tutelage.text.readers import input_files, read_demonstrations, read_judgements, read_prompts, read_texts
 
 HI, HELLO, MORE = Message("user", "hi"), Message("assistant", "hello"), Message("user", "tea?")
 BRIEF = Message("system", "be brief")
@@ -96,6 +96,15 @@ def test_dataset_info_beside_a_file_names_its_columns_roles_and_kind(tmp_path, e
     if "h" in row or "talk" in row and len(row["talk"]) > 2:
         assert result.rows[0].prompt[-3:-1] == (HI, HELLO)
     assert (result.rows[0].prompt[0] == BRIEF) == ("s" in row)
+
+
+def test_dataset_info_is_read_too_where_it_says_how(tmp_path):
+    path, other, info = tmp_path / "mine.jsonl", tmp_path / "other.jsonl", tmp_path / "dataset_info.json"
+    for each in (path, other):
+        jsonl(each, {"q": "hi", "a": "yes"})
+    info.write_text(json.dumps({"a": {"file_name": "mine.jsonl", "columns": {"prompt": "q", "response": "a"}}}))
+    assert input_files([([str(tmp_path / "*.jsonl")], {})]) == [path, other, info]
+    assert input_files([([str(path)], {"columns": {"prompt": "q", "response": "a"}}), ([str(other)], {})], str(other)) == [path, other]
 
 
 def test_dataset_info_that_speaks_of_other_files_or_is_another_tool_s_changes_nothing(tmp_path):

@@ -98,6 +98,15 @@ def test_a_folder_with_something_else_is_refused_and_left_alone(tmp_path):
     assert sorted(tmp_path.iterdir()) == names and (tmp_path / "config.yaml").read_text() == "of another program: true\n"
 
 
+@pytest.mark.parametrize("name", [".git/.x.tmp-12", ".thesis.tmp-2024", ".bashrc"])
+def test_hidden_files_are_somebodys(tmp_path, name):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("years of work")
+    with pytest.raises(ConfigError, match="is not empty and holds no run"):
+        Training(tmp_path).go()
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / name]
+
+
 def test_a_file_in_the_place_of_the_folder_is_named(tmp_path):
     (tmp_path / "run").write_text("x")
     with pytest.raises(ConfigError, match="run is a file"):

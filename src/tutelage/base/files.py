@@ -18,6 +18,8 @@ from .errors import ArtifactError, DataError, TutelageError
 
 MANIFEST = "MANIFEST.json"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_LEFTOVER = re.compile(r"\.(.+)\.(?:tmp-[0-9a-f]{12}|(tmp|old)-\d+-[0-9a-f]{8})")
+"""`atomic_path`'s and `artifact_dir`'s names, as nobody else would choose them."""
 _DISK = (*_FULL, errno.EROFS, errno.EIO)
 
 
@@ -129,9 +131,14 @@ def remove_dir(folder: Path) -> None:
 def clear_leftovers(folder: Path) -> None:
     """Tidy what killed processes left half-written in a folder. Only for one who knows that nobody else writes there now."""
     for left in list(folder.iterdir()):
-        match = re.fullmatch(r"\.(.+)\.(tmp|old)-(\d+-)?[0-9a-f]+", left.name)
+        match = _LEFTOVER.fullmatch(left.name)
         if match:
-            _clear(left, folder / match[1], match[2])
+            _clear(left, folder / match[1], "old" if match[2] == "old" else "tmp")
+
+
+def is_leftover(name: str) -> bool:
+    """Whether a file or folder of this name is what `clear_leftovers` takes for half-written."""
+    return _LEFTOVER.fullmatch(name) is not None
 
 
 def write_manifest(folder: Path) -> None:
@@ -218,7 +225,7 @@ def _clear(left: Path, target: Path, kind: str) -> None:
     """Delete what was being written; put back what had been moved out of the way for something that never came."""
     if kind == "old" and not target.exists():
         os.rename(left, target)
-    elif left.is_dir():
+    elif left.is_dir() and not left.is_symlink():
         shutil.rmtree(left, ignore_errors=True)
     else:
         left.unlink(missing_ok=True)

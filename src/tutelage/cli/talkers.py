@@ -32,15 +32,13 @@ class Talker:
 
 def open_talker(folder: Path, device: str) -> Talker:
     """Open the model in a folder, as `find_policy` gives it. Raises: ArtifactError when it writes no answers."""
-    from tutelage.models.heads import is_scored
+    from tutelage.models.folders import require_policy
     from tutelage.models.policy import open_policy
     from tutelage.text.tokenizer import open_tokenizer
     from tutelage.train.run import check_device
 
     check_device(device)
-    if is_scored(folder):
-        raise ArtifactError(f"{folder} is a reward model: it scores answers, it does not write any",
-                            hint="give the policy of an sft or ppo run")
+    require_policy(folder)
     tokenizer = open_tokenizer(folder)
     policy = open_policy(folder, device=device, tokenizer=tokenizer)
     base_model = any(_knows_no_turns(parent) for parent in folder.parents)

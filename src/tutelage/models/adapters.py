@@ -30,7 +30,7 @@ from transformers.pytorch_utils import Conv1D
 from tutelage.base.errors import ArtifactError, ConfigError, did_you_mean
 from tutelage.base.files import atomic_write_text
 from tutelage.base.log import quiet
-from tutelage.models.folders import fit_vocabulary, load_pretrained, require_complete, resolve_model
+from tutelage.models.folders import fit_vocabulary, load_pretrained, require_complete, require_policy, resolve_model
 from tutelage.models.heads import ScoredModel, draw_head, find_head, require_token_head
 from tutelage.models.memory import compute_in_bf16, keep_differentiable, quantized, recompute_activations
 from tutelage.models.peft_folders import OURS, WEIGHTS, adapter_base, is_adapter, read_adapter_config, weights_digest
@@ -323,6 +323,7 @@ class RoleScore(ScoredModel):
 def open_adapted_policy(start: Path, *, tokenizer: PreTrainedTokenizerBase, rank: int, alpha: float, targets: Sequence[str],
                         seed: int = 0, **options: Any) -> PreTrainedModel:
     """A policy whose adapter alone is trained, from a model folder or an adapter. options: as Roles.open."""
+    require_policy(start)
     roles = Roles.open(start, tokenizer=tokenizer, **options)
     roles.begin("policy", start, rank=rank, alpha=alpha, targets=targets, seed=seed)
     return roles.causal("policy")

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tutelage.base.errors import ArtifactError
 from tutelage.base.files import read_json_object
 from tutelage.base.log import get_logger, quiet
-from tutelage.models.peft_folders import adapter_base, is_adapter, open_merged
+from tutelage.models.peft_folders import adapter_base, is_adapter, open_merged, read_adapter_config
 
 log = get_logger()
 
@@ -57,6 +57,21 @@ def architectures(folder: Path) -> list[str]:
     config = read_json_object(folder / "config.json", hint="copy the model again: its config.json should be a JSON object")
     named = config.get("architectures")
     return [str(name) for name in named] if isinstance(named, list) else []
+
+
+def is_scored(path: str | Path) -> bool:
+    """Whether the model folder or run holds a reward model (or critic) and not a policy, by the architecture its config names."""
+    folder = resolve_model(path)
+    if is_adapter(folder):
+        return read_adapter_config(folder).get("task_type") == "SEQ_CLS"
+    return any(name.endswith("ForSequenceClassification") for name in architectures(folder))
+
+
+def require_policy(folder: Path) -> None:
+    """Raises: ArtifactError for a reward model: with tied embeddings it opens as a language model, which would write noise."""
+    if is_scored(folder):
+        raise ArtifactError(f"{folder} is a reward model: it scores answers, it does not write any",
+                            hint="give the policy of an sft or ppo run")
 
 
 def load_pretrained(auto_class: Any, folder: Path, *, dtype: torch.dtype, **kwargs: Any) -> tuple[PreTrainedModel, set[str]]:

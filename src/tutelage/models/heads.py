@@ -11,8 +11,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel, Pr
 
 from tutelage.base.errors import ArtifactError
 from tutelage.base.log import quiet
-from tutelage.models.folders import architectures, fit_vocabulary, load_pretrained, require_complete, resolve_model
-from tutelage.models.peft_folders import is_adapter, read_adapter_config
+from tutelage.models.folders import fit_vocabulary, is_scored, load_pretrained, require_complete, resolve_model
 from tutelage.models.policy import check_right_padded, computes_exactly, set_special_tokens
 
 
@@ -54,7 +53,8 @@ class ScoredModel(nn.Module):
         folder = resolve_model(path)
         model, missing = load_pretrained(AutoModelForSequenceClassification, folder, dtype=dtype)
         if model.config.num_labels != 1:
-            raise ArtifactError(f"{folder} has {model.config.num_labels} labels, a reward model has one",
+            labels = f"has {model.config.num_labels} labels, a reward model has one"
+            raise ArtifactError(f"{folder} {labels if is_scored(folder) else 'is no reward model: it writes text'}",
                                 hint="train one with: tutelage reward")
         require_complete(folder, missing)
         if tokenizer is not None:
@@ -148,14 +148,6 @@ def draw_head(head: nn.Linear, seed: int) -> None:
     head.weight.copy_(torch.randn(head.weight.shape, generator=generator) / (head.in_features + 1) ** 0.5)
     if head.bias is not None:
         head.bias.zero_()
-
-
-def is_scored(path: str | Path) -> bool:
-    """Whether the model folder or run holds a reward model (or critic) and not a policy, by the architecture its config names."""
-    folder = resolve_model(path)
-    if is_adapter(folder):
-        return read_adapter_config(folder).get("task_type") == "SEQ_CLS"
-    return any(name.endswith("ForSequenceClassification") for name in architectures(folder))
 
 
 def find_head(model: PreTrainedModel) -> tuple[str, nn.Linear]:

@@ -12,7 +12,7 @@ from tutelage.algos.logprobs import entropy_from_logits, gather_logprobs
 from tutelage.base.errors import ArtifactError, ConfigError
 from tutelage.base.log import quiet
 from tutelage.models.batches import PackedBatch
-from tutelage.models.folders import fit_vocabulary, load_pretrained, require_complete, resolve_model
+from tutelage.models.folders import fit_vocabulary, load_pretrained, require_complete, require_policy, resolve_model
 
 
 def open_policy(path: str | Path, *, tokenizer: PreTrainedTokenizerBase | None = None, dtype: torch.dtype = torch.float32,
@@ -24,6 +24,7 @@ def open_policy(path: str | Path, *, tokenizer: PreTrainedTokenizerBase | None =
     Raises: ArtifactError when there is no such model, it is damaged, or it does not read from left to right.
     """
     folder = resolve_model(path)
+    require_policy(folder)
     model, missing = load_pretrained(AutoModelForCausalLM, folder, dtype=dtype)
     require_complete(folder, missing)
     require_causal(model, folder)

@@ -18,7 +18,7 @@ from tutelage.base.config import RunConfig
 from tutelage.base.errors import DataError
 from tutelage.base.files import atomic_write_text
 from tutelage.base.records import Judgement, Message, Response
-from tutelage.text.readers import expand_files, read_documents, read_sources
+from tutelage.text.readers import input_files, read_documents, read_sources
 from tutelage.train.run import Run
 from tutelage.train.sections import DataSection
 
@@ -38,7 +38,7 @@ class ContrastConfig(RunConfig):
 
 def make_contrasts(cfg: ContrastConfig) -> dict[str, Any]:
     """Write judgements.jsonl. Returns path, file and the number of pairs. Raises: DataError when no conversation has a turn to contrast."""
-    with Run.open(cfg, "contrast", inputs={"data": expand_files(cfg.data.all_files())}) as run:
+    with Run.open(cfg, "contrast", inputs={"data": input_files(cfg.data.each(), cfg.data.held_out)}) as run:
         if done := run.finished():
             return done
         talks = [t for t in read_sources(read_documents, cfg.data.each()).rows if not isinstance(t, str)]

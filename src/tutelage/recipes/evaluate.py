@@ -34,7 +34,7 @@ from tutelage.recipes.evaluate_measures import (
     summary,
     trained_stages,
 )
-from tutelage.text.readers import expand_files, read_judgements, read_sources
+from tutelage.text.readers import expand_files, input_files, read_judgements, read_sources
 from tutelage.text.tokenizer import open_tokenizer
 from tutelage.train.run import Run, checkpoints_of, read_metrics
 
@@ -49,10 +49,10 @@ def evaluate(cfg: EvaluateConfig, *, gold: Gold | None = None, preference: Prefe
     is)) by the people who labelled, the rest being ties, for the Bayes ceiling.
     """
     entries = {name: resolve_model(e.path) for name, e in cfg.models.items()}
-    files = {"data": cfg.data.all_files(), "text_files": cfg.text_files, "demonstrations": cfg.demonstrations,
-             "dialogues": cfg.dialogues.all_files() if cfg.dialogues else [],
-             "second_opinion": cfg.second_opinion.all_files() if cfg.second_opinion else []}
+    sections = {"data": cfg.data, "dialogues": cfg.dialogues, "second_opinion": cfg.second_opinion}
+    files = {"text_files": cfg.text_files, "demonstrations": cfg.demonstrations}
     inputs: dict[str, Any] = {**entries, "reward": resolve_model(cfg.reward)}
+    inputs |= {name: input_files(section.each(), section.held_out) for name, section in sections.items() if section}
     inputs |= {name: expand_files(named) for name, named in files.items() if named}
     if cfg.frontier.run and not checkpoints_of(Path(cfg.frontier.run)):
         raise ArtifactError(f"frontier.run: {cfg.frontier.run} holds no checkpoints", hint="name the run directory of a PPO run")

@@ -12,6 +12,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification, PreTrain
 
 from tutelage.models.actor_critic import ActorCritic, SeparateNetworks, SharedTrunk
 from tutelage.models.adapters import Roles, RoleScore
+from tutelage.models.folders import require_policy
 from tutelage.models.peft_folders import adapter_base, is_adapter
 from tutelage.models.policy import save_policy
 from tutelage.recipes.ppo_setup import PPOConfig, critic_start
@@ -50,6 +51,7 @@ class Bases:
 
     def __init__(self, cfg: PPOConfig, source: Path, tokenizer: Any) -> None:
         self.options = base_options(cfg)
+        require_policy(source)
         self.policy = Roles.open(source, tokenizer=tokenizer, **self.options)
         self.by_folder = {self.policy.base.resolve(): self.policy}
         self.rewards: dict[Path, RoleScore] = {}

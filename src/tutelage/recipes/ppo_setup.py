@@ -27,7 +27,7 @@ from tutelage.rewards.mix import RewardSection, load_functions, model_rewards, o
 from tutelage.rollout import Engine, InProcessEngine, Sampling
 from tutelage.text.chat import encode_prompt, encode_texts, stop_tokens
 from tutelage.text.packing import pack_texts
-from tutelage.text.readers import expand_files, read_prompts, read_sources, read_texts
+from tutelage.text.readers import expand_files, input_files, read_prompts, read_sources, read_texts
 from tutelage.text.tokenizer import open_tokenizer
 from tutelage.train.batches import rows_of_step
 from tutelage.train.run import Run
@@ -242,7 +242,7 @@ def describe_inputs(cfg: PPOConfig, functions: Mapping[str, Function] = MappingP
     inputs: dict[str, Any] = {"policy": resolve_model(cfg.model.policy)}
     inputs |= {names[name]: resolve_model(part.model) for name, part in cfg.all_rewards().items() if part.model is not None}
     inputs |= {names[name]: source_of(function) for name, function in functions.items()}
-    inputs["data"] = expand_files(cfg.data.all_files())
+    inputs["data"] = input_files(cfg.data.each(), cfg.data.held_out)
     return inputs | ({"ptx": expand_files(cfg.ptx.files)} if cfg.ptx.files else {})
 
 

@@ -26,7 +26,7 @@ from tutelage.models.policy import packed_logprobs, require_context
 from tutelage.rollout import InProcessEngine, Sampling
 from tutelage.text.chat import Encoded, encode_document, encode_prompt, encode_texts, marked_text
 from tutelage.text.packing import pack_texts
-from tutelage.text.readers import expand_files, read_documents, read_sources
+from tutelage.text.readers import expand_files, input_files, read_documents, read_sources
 from tutelage.text.tokenizer import open_tokenizer, train_tokenizer
 from tutelage.train import audits
 from tutelage.train.batches import rows_of_step
@@ -108,7 +108,7 @@ class Parts:
 
 def pretrain(cfg: PretrainConfig) -> dict[str, Any]:
     """Train a base model. Returns the run's result: path, held-out bits per byte."""
-    inputs: dict[str, Any] = {"data": expand_files(cfg.data.all_files())}
+    inputs: dict[str, Any] = {"data": input_files(cfg.data.each(), cfg.data.held_out)}
     if cfg.model.init:
         inputs["init"] = resolve_model(cfg.model.init)
     elif cfg.model.tokenizer:

@@ -17,7 +17,7 @@ from tutelage.recipes.reward_model_loss import ROWS_PER_FORWARD, loss_of, read_a
 from tutelage.recipes.reward_model_report import held_out_report, write_people_report
 from tutelage.recipes.reward_model_setup import Item, Parts, RewardConfig, build
 from tutelage.text.chat import Encoded, marked_text
-from tutelage.text.readers import expand_files
+from tutelage.text.readers import input_files
 from tutelage.train import audits
 from tutelage.train.batches import rows_of_step
 from tutelage.train.checkpoint import TrainState
@@ -31,7 +31,8 @@ from tutelage.train.trainees import audit_tolerance, reopen_scored, weights_name
 
 def train_reward_model(cfg: RewardConfig) -> dict[str, Any]:
     """Train, recentre, save and report. Returns path, model and the held-out report."""
-    with Run.open(cfg, "reward", inputs={"policy": resolve_model(cfg.model.policy), "data": expand_files(cfg.data.all_files())}) as run:
+    inputs: dict[str, Any] = {"policy": resolve_model(cfg.model.policy), "data": input_files(cfg.data.each(), cfg.data.held_out)}
+    with Run.open(cfg, "reward", inputs=inputs) as run:
         if done := run.finished():
             return done
         parts, weights = build(cfg, run), weights_name(cfg, "reward")

@@ -181,7 +181,8 @@ def build(cfg: RewardConfig, run: Run | None) -> Parts:
             if (judgement.prompt, text) not in encoded:
                 encoded[judgement.prompt, text] = encode_example(tokenizer, judgement.prompt, text)
         answers = [encoded[judgement.prompt, r.text] for r in judgement.responses]
-        if max(len(a.tokens) for a in answers) > limit:
+        alike = len(answers) > 1 and len({tuple(a.tokens) for a in answers}) == 1       # to this tokenizer, which may lower all letters
+        if alike or max(len(a.tokens) for a in answers) > limit:
             left_out += 1
             continue
         sides[side].append(Item(answers, judgement, row))

@@ -16,7 +16,7 @@ from tutelage.base.split import split_sides
 from tutelage.models.policy import open_policy, resolve_model
 from tutelage.rollout import InProcessEngine, Sampling
 from tutelage.text.chat import encode_prompt, stop_tokens
-from tutelage.text.readers import expand_files, read_prompts, read_sources
+from tutelage.text.readers import input_files, read_prompts, read_sources
 from tutelage.text.tokenizer import open_tokenizer
 from tutelage.train.run import Run
 from tutelage.train.sections import DataSection
@@ -59,7 +59,7 @@ class SampleConfig(RunConfig):
 def sample_answers(cfg: SampleConfig) -> dict[str, Any]:
     """Write answers.jsonl: {"prompt", "responses": [{"text", "model", "sampling", "logprobs"}]}. Returns path, file and counts."""
     source = resolve_model(cfg.model.policy)
-    with Run.open(cfg, "sample", inputs={"policy": source, "data": expand_files(cfg.data.all_files())}) as run:
+    with Run.open(cfg, "sample", inputs={"policy": source, "data": input_files(cfg.data.each(), cfg.data.held_out)}) as run:
         if done := run.finished():
             return done
         tokenizer = open_tokenizer(source)

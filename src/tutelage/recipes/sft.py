@@ -20,7 +20,7 @@ from tutelage.models.batches import TokenBatch, pad_tokens
 from tutelage.models.policy import context_length, require_context, resolve_model, save_policy, token_logprobs
 from tutelage.recipes.sft_mix import MixSection, Trial, measure, read_tasks, rows_per_epoch, rows_to_train, tell, trials
 from tutelage.text.chat import Encoded, encode_example, marked_text
-from tutelage.text.readers import expand_files
+from tutelage.text.readers import input_files
 from tutelage.text.tokenizer import open_tokenizer
 from tutelage.train import audits
 from tutelage.train.checkpoint import TrainState
@@ -98,7 +98,8 @@ class Parts:
 
 def train_sft(cfg: SFTConfig) -> dict[str, Any]:
     """Fine-tune, keep the checkpoint with the lowest held-out loss. Returns path, model, best loss and step."""
-    with Run.open(cfg, "sft", inputs={"policy": resolve_model(cfg.model.policy), "data": expand_files(cfg.data.all_files())}) as run:
+    inputs: dict[str, Any] = {"policy": resolve_model(cfg.model.policy), "data": input_files(cfg.data.each(), cfg.data.held_out)}
+    with Run.open(cfg, "sft", inputs=inputs) as run:
         if done := run.finished():
             return done
         parts, weights = build(cfg, run), weights_name(cfg, "policy")

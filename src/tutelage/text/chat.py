@@ -87,6 +87,10 @@ def encode_example(tokenizer: PreTrainedTokenizerFast, prompt: Prompt, response:
     codec = codec_of(tokenizer, _texts(messages))
     text = _render(tokenizer, codec, messages)
     spans = _spans_by_prefix(tokenizer, codec, messages, turns, text) or _spans_by_markers(tokenizer, codec, messages, turns, text)
+    for i, (start, end) in zip(turns, spans, strict=True):
+        if messages[i].content.strip() and not _without_controls(codec, text, start, end).strip():
+            raise DataError("the chat template leaves the answer out: only its end would be trained",
+                            hint="give the tokenizer a template that writes assistant turns; `data check --model` shows what it writes")
     start, end = spans[-1]
     if turns[-1] == len(messages) - 1 and not text[:end].endswith(tuple(_terminators(tokenizer, codec))):
         text = text[:end] + str(tokenizer.eos_token)                # a template that ends no turn would never teach stopping
@@ -199,6 +203,14 @@ def _spans_by_markers(tokenizer: PreTrainedTokenizerFast, codec: Codec, messages
             follows = after is not None and after[0] in terminators and not text[end:after.start()].strip()
             spans.append((start, inside[-1] if inside else after.end() if follows and after else end))
     return spans
+
+
+def _without_controls(codec: Codec, text: str, start: int, end: int) -> str:
+    """What people or models wrote in a stretch of rendered text."""
+    written, at = "", start
+    for control in codec.controls(text, start, end):
+        written, at = written + text[at:control.start()], control.end()
+    return written + text[at:end]
 
 
 def _terminators(tokenizer: PreTrainedTokenizerFast, codec: Codec) -> frozenset[str]:

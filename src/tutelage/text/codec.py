@@ -114,6 +114,8 @@ def _renamed(spec: dict[str, Any], alias: dict[str, str]) -> dict[str, Any]:
         model["vocab"] = [[alias.get(piece, piece), score] for piece, score in model["vocab"]]
     else:
         model["vocab"] = {alias.get(piece, piece): token_id for piece, token_id in model["vocab"].items()}
+        if "dropout" in model:                                      # merges skipped by chance: a text would be other tokens each time
+            model["dropout"] = None
         if model.get("unk_token") is not None:
             model["unk_token"] = alias.get(model["unk_token"], model["unk_token"])
     for token in spec["added_tokens"]:

@@ -303,5 +303,19 @@ def expand_files(files: Files) -> list[Path]:
     return paths
 
 
-__all__ = ["Files", "ReadOptions", "ReadResult", "Rejected", "expand_files", "iter_demonstrations", "iter_judgements", "iter_prompts",
-           "iter_texts", "read_demonstrations", "read_documents", "read_judgements", "read_prompts", "read_sources", "read_texts"]
+def input_files(sources: Sequence[tuple[Files, Mapping[str, Any]]], held_out: str | None = None) -> list[Path]:
+    """All that is read for some sources: their files, each dataset_info.json that says how to read one, and a file of held-out prompts.
+
+    Raises: ConfigError, DataError when no file matches.
+    """
+    paths: list[Path] = []
+    for files, options in [*sources, *([(held_out, {})] if held_out else [])]:
+        found = expand_files(files)
+        told = options.get("layout", "auto") == "auto" and options.get("columns") is None
+        paths += [*found, *(path.parent / DATASET_INFO for path in found if told and kind_of(path) != "hub" and describe(path))]
+    return list(dict.fromkeys(paths))
+
+
+__all__ = ["Files", "ReadOptions", "ReadResult", "Rejected", "expand_files", "input_files", "iter_demonstrations", "iter_judgements",
+           "iter_prompts", "iter_texts", "read_demonstrations", "read_documents", "read_judgements", "read_prompts", "read_sources",
+           "read_texts"]

@@ -24,6 +24,7 @@ from tutelage.base.files import (
     atomic_write_text,
     clear_leftovers,
     fsync,
+    is_leftover,
     read_json_object,
     remove_dir,
     verify_manifest,
@@ -129,7 +130,8 @@ class Run:
 
     def _tidy(self) -> None:
         """Clear what a killed process was writing; with the lock held nobody else is."""
-        for folder in (self.folder, *(p for p in self.folder.iterdir() if p.is_dir() and not p.is_symlink())):
+        inside = [p for p in self.folder.iterdir() if p.is_dir() and not p.is_symlink() and not p.name.startswith(".")]
+        for folder in (self.folder, *inside):
             clear_leftovers(folder)
 
     def _find_checkpoint(self) -> None:
@@ -337,10 +339,14 @@ def _step_of(checkpoint: Path) -> int:
 
 
 def _contents(folder: Path) -> list[str]:
-    """Names in a folder, hidden ones left out; none when there is no folder. Raises: ConfigError when it is a file."""
+    """Names in a folder, but for our lock, what a killed run left half-written and a Mac's notes; none when there is no folder.
+
+    Raises: ConfigError when it is a file.
+    """
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file", hint="choose another --run-dir")
-    return sorted(p.name for p in folder.iterdir() if not p.name.startswith(".")) if folder.exists() else []
+    names = sorted(p.name for p in folder.iterdir()) if folder.exists() else []
+    return [name for name in names if name not in (".lock", ".DS_Store") and not is_leftover(name)]
 
 
 def check_device(name: str) -> None:

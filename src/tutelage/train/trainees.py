@@ -9,7 +9,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tutelage.base.errors import ConfigError
 from tutelage.models.adapters import RoleScore, open_adapted_policy, open_adapted_reward
-from tutelage.models.heads import ScoredModel, is_scored
+from tutelage.models.folders import is_scored
+from tutelage.models.heads import ScoredModel
 from tutelage.models.memory import compute_in_bf16, recompute_activations
 from tutelage.models.policy import open_policy
 from tutelage.train.precision import resolve_precision
