@@ -5,6 +5,7 @@
 The embedded world's simulated panel judges answers that its imagined people wrote, each pair by two of six labelers drawn evenly. The
 labels are of the same pairs by the same people: `clean`, all six honest; `spoilt`, the fifth says the opposite of what they think and the
 sixth hardly looks (the panel's own careless labeler); `weighed`, the spoilt ones with the weights that `people.reliability` gives;
+`flipped`, the same with `people.opposed=flip`;
 `without`, those two left out by name, which is weighting without a mistake. The reward model is bag-of-words Bradley-Terry (the report's
 baseline), fitted from scratch each time. Accuracy: share of 3,000 fresh pairs, by prompts nobody was asked, ordered as the world's gold
 preference orders them, where it is clear (0.1 apart). Intervals are bootstrapped over seeds.
@@ -28,7 +29,7 @@ from tutelage.demo.people import choose, write_answer
 from tutelage.demo.prompts import Split, questions
 from tutelage.evals.reward_report import CLEAR_GOLD_GAP
 from tutelage.evals.words import fit_pairs
-from tutelage.feedback.likelihood import example_weights, labeler_reliability
+from tutelage.feedback.likelihood import example_weights, labeler_reliability, read_as_opposite
 
 ADVERSE, CARELESS = "elin", "falk"
 HONEST_SIXTH = replace(LABELERS[0], name=CARELESS, group="home", leaning=dict.fromkeys(LABELERS[0].leaning, 1.0))
@@ -45,11 +46,11 @@ def main() -> None:
     rows = [one_seed(seed, options.pairs, options.overlap) for seed in range(options.seeds)]
     table = {name: np.array([row[name] for row in rows]) for name in rows[0]}
     print(f"{options.seeds} seeds, {options.pairs} pairs, overlap {options.overlap}; accuracy against clear gold preferences, %")
-    for name in ("clean", "spoilt", "weighed", "without"):
+    for name in ("clean", "spoilt", "weighed", "flipped", "without"):
         print(f"{name:10}{told(table[name], lambda x: 100 * float(x.mean()))}")
     clean, spoilt = table["clean"], table["spoilt"]
     print(f"cost, points           {told(np.stack([clean, spoilt], 1), lambda x: 100 * float((x[:, 0] - x[:, 1]).mean()))}")
-    for name in ("weighed", "without"):
+    for name in ("weighed", "flipped", "without"):
         both = np.stack([table[name] - spoilt, clean - spoilt], 1)
         print(f"won back, {name:8} %   {told(both, lambda x: 100 * float(x[:, 0].sum() / x[:, 1].sum()))}")
     names = [x.name for x in LABELERS]
@@ -69,8 +70,10 @@ def one_seed(seed: int, num_pairs: int, overlap: int) -> dict[str, float]:
     train, test = pairs("train", num_pairs, rng), pairs("heldout", 3000, rng)
     labels = judged(Panel(seed), train, overlap, rng)
     spoilt = labels["spoilt"]
-    trust = labeler_reliability(spoilt)
+    trust, flip = labeler_reliability(spoilt), labeler_reliability(spoilt, opposed="flip")
+    turned = [read_as_opposite(j) if j.labeler in flip.opposed else j for j in spoilt]
     found = {"clean": (labels["clean"], {}), "spoilt": (spoilt, {}), "weighed": (spoilt, trust.weights),
+             "flipped": (turned, flip.weights),
              "without": (spoilt, {ADVERSE: 0.0, CARELESS: 0.0})}
     return {name: accuracy(said, weights, test) for name, (said, weights) in found.items()} | dict(trust.weights)
 

@@ -7,7 +7,7 @@ import pytest
 
 from tutelage.base.errors import ConfigError, DataError
 from tutelage.base.records import Judgement, Response
-from tutelage.feedback.likelihood import as_preference, example_weights, labeler_reliability
+from tutelage.feedback.likelihood import as_preference, example_weights, labeler_reliability, read_as_opposite
 
 
 def judged(kind: str = "comparison", texts: tuple[str, ...] = ("a", "b"), **said) -> Judgement:
@@ -115,6 +115,21 @@ def test_reliability_finds_who_guesses_and_who_says_the_opposite_whatever_order_
     report = found.report()
     assert report["falk"]["labels"] == sum(j.labeler == "falk" for j in said) and report["falk"]["high"] < report["amara"]["low"]
     assert labeler_reliability([j for j in said if j.labeler == "amara"]).weights == {}                # nothing shared: nobody is weighed
+
+
+def test_who_is_surely_opposed_can_be_read_as_the_opposite_and_nobody_else_is():
+    honesty = dict.fromkeys(("amara", "bruno", "chiyo", "dario"), 0.9) | {"elin": 0.1, "falk": 0.5}
+    found = labeler_reliability(panel_of(np.random.default_rng(0), honesty, 600), opposed="flip")
+    assert found.opposed == {"elin"} and found.weights["elin"] > 0.8
+    assert any(line.startswith("elin: weight") and "read as the opposite" in line for line in found.told)
+    assert {name for name, row in found.report().items() if row["read_as_opposite"]} == {"elin"}
+
+
+def test_the_opposite_of_an_order_is_that_order_turned_round_and_of_anything_else_nothing():
+    assert read_as_opposite(judged(texts=("a", "b", "c", "d"), ranks=(0, 2, 1, 1))).ranks == (2, 0, 1, 1)
+    assert read_as_opposite(judged(texts=("a", "b"), ranks=(0, 1), extra={"target": 0.9})).extra["target"] == pytest.approx(0.1)
+    assert read_as_opposite(judged(texts=("a",), kind="label", label=True)).weight == 0
+    assert read_as_opposite(judged(texts=("a", "b"), ranks=(0, 1), edit="a")).weight == 0
 
 
 def test_a_careless_labelers_side_is_found_where_sides_are_told_and_not_guessed_where_they_are_not():

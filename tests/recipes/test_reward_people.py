@@ -287,6 +287,17 @@ def test_reliability_lowers_the_weight_of_who_contradicts_the_others_and_is_told
     assert [worth["without"][name]["judgements"] for name in ("amara", "bo", "falk")] == 3 * [len(parts.train) // 3]
 
 
+def test_who_says_the_opposite_can_be_heard_as_such(small, tmp_path):
+    rows = [{"prompt": f"where is {ANIMALS[i % 8]} {i}?", "responses": [{"text": "in the barn"}, {"text": "a cat"}], "kind": "comparison",
+             "ranks": [1, 0] if name == "falk" else [0, 1], "labeler": name} for i in range(60) for name in ("amara", "bo", "falk")]
+    over = {"data": {"files": [str(write_rows(tmp_path / "j.jsonl", rows))]}, "people": {"reliability": True, "opposed": "flip"}}
+    parts, _ = parts_of(small, tmp_path, over)
+    assert {it.judgement.ranks for it in parts.train} == {(0, 1)} and all(it.judgement.weight > 0.5 for it in parts.train)
+    assert {it.judgement.ranks for it in parts.held_out if it.judgement.labeler == "falk"} == {(1, 0)}       # measured by what they said
+    with pytest.raises(ConfigError, match="told by reliability, which is off"):
+        parts_of(small, tmp_path, {"people": {"opposed": "flip"}})
+
+
 def test_a_labeler_can_be_held_out_by_name(small, tmp_path, snapshot):
     parts, _ = parts_of(small, tmp_path, {"data": {"files": [str(snapshot.path)]}, "people": {"held_out": ["bo"]}})
     assert {it.judgement.labeler for it in parts.train} == {"amara"} and "bo" in {it.judgement.labeler for it in parts.held_out}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from tutelage.base.errors import ConfigError, DataError
 from tutelage.base.records import Judgement, Response, prompt_text
@@ -72,20 +72,35 @@ def example_weights(judgements: Sequence[Judgement], *, trust: Mapping[str, floa
 
 @dataclass(frozen=True)
 class Reliability:
-    """weights: labeler -> in [0, 1], the most skilled has 1. told: a line for each who lost weight, or why nobody was weighed."""
+    """weights: labeler -> in [0, 1], the most skilled has 1. told: a line for each who lost weight, or why nobody was weighed.
+
+    opposed: who surely says the opposite of what others find, and is to be read so.
+    """
 
     skills: tuple[reliability.Skill, ...] = ()
     weights: Mapping[str, float] = field(default_factory=dict)
     told: tuple[str, ...] = ()
+    opposed: frozenset[str] = frozenset()
 
     def report(self) -> dict[str, Any]:
         """labeler -> weight, skill with its interval, and how many labels of pairs they gave."""
         return {str(s.labeler): {"weight": self.weights.get(str(s.labeler), 1.0), "skill": s.skill.value, "low": s.skill.low,
-                                 "high": s.skill.high, "why": s.skill.why, "labels": s.labels, "guesses": s.guesses, "left": s.left}
+                                 "high": s.skill.high, "why": s.skill.why, "labels": s.labels, "guesses": s.guesses, "left": s.left,
+                                 "read_as_opposite": str(s.labeler) in self.opposed}
                 for s in self.skills}
 
 
-def labeler_reliability(judgements: Sequence[Judgement]) -> Reliability:
+def read_as_opposite(judgement: Judgement) -> Judgement:
+    """Who is surely opposed to everybody else: their order of answers turned round; what says nothing of an order counts nothing."""
+    if judgement.ranks is None or judgement.edit is not None:
+        return replace(judgement, weight=0.0)
+    extra, last = dict(judgement.extra), max(judgement.ranks)
+    if "target" in extra:
+        extra["target"] = 1.0 - extra["target"]
+    return replace(judgement, ranks=tuple(last - rank for rank in judgement.ranks), extra=extra)
+
+
+def labeler_reliability(judgements: Sequence[Judgement], *, opposed: Literal["mute", "flip"] = "mute") -> Reliability:
     """How far each labeler is to be believed, from who contradicts whom: `noisy_bradley_terry` of all pairs of answers they order.
 
     A ranking is its pairs; ties say nothing of a side, edits are nobody else's. Who only rates or says yes and no keeps their weight, as
@@ -109,5 +124,6 @@ def labeler_reliability(judgements: Sequence[Judgement]) -> Reliability:
     if isinstance(fit, str):
         return Reliability(told=(f"nobody is weighed by reliability: {fit}",))
     names = [str(s.labeler) for s in fit.skills]
-    found = reliability.example_weights(fit.skills, names)
-    return Reliability(fit.skills, dict(zip(names, found.weight.tolist(), strict=True)), found.told)
+    found = reliability.example_weights(fit.skills, names, opposed=opposed)
+    flipped = frozenset(name for name, flip in zip(names, found.flipped, strict=True) if flip)
+    return Reliability(fit.skills, dict(zip(names, found.weight.tolist(), strict=True)), found.told, flipped)

@@ -16,7 +16,7 @@ from tutelage.base.errors import DataError
 from tutelage.base.log import get_logger
 from tutelage.base.records import Judgement, Prompt
 from tutelage.base.split import Side, split_sides
-from tutelage.feedback.likelihood import Reliability, as_preference, example_weights, labeler_reliability
+from tutelage.feedback.likelihood import Reliability, as_preference, example_weights, labeler_reliability, read_as_opposite
 from tutelage.models.heads import ScoredModel
 from tutelage.models.policy import context_length, require_context, resolve_model
 from tutelage.recipes.reward_model_scales import Scales
@@ -86,6 +86,9 @@ class PeopleSection(Section):
     """Weigh each judgement by 1 / p_select, so that items chosen for being uncertain teach and test as if drawn evenly."""
     reliability: bool = False
     """Weigh each labeler's judgements by their skill, estimated from how they contradict others on the same pairs of answers."""
+    opposed: Literal["mute", "flip"] = "mute"
+    """With `reliability`, of somebody whose skill is surely below 0: leave their judgements unheard, or read their order of answers as its
+    opposite."""
     held_out: Names = []
     """Labelers who never enter training, beside those whom a snapshot names; their judgements on held-out prompts are reported."""
     threshold_spread: float = Field(1.0, gt=0)
@@ -93,6 +96,12 @@ class PeopleSection(Section):
     less."""
     learning_rate: float = Field(1e-2, gt=0)
     """Peak learning rate of what is learnt of people: thresholds and Davidson's nu."""
+
+    @model_validator(mode="after")
+    def _opposed_by_reliability(self) -> Self:
+        if self.opposed == "flip" and not self.reliability:
+            raise ValueError("opposed=flip is told by reliability, which is off: set people.reliability=true")
+        return self
 
 
 class EvalSection(Section):
@@ -192,7 +201,11 @@ def build(cfg: RewardConfig, run: Run | None) -> Parts:
         before = sum(map(len, sides.values()))
         sides = {side: [it for it in items if it.judgement.rating is None] for side, items in sides.items()}
         left_out += before - sum(map(len, sides.values()))
-    trusted = labeler_reliability([it.judgement for it in sides["train"]]) if cfg.people.reliability else Reliability()
+    trusted = Reliability()
+    if cfg.people.reliability:
+        trusted = labeler_reliability([it.judgement for it in sides["train"]], opposed=cfg.people.opposed)
+        sides["train"] = [it if it.judgement.labeler not in trusted.opposed else
+                          dataclasses.replace(it, judgement=read_as_opposite(it.judgement)) for it in sides["train"]]
     for line in trusted.told:
         log.info("reliability: %s", line)
     sides["train"] = weighted(sides["train"], cfg, trust=trusted.weights)
