@@ -38,8 +38,17 @@ class Toy(RunConfig):
         return self
 
 
+class Start(Section):
+    tokens: int = 0
+    policy: str
+
+
 class Needy(Section):
     model: str
+
+
+class NeedyInside(Section):
+    start: Start
 
 
 def write(tmp_path: Path, text: str, name: str = "c.yaml") -> Path:
@@ -126,6 +135,7 @@ def test_toml_is_read_with_lines(tmp_path):
 @pytest.mark.parametrize(("text", "message"), [
     ("optim:\n  learning_rat: 1\n", "c.yaml:2: optim.learning_rat: unknown key (did you mean learning_rate?)"),
     ("seed: 1\nlearning_rate: 1\n", "c.yaml:2: learning_rate: unknown key (did you mean optim.learning_rate?)"),
+    ("optim:\n  lr: 1\n", "c.yaml:2: optim.lr: unknown key (did you mean optim.learning_rate?)"),
     ("seed: many\n", "c.yaml:1: seed: should be a valid integer, got 'many'"),
     ("optim:\n  warmup_steps: 1.5\n", "c.yaml:2: optim.warmup_steps: should be a valid integer, got 1.5"),
     ("optim: fast\n", "c.yaml:1: optim: should be a section of keys, got 'fast'"),
@@ -162,6 +172,8 @@ def test_wrong_overrides_and_variables_name_their_source(tmp_path):
 def test_a_required_key_is_asked_for():
     with pytest.raises(ConfigError, match="^config: model: is required and was not given$"):
         load_config(Needy, None, [], {})
+    with pytest.raises(ConfigError, match="^config: start: is required and was not given: set start.policy$"):
+        load_config(NeedyInside, None, [], {})
 
 
 def test_a_file_that_cannot_be_read_says_why(tmp_path):

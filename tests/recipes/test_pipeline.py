@@ -76,7 +76,9 @@ def test_a_finished_stage_with_another_config_is_refused_by_name(kitchen, tmp_pa
     (stage(sise=3), r"stages.two.config: sise: .*did you mean size"), (stage(size="many"), r"stages.two.config: size"),
     ({"verb": "bake"}, r"stages.two.verb: 'bake' is not one of cook"), (stage(word="${nowhere}/x"), r"\$\{nowhere\} is not known"),
     ({"verb": "cook", "like": "three"}, r"stages.two.like: no stage 'three'"),
-    ({"verb": "cook", "like": "two"}, "two is like two, without end")])
+    ({"verb": "cook", "like": "two"}, "two is like two, without end"),
+    (stage(source="${run}/onn"), r"stages.two: no stage onn \(did you mean one\?\)"),
+    (stage(source="${run}/two/x"), r"stages.two: \$\{run\}/two is not made before it")])
 def test_a_fault_in_a_later_stage_is_found_before_the_first_runs(kitchen, tmp_path, second, says):
     with pytest.raises(ConfigError, match=says):
         run(kitchen, tmp_path / "run", {"one": stage(word="a"), "two": second})
@@ -121,6 +123,19 @@ def test_the_forecast_of_a_pipeline_is_none_rather_than_made_up(tmp_path, second
     stages = {f"s{i}": {"verb": "sft", "config": {"model": {"policy": "m"}, "data": {"files": "f"}}, "expect_seconds": s}
               for i, s in enumerate(seconds)}
     assert preview(PipelineConfig(run_dir=tmp_path, stages=stages))["forecast"]["seconds"] == forecast
+
+
+def test_data_that_no_stage_makes_are_asked_for_before_the_first_runs(tmp_path, caplog):
+    (tmp_path / "here.jsonl").write_text("{}")
+    config = {"model": {"policy": "m"}, "data": {"files": [str(tmp_path / "*.jsonl"), "${run}/before/made.jsonl", "nope.jsonl"]}}
+    stages = {"before": {"verb": "sft", "config": {"model": {"policy": "m"}, "data": {"files": str(tmp_path / "here.jsonl")}}},
+              "after": {"verb": "sft", "config": config}}
+    cfg = PipelineConfig(run_dir=tmp_path / "run", stages=stages)
+    with pytest.raises(ConfigError, match="^stages.after: no file nope.jsonl$"):
+        run_pipeline(cfg)
+    assert not (tmp_path / "run").exists()
+    preview(cfg)
+    assert "no file nope.jsonl; a run would stop here" in caplog.text
 
 
 def test_a_stage_that_names_its_device_keeps_it_and_the_others_have_the_pipelines(kitchen, tmp_path):

@@ -363,3 +363,12 @@ def test_a_judgement_that_would_teach_something_else_is_refused(tmp_path, wrong)
 def test_whole_ranks_written_as_floats_and_nulls_are_read(tmp_path):
     row = {"prompt": "p", "responses": ["a", "b"], "kind": "comparison", "ranks": [1.0, 0.0], "margin": None, "target": None}
     assert [(c.chosen, c.margin) for c in read_judgements(jsonl(tmp_path / "j.jsonl", row)).rows[0].comparisons()] == [("b", 0.0)]
+
+
+def test_columns_that_differ_in_case_alone_are_mapped_in_the_hint(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("Prompt,Chosen,Rejected\nhi,yes,no\n")
+    with pytest.raises(DataError) as caught:
+        read_judgements(path)
+    assert "--column prompt=Prompt --column chosen=Chosen --column rejected=Rejected" in caught.value.hint
+    assert len(read_judgements(path, columns={"prompt": "Prompt", "chosen": "Chosen", "rejected": "Rejected"}).rows) == 1

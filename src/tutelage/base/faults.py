@@ -11,6 +11,11 @@ from pydantic import BaseModel
 
 from .errors import did_you_mean
 
+_OTHERS_CALL_IT = {"lr": "learning_rate", "num_train_epochs": "epochs", "num_epochs": "epochs", "per_device_train_batch_size": "batch_size",
+                   "max_length": "context_tokens", "max_seq_length": "context_tokens", "gradient_checkpointing": "checkpointing",
+                   "model_name_or_path": "policy", "output_dir": "run_dir"}
+"""A setting's name in other trainers -> here."""
+
 
 def explain(cls: type[BaseModel], values: Any, origins: Mapping[str, str], fault: Mapping[str, Any], path: Path | None) -> str:
     """`where: key: what (did you mean …?)` for one pydantic fault of `values`, whose keys come from `origins`, or else from `path`."""
@@ -24,10 +29,10 @@ def _what(cls: type[BaseModel], loc: Sequence[str], fault: Mapping[str, Any]) ->
     kind, message, given = fault["type"], fault["msg"], fault["input"]
     if kind == "extra_forbidden":
         near = did_you_mean(loc[-1], _known_keys(cls, loc[:-1]))
-        elsewhere = [key for key in _all_keys(cls) if key.split(".")[-1] == loc[-1]]
+        elsewhere = [key for key in _all_keys(cls) if key.split(".")[-1] in (loc[-1], _OTHERS_CALL_IT.get(loc[-1]))]
         return "unknown key" + (near or (f" (did you mean {elsewhere[0]}?)" if elsewhere else ""))
     if kind == "missing":
-        return "is required and was not given"
+        return "is required and was not given" + _set_first(cls, loc)
     if kind == "value_error":
         return message.removeprefix("Value error, ")
     if kind in ("model_type", "model_attributes_type"):
@@ -35,6 +40,16 @@ def _what(cls: type[BaseModel], loc: Sequence[str], fault: Mapping[str, Any]) ->
     message = message.removeprefix("Input ").split(",")[0]
     near = did_you_mean(str(given), re.findall(r"'([^']+)'", message)) if kind in ("literal_error", "enum") else ""
     return f"{message}, got {shorten(given)}{near}"
+
+
+def _set_first(cls: type[BaseModel], loc: Sequence[str]) -> str:
+    """`: set model.policy` for a section that is missing: the keys it cannot do without, or else its first."""
+    here = [cls]
+    for name in loc:
+        here = [section for c in here if name in c.model_fields for section in _sections(c.model_fields[name].annotation)]
+    fields = [field for section in here[:1] for field in section.model_fields.items()]
+    needed = [name for name, field in fields if field.is_required()] or [name for name, _ in fields[:1]]
+    return f": set {', '.join('.'.join((*loc, name)) for name in needed)}" if needed else ""
 
 
 def _written_path(loc: Sequence[str | int], values: Any) -> list[str]:

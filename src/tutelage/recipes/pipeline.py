@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from tutelage.base.config import RunConfig, Section, load_values, merge
-from tutelage.base.errors import ConfigError
+from tutelage.base.errors import ConfigError, did_you_mean
 from tutelage.base.faults import shorten
 from tutelage.base.log import get_logger
 
@@ -100,6 +100,7 @@ def run_pipeline(
     plans = plan(cfg, standard_verbs() if verbs is None else verbs, folder)
     check_trackers(plans)
     check_data(cfg)
+    check_files(plans, folder)
     announce(cfg)
     return {"path": str(folder), "stages": run_stages(plans, on_stage=on_stage)}
 
@@ -132,6 +133,8 @@ def plan(cfg: PipelineConfig, verbs: Mapping[str, Verb], folder: Path, names: Ma
             raise ConfigError(f"stages.{name}.verb: {stage.verb!r} is not one of {', '.join(sorted(verbs))}")
         verb = verbs[stage.verb]
         written = _written(cfg, name)
+        if names["run"] == str(folder):                             # else ${run} is that of the folds' common stages
+            _check_stages_named(name, written, list(plans), list(cfg.stages), folder)
         values = fill(written, names)
         values |= {"run_dir": str(folder / name), "resume": True}
         values = {"seed": cfg.seed, "device": cfg.device} | values
@@ -141,6 +144,17 @@ def plan(cfg: PipelineConfig, verbs: Mapping[str, Verb], folder: Path, names: Ma
     return plans
 
 
+def _check_stages_named(name: str, written: dict[str, Any], before: Sequence[str], stages: Sequence[str], folder: Path) -> None:
+    """Raises: ConfigError when a stage's config names one that is not there, or comes later; better now than after those before it."""
+    for named in re.findall(r"\$\{run\}/([\w.-]+)", "\n".join(strings(written))):
+        if named in before or (folder / named).exists():
+            continue
+        if named in stages:
+            raise ConfigError(f"stages.{name}: ${{run}}/{named} is not made before it", hint=f"move the stage {named} up")
+        raise ConfigError(f"stages.{name}: no stage {named}{did_you_mean(named, before)}",
+                          hint=f"before it come: {', '.join(before) or 'none'}")
+
+
 def check_trackers(plans: Plans) -> None:
     """Raises: MissingExtraError when a tracker that a stage names is not installed."""
     from tutelage.train.sections import TrackSection
@@ -148,6 +162,17 @@ def check_trackers(plans: Plans) -> None:
 
     for _, stage_cfg in plans.values():
         check_installed(getattr(stage_cfg, "track", TrackSection()).to)
+
+
+def check_files(plans: Plans, folder: Path) -> None:
+    """Raises: ConfigError when a stage reads a data file that is not there and that no stage makes; better now than hours later."""
+    from tutelage.train.sections import DataSection
+
+    for name, (_, stage_cfg) in plans.items():
+        section = getattr(stage_cfg, "data", None)
+        for file in section.all_files() if isinstance(section, DataSection) else ():
+            if not (Path(file).is_relative_to(folder) or file.startswith("hub:") or Path(file).exists() or glob(file, recursive=True)):
+                raise ConfigError(f"stages.{name}: no file {file}", hint=f"paths are seen from where you start the run, {Path.cwd()}")
 
 
 def check_data(cfg: PipelineConfig) -> None:
@@ -189,7 +214,12 @@ def _written(cfg: PipelineConfig, name: str, above: tuple[str, ...] = ()) -> dic
 
 def preview(cfg: PipelineConfig) -> dict[str, Any]:
     """What --dry-run shows: every stage's resolved config; nothing is read, since later stages need what earlier ones make."""
-    plans = plan(cfg, standard_verbs(), Path(cfg.run_dir or "runs/pipeline"))
+    folder = Path(cfg.run_dir or "runs/pipeline")
+    plans = plan(cfg, standard_verbs(), folder)
+    try:
+        check_files(plans, folder)
+    except ConfigError as error:                                     # settings can be looked at before there are data
+        log.warning("%s; a run would stop here", error)
     told = [stage.expect_seconds for stage in cfg.stages.values() if stage.expect_seconds is not None]
     forecast = {"seconds": sum(told)} if len(told) == len(cfg.stages) else {
         "seconds": None, "note": "later stages need what earlier ones make; --dry-run of one verb measures it"}

@@ -39,8 +39,17 @@ def detect(rows: Sequence[Row], where: str, goal: Goal | None) -> str:
     if found:
         raise DataError(f"{where}: the layout is ambiguous: {' or '.join(sorted(found))} (columns: {columns})",
                         hint=f"say which: layout={sorted(found)[0]}")
-    raise DataError(f"{where}: no known layout has the columns {columns}",
-                    hint="map them, for example: columns={prompt: context, response: reply.content}")
+    raise DataError(f"{where}: no known layout has the columns {columns}", hint=_mapping_of([*present]))
+
+
+def _mapping_of(columns: Sequence[str]) -> str:
+    """How to map columns: exactly, where they are those of a layout but for their case."""
+    usual = {name.strip().lower(): name for name in columns}
+    named = {name: theirs for name, theirs in usual.items() if name in COLUMNS}
+    if not layouts_of(dict.fromkeys(named, "")):
+        named = {"prompt": "context", "response": "reply.content"}
+    pairs, flags = ", ".join(f"{a}: {b}" for a, b in named.items()), " ".join(f"--column {a}={b}" for a, b in named.items())
+    return f"map them, for example: columns={{{pairs}}} in a config, {flags} of `tutelage data`"
 
 
 def check_layout(name: str) -> None:
