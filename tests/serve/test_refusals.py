@@ -197,7 +197,7 @@ def test_behind_a_proxy_the_public_name_is_known():
     (["nowhere"], "no model at nowhere"), (["MODEL", "--host", "0.0.0.0"], "would let the whole network"),
     (["MODEL", "--api-key-env", "SHORT"], "SHORT holds no key"), (["MODEL", "--port", "TAKEN"], "cannot listen at 127.0.0.1 port"),
     (["REWARD"], "is a reward model"), (["MODEL", "--reward", "MODEL"], "two models"),
-    (["MODEL", "--reward", "r=MODEL"], "labels")], ids=str)
+    (["MODEL", "--reward", "r=MODEL"], "is no reward model")], ids=str)
 def test_a_command_that_cannot_serve_says_why_in_one_line(small: Small, arguments, says, capsys, monkeypatch):
     monkeypatch.setenv("SHORT", "secret")
     with socket.create_server(("127.0.0.1", 0)) as taken:
