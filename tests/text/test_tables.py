@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import struct
 import sys
 import types
 from pathlib import Path
@@ -199,3 +200,32 @@ def test_a_parquet_bomb_is_refused_by_what_it_declares(tmp_path, monkeypatch):
     parquet.write_table(arrow.table({"prompt": ["x" * 1000] * 20_000}), tmp_path / "a.parquet", compression="zstd", use_dictionary=False)
     with pytest.raises(DataError, match=r"the column prompt grows to \d+ times its size: a bomb"):
         read_prompts(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.arrow"])
+def test_a_value_that_python_cannot_hold_costs_its_row_and_an_unknown_zone_costs_none(tmp_path, name):
+    import pyarrow as arrow
+    from pyarrow import parquet
+
+    table = arrow.table({"prompt": ["hi", "you", "there"], "zone": arrow.array([1, 2, 3], arrow.timestamp("us", tz="Foo/Bar")),
+                         "at": arrow.array([1, 1 << 62, 3], arrow.timestamp("us")),
+                         "day": arrow.array([1, 2, 2**31 - 1], arrow.int32()).cast(arrow.date32())})
+    if name == "a.parquet":
+        parquet.write_table(table, tmp_path / name)
+    else:
+        with arrow.ipc.new_file(tmp_path / name, table.schema) as writer:
+            writer.write_table(table)
+    result = read_prompts(tmp_path / name, max_rejected_frac=0.9)
+    assert [row[0].content for row in result.rows] == ["hi"]
+    assert [(row.line, row.reason.split(" holds")[0]) for row in result.rejected] == [(2, "the column at"), (3, "the column day")]
+
+
+def test_text_of_a_table_that_is_no_utf_8_is_a_rejected_row(tmp_path):
+    import pyarrow as arrow
+    from pyarrow import parquet
+
+    texts = arrow.Array.from_buffers(arrow.string(), 3, [None, arrow.py_buffer(struct.pack("4i", 0, 1, 2, 3)), arrow.py_buffer(b"a\xffb")])
+    parquet.write_table(arrow.table({"prompt": texts}), tmp_path / "a.parquet")
+    found = numbered(tmp_path / "a.parquet")
+    assert [found[0], found[2]] == [(1, {"prompt": "a"}), (3, {"prompt": "b"})]
+    assert found[1][1].line == 2 and found[1][1].reason.startswith("the column prompt holds what cannot be read ('utf-8' codec")
