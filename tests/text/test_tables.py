@@ -93,7 +93,7 @@ def test_what_is_no_file_is_not_opened(tmp_path):
 @pytest.mark.parametrize("name, content, kind", [
     ("a.jsonl", b"{}", "lines"), ("a.json", b" \n[{}]", "array"),
     ("a.ndjson.gz", gzip.compress(b"[1]", mtime=0), "array"),       # a time in the test's name would name it anew in every worker
-    ("a.csv", b"x", "csv"), ("a.TSV", b"x", "csv"), ("a.txt", b"{}", "plain"), ("a", b"{}", "lines"), ("a", b"hello", "plain"),
+    ("a.csv", b"x", "csv"), ("a.TSV", b"x", "csv"), ("a.CSV.GZ", b"x", "csv"), ("a.JSON", b"[", "array"), ("a.txt", b"{}", "plain"), ("a", b"{}", "lines"), ("a", b"hello", "plain"),
     ("a", b"[hello]", "plain"), ("a", b"PAR1", "parquet"), ("a.parquet", b"", "parquet"), ("a.arrow", b"", "arrow")])
 def test_a_file_s_kind_follows_from_its_name_else_from_how_it_begins(tmp_path, name, content, kind):
     (tmp_path / name).write_bytes(content)
@@ -113,9 +113,14 @@ def test_csv_cells_become_numbers_truths_and_messages_where_the_column_means_the
 
 @pytest.mark.parametrize("head, separator", [("prompt;completion", ";"), ("prompt\tcompletion", "\t")])
 def test_semicolons_and_tabs_part_cells_too(tmp_path, head, separator):
-    path = tmp_path / ("a.csv" if separator == ";" else "a.tsv")
-    path.write_text(f"{head}\n1, 2{separator}3\n")
-    assert read_demonstrations(path).rows[0].prompt[0].content == "1, 2"
+    for path in (tmp_path / name for name in (("a.csv", "A.CSV") if separator == ";" else ("a.tsv", "A.TSV"))):
+        path.write_text(f"{head}\n1, 2{separator}3\n")
+        assert read_demonstrations(path).rows[0].prompt[0].content == "1, 2"
+
+
+def test_line_ends_inside_a_cell_are_the_writer_s(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b'prompt,completion\r\n"a\r\nb","c\nd"\r\ne,f')
+    assert numbered(tmp_path / "a.csv") == [(2, {"prompt": "a\r\nb", "completion": "c\nd"}), (5, {"prompt": "e", "completion": "f"})]
 
 
 def test_a_table_with_two_columns_of_one_name_is_refused(tmp_path):

@@ -43,7 +43,7 @@ def kind_of(path: Path) -> Kind:
     """What a file is, by its name, else by how it begins. Raises: DataError when it cannot be read."""
     if str(path).startswith(HUB):
         return "hub"
-    suffix = (Path(path.stem).suffix if path.suffix == ".gz" else path.suffix).lower()
+    suffix = Path(path.name.lower().removesuffix(".gz")).suffix
     if suffix in (".csv", ".tsv"):
         return "csv"
     if suffix in (".parquet", ".arrow"):
@@ -83,9 +83,9 @@ def arrow_module(name: str, *, needed_for: str) -> Any:
 def _read_csv(path: Path) -> Rows:
     """Rows of comma- or tab-separated text (semicolons, if the header has no comma); an empty cell is an absent field."""
     csv.field_size_limit(MAX_ROW_BYTES)
-    lines = (line + "\n" for _, line in read_lines(path))
+    lines = (line for _, line in read_lines(path, keep_ends=True))       # a cell may hold line ends, and which is the writer's affair
     head = next(lines)
-    tabs = path.name.removesuffix(".gz").endswith(".tsv")
+    tabs = path.name.lower().removesuffix(".gz").endswith(".tsv")
     reader = csv.reader(chain([head], lines), delimiter="\t" if tabs else ";" if ";" in head and "," not in head else ",")
     names, start = _next_cells(path, reader, 1) or [], reader.line_num + 1
     twice = [name for name, count in Counter(names).items() if count > 1]
