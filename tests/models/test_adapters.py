@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -175,6 +176,11 @@ def rewrite(folder: Path, **values: object) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | values))
 
 
+def stand_on_itself(folder: Path, other: Path) -> None:
+    shutil.copy(other / "config.json", folder)
+    rewrite(folder, base_model_name_or_path=str(folder))
+
+
 def test_an_adapter_is_found_in_a_checkpoint_and_named_as_what_it_is(adapter, tmp_path):
     target = tmp_path / "ckpt" / "adapters" / "policy"
     target.parent.mkdir(parents=True)
@@ -199,6 +205,7 @@ def test_an_unknown_target_names_the_nearest(base_of):
     (lambda a, b: rewrite(a, peft_type="IA3"), "adapter of type IA3"),
     (lambda a, b: rewrite(a, base_model_name_or_path=str(b / "gone")), "no model folder here"),
     (lambda a, b: rewrite(a, base_model_name_or_path=str(b)), "trained on other weights"),
+    (lambda a, b: stand_on_itself(a, b), "its base is an adapter itself"),
     (lambda a, b: (a / "adapter_model.safetensors").write_bytes(b"x" * 50), "header too large"),
     (lambda a, b: (a / "adapter_model.safetensors").rename(a / "adapter_model.bin"), "no adapter_model.safetensors"),
 ])

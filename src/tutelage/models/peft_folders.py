@@ -53,6 +53,9 @@ def adapter_base(folder: Path, *, verify: bool = False) -> Path:
         return folder
     raw = read_adapter_config(folder)
     base = Path(raw["base_model_name_or_path"])
+    if is_adapter(base):                                            # perhaps this one, or one that stands on this one
+        raise ArtifactError(f"{folder} cannot be opened: its base is an adapter itself ({base})",
+                            hint=f"merge that one first (tutelage export), or name a whole model in {folder / CONFIG}")
     if not (base / "config.json").is_file():
         raise ArtifactError(f"{folder} stands on {base}, which is no model folder here",
                             hint=f"put its base there, or name where it is in {folder / CONFIG}: base_model_name_or_path")
