@@ -93,7 +93,8 @@ def test_what_is_no_file_is_not_opened(tmp_path):
 @pytest.mark.parametrize("name, content, kind", [
     ("a.jsonl", b"{}", "lines"), ("a.json", b" \n[{}]", "array"),
     ("a.ndjson.gz", gzip.compress(b"[1]", mtime=0), "array"),       # a time in the test's name would name it anew in every worker
-    ("a.csv", b"x", "csv"), ("a.TSV", b"x", "csv"), ("a.CSV.GZ", b"x", "csv"), ("a.JSON", b"[", "array"), ("a.txt", b"{}", "plain"), ("a", b"{}", "lines"), ("a", b"hello", "plain"),
+    ("a.csv", b"x", "csv"), ("a.TSV", b"x", "csv"), ("a.CSV.GZ", b"x", "csv"), ("a.JSON", b"[", "array"),
+    ("a.txt", b"{}", "plain"), ("a", b"{}", "lines"), ("a", b"hello", "plain"),
     ("a", b"[hello]", "plain"), ("a", b"PAR1", "parquet"), ("a.parquet", b"", "parquet"), ("a.arrow", b"", "arrow")])
 def test_a_file_s_kind_follows_from_its_name_else_from_how_it_begins(tmp_path, name, content, kind):
     (tmp_path / name).write_bytes(content)
