@@ -65,6 +65,7 @@ class Terminated(SystemExit):
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 done, 1 failed, 2 usage or config, 3 a gate said no, 4 missing extra, 130 or 143 on a signal."""
+    own_process = arguments is None                                 # and not a test's, say
     arguments = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)
     signal.signal(signal.SIGTERM, _on_sigterm)
@@ -82,6 +83,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         raise
     except BaseException as error:                                   # a panic in a library's Rust is none of Exception's
         code = _report(*_explain(error), arguments)
+    if own_process:                                                  # all is said; an impatient signal would add a traceback to it
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(signum, signal.SIG_IGN)
     try:
         sys.stdout.flush()
     except OSError:  # what could not be written is not tried again on the way out
