@@ -206,6 +206,16 @@ def test_a_folder_does_not_take_the_place_of_a_file(tmp_path):
     assert mine.read_text() == "mine"
 
 
+def test_a_folder_written_to_a_link_is_where_the_link_leads_and_the_link_stays(tmp_path):
+    (tmp_path / "far").mkdir()
+    for name, target in (("link", "far"), ("dangling", "new")):
+        (tmp_path / name).symlink_to(target)
+        with artifact_dir(tmp_path / name) as folder:
+            (folder / "a").write_text("a")
+        assert (tmp_path / name).is_symlink() and (tmp_path / target / "a").read_text() == "a"
+    assert sorted(os.listdir(tmp_path)) == ["dangling", "far", "link", "new"]
+
+
 def test_an_unwritable_place_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(TutelageError, match="cannot write .*file/x: File exists"):
@@ -241,7 +251,7 @@ def test_a_full_disk_says_so_and_spares_what_was_there(tmp_path):
                           preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000)))
     file_line, folder_line = done.stdout.splitlines()
     assert file_line.startswith(f"no room on the disk for {tmp_path}/m/a (") and "free some space" in file_line
-    assert folder_line.startswith(f"no room on the disk for {tmp_path}/m (")
+    assert folder_line.startswith(f"no room on the disk for {tmp_path}/m (") and "--run-dir" not in folder_line    # not every verb has it
     verify_manifest(tmp_path / "m")
     assert os.listdir(tmp_path) == ["m"]
 

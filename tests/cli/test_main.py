@@ -196,6 +196,15 @@ def test_sigterm_lets_the_recipe_save_and_ends_with_143():
     assert process.returncode == 143
 
 
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_signals_that_keep_coming_while_the_process_exits_add_nothing(signum):
+    code = (f"import atexit, os, signal, sys\nimport tutelage.cli.main as cli\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+            f"atexit.register(os.kill, os.getpid(), {int(signum)})\nsys.argv, say = ['tutelage', 'nothing'], cli.print_failure\n"
+            f"cli.print_failure = lambda *words: (os.kill(os.getpid(), {int(signum)}), say(*words))\ncli.main()")
+    done = python(code)
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and len(done.stderr.splitlines()) <= 2, done.stderr
+
+
 def test_a_reader_that_stops_early_is_no_error():
     code = "from tutelage.cli.main import main; main(['--help'])"
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)

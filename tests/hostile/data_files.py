@@ -51,7 +51,7 @@ def parquet(*columns: tuple[str, Any], rows: int = 3, **options: Any) -> bytes:
 
     sink = io.BytesIO()
     table = pyarrow.table(
-        {name: pyarrow.array(value) if isinstance(value, list) else pyarrow.repeat(value, rows) for name, value in columns}
+        {name: pyarrow.repeat(value, rows) if isinstance(value, str) else pyarrow.array(value) for name, value in columns}
     )
     pyarrow.parquet.write_table(table, sink, **options)
     return sink.getvalue()
@@ -94,6 +94,19 @@ def parquet_of_odd_types(path: Path) -> None:
             ("label", [[[[1]]], None, []]),
         )
     )
+
+
+def parquet_of_no_utf_8(path: Path) -> None:
+    import pyarrow
+
+    path.write_bytes(parquet(("prompt", pyarrow.array([b"\xff\x00", b"a", b"b"]).view(pyarrow.string())), ("completion", "yes")))
+
+
+def parquet_of_times_after_the_sun(path: Path) -> None:
+    import pyarrow
+
+    when = pyarrow.array([1, 1 << 62, 3], pyarrow.timestamp("us"))
+    path.write_bytes(parquet(("prompt", "tea?"), ("completion", "yes"), ("at", when)))
 
 
 def parquet_without_columns(path: Path) -> None:
@@ -201,6 +214,8 @@ MADE: dict[str, Callable[[Path], None]] = {
     "a link to a pipe.jsonl": link_to_a_pipe,
     "a link to memory.jsonl": link_to_memory,
     "unreadable.jsonl": unreadable,
+    "parquet of no utf-8.parquet": parquet_of_no_utf_8,
+    "parquet of times after the sun.parquet": parquet_of_times_after_the_sun,
 }
 SLOW = {
     "a line of a gigabyte.txt",

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.hostile import commands, configs, data_files, layouts, models, runs
+from tests.hostile import adapters, commands, configs, data_files, layouts, models, runs
 from tests.hostile.judge import Bench, Case
 from tests.kill.harness import Server
 
-CASES = [(case, slow) for room in (data_files, layouts, configs, models, runs, commands) for case, slow in room.cases()]
+CASES = [(case, slow) for room in (data_files, layouts, configs, models, adapters, runs, commands) for case, slow in room.cases()]
 
 
 @pytest.fixture(scope="session")

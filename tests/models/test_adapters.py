@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from tests.models.tiny import CONFIGS, CONTEXT, random_rows, right_padded, tiny, word_tokenizer
 from tutelage.base.errors import ArtifactError, ConfigError
+from tutelage.models import peft_folders
 from tutelage.models.adapters import Roles, open_adapted_policy, open_adapted_reward
 from tutelage.models.folders import is_scored
 from tutelage.models.heads import ScoredModel
@@ -176,6 +178,19 @@ def rewrite(folder: Path, **values: object) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | values))
 
 
+def stand_on_itself(folder: Path, other: Path) -> None:
+    shutil.copy(other / "config.json", folder)
+    rewrite(folder, base_model_name_or_path=str(folder))
+
+
+def test_modules_named_by_a_pattern_are_those_it_matches(base_of, tmp_path):
+    config = LoraConfig(r=2, target_modules=r"(?i).*\.Self_Attn\.[qv]_proj", rank_pattern={r"layers\.[01]\.self_attn\.v_proj": 3})
+    get_peft_model(AutoModelForCausalLM.from_pretrained(base_of("llama"), dtype=torch.float32), config).save_pretrained(tmp_path)
+    roles = open_adapted_policy(tmp_path, tokenizer=word_tokenizer(), rank=2, alpha=1.0, targets=[]).roles
+    assert sorted({(tuple(p.shape)[0]) for p in roles.parameters("policy")[::2]}) == [2, 3]
+    assert_close(token_logits(open_policy(tmp_path), TOKENS), plain_logits(base_of("llama")), rtol=1e-5, atol=1e-5)     # B = 0
+
+
 def test_an_adapter_is_found_in_a_checkpoint_and_named_as_what_it_is(adapter, tmp_path):
     target = tmp_path / "ckpt" / "adapters" / "policy"
     target.parent.mkdir(parents=True)
@@ -200,10 +215,21 @@ def test_an_unknown_target_names_the_nearest(base_of):
     (lambda a, b: rewrite(a, peft_type="IA3"), "adapter of type IA3"),
     (lambda a, b: rewrite(a, base_model_name_or_path=str(b / "gone")), "no model folder here"),
     (lambda a, b: rewrite(a, base_model_name_or_path=str(b)), "trained on other weights"),
+    (lambda a, b: stand_on_itself(a, b), "its base is an adapter itself"),
+    (lambda a, b: (a / "adapter_config.json").write_text("[" * 100_000), "damaged adapter: .*recursion"),
+    (lambda a, b: (a / "tutelage.json").write_text("[" * 100_000), "damaged adapter: .*recursion"),
+    (lambda a, b: (a / "tutelage.json").write_text('{"score_shift": ' + "9" * 400 + "}"), "score_shift is 9{40}, not a number"),
+    (lambda a, b: rewrite(a, lora_alpha=10**400), "lora_alpha is 10*, not a number"),
+    (lambda a, b: rewrite(a, lora_alpha=float("nan")), "lora_alpha is nan, not a number"),
+    (lambda a, b: rewrite(a, alpha_pattern={"q_proj": float("inf")}), "q_proj is inf, not a number"),
+    (lambda a, b: rewrite(a, target_modules="("), r"a pattern that cannot be used \(\(\): missing \)"),
+    (lambda a, b: rewrite(a, rank_pattern={"(": 2}), r"a pattern that cannot be used \(\(\): missing \)"),
+    (lambda a, b: rewrite(a, target_modules="(.*)*(.*)*x$"), "a pattern that cannot be used .*: not done after"),
     (lambda a, b: (a / "adapter_model.safetensors").write_bytes(b"x" * 50), "header too large"),
     (lambda a, b: (a / "adapter_model.safetensors").rename(a / "adapter_model.bin"), "no adapter_model.safetensors"),
 ])
-def test_what_is_wrong_with_an_adapter_folder_is_one_line(adapter, base_of, tmp_path, harm, says):
+def test_what_is_wrong_with_an_adapter_folder_is_one_line(adapter, base_of, tmp_path, monkeypatch, harm, says):
+    monkeypatch.setattr(peft_folders, "_PATTERN_SECONDS", 0.3)
     harm(adapter, base_of("qwen2"))
     for opens in (lambda: open_policy(adapter), lambda: open_adapted_policy(adapter, tokenizer=word_tokenizer(), **LORA)):
         with pytest.raises(ArtifactError, match=says) as error:

@@ -1,5 +1,6 @@
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -138,6 +139,30 @@ def test_a_missing_shard_is_refused(folder):
     assert len(shards) > 1 and open_policy(folder)
     shards[0].unlink()
     damaged(folder, "cannot open the model")
+
+
+def test_an_index_does_not_lead_out_of_the_folder(folder):
+    shutil.move(folder / "model.safetensors", folder.parent / "other.safetensors")
+    save_file({"x": torch.zeros(1)}, folder / "some.safetensors", metadata={"format": "pt"})
+    names = load_file(folder.parent / "other.safetensors")
+    for path in ("../other.safetensors", str(folder.parent / "other.safetensors")):
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": dict.fromkeys(names, path)}))
+        damaged(folder, "names weights outside its folder")
+
+
+def test_weights_that_may_not_be_read_are_not_called_damaged(folder, monkeypatch):
+    def refuse(path, *args, **options):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)                        # to root every file is readable
+    assert "permissions" in damaged(folder, "model.safetensors may not be read").hint
+
+
+def test_weights_of_nan_are_named_as_such(folder):
+    weights = load_file(folder / "model.safetensors")
+    weights["model.layers.1.mlp.up_proj.weight"][0] = float("nan")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    damaged(folder, "answers with nan")
 
 
 def test_pickles_are_not_opened(folder):

@@ -72,6 +72,19 @@ def test_a_finished_stage_with_another_config_is_refused_by_name(kitchen, tmp_pa
         run(kitchen, tmp_path, {"one": stage(word="z")})
 
 
+def test_a_pipeline_goes_on_under_another_name_of_its_folder_and_after_a_move(kitchen, tmp_path, monkeypatch):
+    stages = {"one": stage(word="a"), "two": stage(word="b", source="${run}/one")}
+    monkeypatch.chdir(tmp_path)
+    run(kitchen, "pp", stages)
+    for name in ("./pp", tmp_path / "pp"):
+        run(kitchen, name, stages)
+    (tmp_path / "pp").rename(tmp_path / "moved")
+    run(kitchen, "moved", stages)
+    assert kitchen.worked == ["a", "b"]
+    with pytest.raises(ConfigError, match=r'source \("pp/one" then, "moved/two" now\)'):
+        run(kitchen, "moved", stages | {"two": stage(word="b", source="${run}/two")})
+
+
 @pytest.mark.parametrize(("second", "says"), [
     (stage(sise=3), r"stages.two.config: sise: .*did you mean size"), (stage(size="many"), r"stages.two.config: size"),
     ({"verb": "bake"}, r"stages.two.verb: 'bake' is not one of cook"), (stage(word="${nowhere}/x"), r"\$\{nowhere\} is not known"),

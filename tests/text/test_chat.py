@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tutelage.base.errors import DataError
 from tutelage.base.records import Message
+from tutelage.text import chat
 from tutelage.text.chat import encode_document, encode_example, encode_prompt, encode_text, encode_texts, marked_text, stop_tokens
 from tutelage.text.tokenizer import open_tokenizer
 
@@ -269,3 +270,15 @@ def test_a_template_that_fails_in_any_way_is_named(saved, template):
     tokenizer.chat_template = template
     with pytest.raises(DataError, match="the chat template refuses this conversation"):
         encode_prompt(tokenizer, conversation("?"))
+
+
+def test_a_conversation_longer_than_the_limit_is_told_without_a_render_for_every_turn(opened, monkeypatch):
+    tokenizer, renders = opened("ours"), []
+    plain_render = chat._render
+    monkeypatch.setattr(chat, "_render", lambda *args, **options: renders.append(1) or plain_render(*args, **options))
+    messages = conversation(*["fox"] * 400)
+    long = encode_example(tokenizer, messages[:-1], "fox", train_on="assistant_turns", limit=48)
+    assert len(long.tokens) > 48 and len(renders) < 10
+    whole = encode_example(tokenizer, messages[:-1], "fox", train_on="assistant_turns")
+    same = encode_example(tokenizer, messages[:-1], "fox", train_on="assistant_turns", limit=len(whole.tokens))
+    assert same == whole and long.tokens == whole.tokens[:len(long.tokens)]

@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import re
+import struct
 import sys
 import types
 from pathlib import Path
@@ -94,7 +95,8 @@ def test_what_is_no_file_is_not_opened(tmp_path):
 @pytest.mark.parametrize("name, content, kind", [
     ("a.jsonl", b"{}", "lines"), ("a.json", b" \n[{}]", "array"),
     ("a.ndjson.gz", gzip.compress(b"[1]", mtime=0), "array"),       # a time in the test's name would name it anew in every worker
-    ("a.csv", b"x", "csv"), ("a.TSV", b"x", "csv"), ("a.txt", b"{}", "plain"), ("a", b"{}", "lines"), ("a", b"hello", "plain"),
+    ("a.csv", b"x", "csv"), ("a.TSV", b"x", "csv"), ("a.CSV.GZ", b"x", "csv"), ("a.JSON", b"[", "array"),
+    ("a.txt", b"{}", "plain"), ("a", b"{}", "lines"), ("a", b"hello", "plain"),
     ("a", b"[hello]", "plain"), ("a", b"PAR1", "parquet"), ("a.parquet", b"", "parquet"), ("a.arrow", b"", "arrow")])
 def test_a_file_s_kind_follows_from_its_name_else_from_how_it_begins(tmp_path, name, content, kind):
     (tmp_path / name).write_bytes(content)
@@ -114,9 +116,14 @@ def test_csv_cells_become_numbers_truths_and_messages_where_the_column_means_the
 
 @pytest.mark.parametrize("head, separator", [("prompt;completion", ";"), ("prompt\tcompletion", "\t")])
 def test_semicolons_and_tabs_part_cells_too(tmp_path, head, separator):
-    path = tmp_path / ("a.csv" if separator == ";" else "a.tsv")
-    path.write_text(f"{head}\n1, 2{separator}3\n")
-    assert read_demonstrations(path).rows[0].prompt[0].content == "1, 2"
+    for path in (tmp_path / name for name in (("a.csv", "A.CSV") if separator == ";" else ("a.tsv", "A.TSV"))):
+        path.write_text(f"{head}\n1, 2{separator}3\n")
+        assert read_demonstrations(path).rows[0].prompt[0].content == "1, 2"
+
+
+def test_line_ends_inside_a_cell_are_the_writer_s(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b'prompt,completion\r\n"a\r\nb","c\nd"\r\ne,f')
+    assert numbered(tmp_path / "a.csv") == [(2, {"prompt": "a\r\nb", "completion": "c\nd"}), (5, {"prompt": "e", "completion": "f"})]
 
 
 def test_a_table_with_two_columns_of_one_name_is_refused(tmp_path):
@@ -220,3 +227,32 @@ def test_a_csv_file_written_here_gives_back_every_character(tmp_path, rows):
     out = tmp_path / "a.csv"
     _write_csv(out, ({"prompt": prompt, "=completion": answer} for prompt, answer in rows))
     assert [dict(row) for _, row in read_rows(out)] == [{"prompt": prompt, "=completion": answer} for prompt, answer in rows]
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.arrow"])
+def test_a_value_that_python_cannot_hold_costs_its_row_and_an_unknown_zone_costs_none(tmp_path, name):
+    import pyarrow as arrow
+    from pyarrow import parquet
+
+    table = arrow.table({"prompt": ["hi", "you", "there"], "zone": arrow.array([1, 2, 3], arrow.timestamp("us", tz="Foo/Bar")),
+                         "at": arrow.array([1, 1 << 62, 3], arrow.timestamp("us")),
+                         "day": arrow.array([1, 2, 2**31 - 1], arrow.int32()).cast(arrow.date32())})
+    if name == "a.parquet":
+        parquet.write_table(table, tmp_path / name)
+    else:
+        with arrow.ipc.new_file(tmp_path / name, table.schema) as writer:
+            writer.write_table(table)
+    result = read_prompts(tmp_path / name, max_rejected_frac=0.9)
+    assert [row[0].content for row in result.rows] == ["hi"]
+    assert [(row.line, row.reason.split(" holds")[0]) for row in result.rejected] == [(2, "the column at"), (3, "the column day")]
+
+
+def test_text_of_a_table_that_is_no_utf_8_is_a_rejected_row(tmp_path):
+    import pyarrow as arrow
+    from pyarrow import parquet
+
+    texts = arrow.Array.from_buffers(arrow.string(), 3, [None, arrow.py_buffer(struct.pack("4i", 0, 1, 2, 3)), arrow.py_buffer(b"a\xffb")])
+    parquet.write_table(arrow.table({"prompt": texts}), tmp_path / "a.parquet")
+    found = numbered(tmp_path / "a.parquet")
+    assert [found[0], found[2]] == [(1, {"prompt": "a"}), (3, {"prompt": "b"})]
+    assert found[1][1].line == 2 and found[1][1].reason.startswith("the column prompt holds what cannot be read ('utf-8' codec")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -118,6 +119,12 @@ def test_a_missing_eos_is_the_control_token_the_model_stops_at(tmp_path, make_by
     for settings_, eos in (({"eos_token_id": ids["a"]}, "<|eos|>"), ({"eos_token_id": [ids["<|end|>"], 5]}, "<|end|>"), ({}, "<|eos|>")):
         (tmp_path / "generation_config.json").write_text(json.dumps(settings_))
         assert open_tokenizer(tmp_path).eos_token == eos
+    for settings_ in ('{"eos_token_id": [[1]]}', '{"eos_token_id": {}}', '{"eos_token_id": [{}, 1.5, "x", null]}', "[" * 100_000, "[1]"):
+        (tmp_path / "generation_config.json").write_text(settings_)
+        assert open_tokenizer(tmp_path).eos_token == "<|eos|>", settings_[:40]
+    (tmp_path / "generation_config.json").unlink()
+    os.mkfifo(tmp_path / "generation_config.json")                  # opening it would wait for ever
+    assert open_tokenizer(tmp_path).eos_token == "<|eos|>"
 
 
 def test_a_missing_empty_or_damaged_folder_is_one_line(tmp_path, saved):

@@ -170,6 +170,14 @@ def test_inputs_that_moved_but_are_the_same_are_no_other_inputs(tmp_path):
         pass
 
 
+def test_a_run_in_a_folder_that_it_is_made_of_is_refused_before_it_begins(tmp_path):
+    inputs = made_of(tmp_path)
+    for folder in (tmp_path / "model", tmp_path / "model/runs/one"):
+        with pytest.raises(ConfigError, match=r"lies in \S*/model, the policy it is made of|is not empty"):
+            Run.open(ToyConfig(run_dir=folder), "toy", inputs=inputs)
+    assert [path.name for path in (tmp_path / "model").iterdir()] == ["config.json"]
+
+
 def test_resume_on_another_number_of_threads_says_that_bits_may_differ(tmp_path, caplog):
     start_and_fail(tmp_path)
     lineage = json.loads((tmp_path / "lineage.json").read_text())

@@ -87,8 +87,9 @@ def artifact_dir(target: Path) -> Iterator[Path]:
 
     An existing target stays untouched until then; when the block fails the temporary folder is removed. What a process killed
     in here left behind is cleared, and a target it had just moved out of the way put back, by the next call for the same target.
+    Where the target is a link, the folder it leads to is written and the link stays.
     """
-    target = Path(target)
+    target = Path(os.path.realpath(target)) if Path(target).is_symlink() else Path(target)
     if target.exists() and not target.is_dir():
         raise TutelageError(f"cannot write the folder {target}: it is there and no folder", hint="name a folder")
     name = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
@@ -260,4 +261,4 @@ def _full_error(path: Path) -> TutelageError:
     folder = next(p for p in [Path(path), *Path(path).absolute().parents] if p.is_dir())
     free = shutil.disk_usage(folder).free / 1e6
     return TutelageError(f"no room on the disk for {path} ({free:.0f} MB free)",
-                         hint="free some space or write elsewhere (--run-dir), then run again with --resume; what was there is untouched")
+                         hint="free some space or write elsewhere, then run again, a run with --resume; what was there is untouched")

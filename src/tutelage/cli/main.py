@@ -65,6 +65,7 @@ class Terminated(SystemExit):
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 done, 1 failed, 2 usage or config, 3 a gate said no, 4 missing extra, 130 or 143 on a signal."""
+    ours = arguments is None                                         # the process, which is then no test's
     arguments = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)
     signal.signal(signal.SIGTERM, _on_sigterm)
@@ -75,13 +76,15 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         code = 1
     except Terminated:
-        code = _report("terminated", None, 143, arguments)
+        code = _report("terminated", None, 143, arguments, last=ours)
     except (KeyboardInterrupt, click.Abort):
-        code = _report("interrupted", None, 130, arguments)
+        code = _report("interrupted", None, 130, arguments, last=ours)
     except SystemExit:
         raise
     except BaseException as error:                                   # a panic in a library's Rust is none of Exception's
-        code = _report(*_explain(error), arguments)
+        code = _report(*_explain(error), arguments, last=ours)
+    if ours:
+        _turn_deaf()
     try:
         sys.stdout.flush()
     except OSError:  # what could not be written is not tried again on the way out
@@ -114,8 +117,10 @@ def _flags(ctx: click.Context | None) -> list[str]:
     return [flag for parameter in ctx.command.get_params(ctx) for flag in parameter.opts if flag.startswith("--")] if ctx else []
 
 
-def _report(message: str, hint: str | None, code: int, arguments: Sequence[str]) -> int:
-    """Tell a failure: `error:` and `hint:` on stderr, or one JSON object on stdout. Returns the exit code."""
+def _report(message: str, hint: str | None, code: int, arguments: Sequence[str], *, last: bool) -> int:
+    """Tell a failure: `error:` and `hint:` on stderr, or one JSON object on stdout. Returns the exit code. last: then the process ends."""
+    if last:
+        _turn_deaf()
     if _given(arguments, "-v", "--verbose"):
         traceback.print_exc()
     if _given(arguments, "--json"):
@@ -140,6 +145,12 @@ def _given(arguments: Sequence[str], *flags: str) -> bool:
     """Whether a flag was typed, also when parsing failed before it was reached."""
     before_dashes = list(arguments)[: list(arguments).index("--")] if "--" in arguments else arguments
     return any(flag in before_dashes for flag in flags)
+
+
+def _turn_deaf() -> None:
+    """All that is left is to say how it ended: to this an impatient signal would add a traceback."""
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.SIG_IGN)
 
 
 def _on_sigterm(signal_number: int, frame: FrameType | None) -> None:

@@ -33,7 +33,7 @@ from tutelage.base.log import quiet
 from tutelage.models.folders import fit_vocabulary, load_pretrained, require_complete, require_policy, resolve_model
 from tutelage.models.heads import ScoredModel, draw_head, find_head, require_token_head
 from tutelage.models.memory import compute_in_bf16, keep_differentiable, quantized, recompute_activations
-from tutelage.models.peft_folders import OURS, WEIGHTS, adapter_base, is_adapter, read_adapter_config, weights_digest
+from tutelage.models.peft_folders import OURS, WEIGHTS, adapter_base, check_patterns, is_adapter, read_adapter_config, weights_digest
 from tutelage.models.policy import require_causal
 
 if TYPE_CHECKING:
@@ -130,11 +130,12 @@ class Roles:
         if (origin := raw.get("init_lora_weights", True)) not in _PLAIN_STARTS:
             raise ArtifactError(f"{folder} changes the base it stands on (init_lora_weights={origin}), which roles share",
                                 hint="merge it first: tutelage export")
+        check_patterns(folder, raw, (name for name, _ in self.trunk.named_modules()))
         start = f"base_model.model.{self.prefix}"
         lora = {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start) and ".lora_" in k}
         try:
             self._inject(role, {k: raw[k] for k in _KEPT if raw.get(k) is not None}, state_dict=lora)
-        except (TypeError, ValueError, RuntimeError) as error:
+        except (TypeError, ValueError, RuntimeError, AttributeError, OverflowError) as error:
             raise ArtifactError(f"{folder} does not fit {self.base}: {' '.join(str(error).split())[:160]}",
                                 hint="use the base it was trained on") from error
         unused = dict(lora)

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tutelage.base.errors import ArtifactError
+from tutelage.base.errors import ArtifactError, listed
 from tutelage.base.files import read_json_object
 from tutelage.base.log import get_logger, quiet
 from tutelage.models.peft_folders import adapter_base, is_adapter, open_merged, read_adapter_config
@@ -162,6 +162,8 @@ def _own_memory(model: nn.Module) -> None:
 
 def _check_weights(folder: Path) -> None:
     shards = sorted(folder.glob("*.safetensors"))
+    for index in folder.glob("*.safetensors.index.json"):
+        _check_index(index)
     if not shards:
         pickles = sorted(p.name for p in (*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")))
         if pickles:
@@ -172,11 +174,24 @@ def _check_weights(folder: Path) -> None:
         if not shard.is_file():
             raise ArtifactError(f"{shard} is not a file, or a link that leads nowhere", hint="copy the model again, links resolved")
         try:
-            with safe_open(shard, framework="pt"):
+            with shard.open("rb"), safe_open(shard, framework="pt"):     # safe_open alone takes what it may not read for absent
                 pass
+        except PermissionError as error:
+            raise ArtifactError(f"{shard} may not be read by you", hint="change its permissions") from error
         except (SafetensorError, OSError) as error:
             raise ArtifactError(f"{shard} is damaged: {_first_line(error)} ({shard.stat().st_size:,} bytes)",
                                 hint="copy the file again, or use an earlier checkpoint") from error
+
+
+def _check_index(index: Path) -> None:
+    """Raises: ArtifactError when it names files elsewhere: who was given a folder did not agree to what lies beside it."""
+    try:
+        named = read_json_object(index, hint="copy the model again").get("weight_map")
+    except ArtifactError:                                            # whoever needs it will say so; whole weights do not
+        return
+    for name in named.values() if isinstance(named, dict) else ():
+        if isinstance(name, str) and (Path(name).is_absolute() or ".." in Path(name).parts):
+            raise ArtifactError(f"{index} names weights outside its folder ({listed([name])})", hint="copy the model again, whole")
 
 
 def _check_layers(folder: Path) -> None:

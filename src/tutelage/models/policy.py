@@ -37,12 +37,15 @@ def open_policy(path: str | Path, *, tokenizer: PreTrainedTokenizerBase | None =
 def require_causal(model: PreTrainedModel, folder: Path) -> None:
     """AutoModelForCausalLM also opens encoders, which see what stands to the right, and decoders that wait for an encoder.
 
-    Raises: ArtifactError when the logits at a token depend on a later one, or cannot be computed.
+    Raises: ArtifactError when the logits at a token depend on a later one, cannot be computed, or are no numbers.
     """
     embeddings: Tensor = model.get_input_embeddings().weight        # type: ignore[assignment]
     tokens = torch.tensor([[3, 4, 0], [3, 4, 1]], device=model.device) % len(embeddings)
     try:
-        one, other = token_logits(model, tokens).float()
+        one, other = logits = token_logits(model, tokens).float()
+        if logits.isnan().any():
+            raise ArtifactError(f"{folder} ({type(model).__name__}) answers with nan: some of its weights are no numbers, or too large",
+                                hint="restore the folder from its source, or use a checkpoint from before its training went wrong")
         gaps = (one - other).abs().amax(1)                          # what the third token changes at each place: nothing at the first two
         causal = float(gaps[:2].max()) <= (1e-4 if computes_exactly(model) else 0.05) * float(gaps[2])
     except (TypeError, ValueError, IndexError, RuntimeError, AssertionError):

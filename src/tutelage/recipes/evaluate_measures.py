@@ -248,9 +248,10 @@ def dialogue_likelihood(cfg: EvaluateConfig, folder: Path) -> dict[str, Any]:
     policy = open_policy(folder, device=cfg.device, tokenizer=tokenizer)
     found = read_sources(read_demonstrations, data.each()).rows
     sides = split_sides([row.prompt for row in found], **data.split_options(), keep_near=True)
-    rows = [row for row, side in zip(found, sides, strict=True) if side == "eval"]
-    examples = [encode_example(tokenizer, row.prompt, row.response, train_on="assistant_turns") for row in rows[: cfg.max_dialogues]]
-    said = likelihood(policy, tokenizer, [e for e in examples if len(e.tokens) <= (context_length(policy) or 10**9)])
+    rows = [row for row, side in zip(found, sides, strict=True) if side == "eval"][: cfg.max_dialogues]
+    limit = context_length(policy) or 10**9
+    examples = [encode_example(tokenizer, row.prompt, row.response, train_on="assistant_turns", limit=limit) for row in rows]
+    said = likelihood(policy, tokenizer, [e for e in examples if len(e.tokens) <= limit])
     return {"perplexity": said["perplexity"], "dialogue_bits_per_byte": said["bits_per_byte"], "dialogue_tokens": said["tokens"]}
 
 

@@ -174,7 +174,7 @@ def build(cfg: SFTConfig, run: Run | None) -> Parts:
             assert isinstance(row, Demonstration)
             if side is None:
                 continue
-            encoded = encode_example(tokenizer, row.prompt, row.response, train_on=cfg.train.train_on)
+            encoded = encode_example(tokenizer, row.prompt, row.response, train_on=cfg.train.train_on, limit=limit)
             if len(encoded.tokens) > limit:
                 too_long += 1
             else:

@@ -24,6 +24,7 @@ TrainOn = Literal["response", "assistant_turns"]
 Span = tuple[int, int]
 _RENDER_SECONDS = 2.0
 """Of processor time for one conversation, a thousand times what the longest needs, and as much again for every million characters."""
+_FEW_TURNS = 8
 _MOST_WRITTEN = 1_000_000
 """Characters beyond ten for each of the conversation."""
 
@@ -68,13 +69,14 @@ def encode_document(tokenizer: PreTrainedTokenizerFast, document: Prompt) -> lis
 
 
 def encode_example(tokenizer: PreTrainedTokenizerFast, prompt: Prompt, response: str | Sequence[Message], *,
-                   train_on: TrainOn = "response") -> Encoded:
+                   train_on: TrainOn = "response", limit: int | None = None) -> Encoded:
     """Token ids and mask of a prompt with its response, ending at the last trained token, as a sampler would have left them.
 
     `train_on="response"` trains the last assistant turn, `"assistant_turns"` every assistant turn whose `trained` is True, those of
     the prompt included. A span runs from the end of the generation prompt to the turn's terminator (EOS, or the token with which the
     template ends a turn), terminator included; if the template writes none after the last turn, EOS is appended. A token that
     straddles the start of a response belongs to the prompt: it stands before the first token that a sampler could choose.
+    limit: of tokens. A conversation of many turns that is longer comes without its mask: who sets a limit leaves it out.
 
     Raises: DataError when the template refuses the conversation, its spans cannot be told, or nothing would be trained.
     """
@@ -86,6 +88,11 @@ def encode_example(tokenizer: PreTrainedTokenizerFast, prompt: Prompt, response:
     turns = _trained_turns(messages, train_on)
     codec = codec_of(tokenizer, _texts(messages))
     text = _render(tokenizer, codec, messages)
+    if limit is not None and len(turns) > _FEW_TURNS:                # each turn's span costs a render of all before it
+        start = _response_start(tokenizer, codec, messages[:turns[-1]], text) or 0
+        before = codec.encode(text[:start]).ids
+        if len(before) > limit:
+            return Encoded(before, [False] * len(before))
     spans = _spans_by_prefix(tokenizer, codec, messages, turns, text) or _spans_by_markers(tokenizer, codec, messages, turns, text)
     for i, (start, end) in zip(turns, spans, strict=True):
         if messages[i].content.strip() and not _without_controls(codec, text, start, end).strip():

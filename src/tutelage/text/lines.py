@@ -42,11 +42,11 @@ class Rejected:
 
 
 def read_lines(path: Path, *, keep_ends: bool = False) -> Iterator[tuple[int, str]]:
-    """(line number from 1, text without its line end, if that is not kept). Gzip is told by content, a UTF-8 byte order mark is dropped.
+    """(line number from 1, text without its line end, unless that is kept). Gzip is told by content, a UTF-8 byte order mark is dropped.
 
     Raises: DataError naming file and line when the file is missing, empty, truncated, corrupt, not UTF-8, or a line never ends.
     """
-    for number, line in _lines(path, keep_ends):
+    for number, line in _lines(path, keep_ends=keep_ends):
         if line is None:
             raise DataError(f"{path}:{number}: {_TOO_LONG}", hint="check that the file is what it should be, or break it into lines")
         yield number, line
@@ -111,7 +111,7 @@ def open_binary(path: Path) -> BinaryIO:
     file.seek(0)
     if head == b"\x1f\x8b":
         return io.BufferedReader(_Unpacked(path, file), _PIECE)  # type: ignore[return-value]
-    if head and path.suffix == ".gz":
+    if head and path.suffix.lower() == ".gz":
         file.close()
         raise DataError(f"{path} is named .gz but is not gzip data", hint="rename it, or compress it")
     return file
@@ -199,7 +199,7 @@ class _Window:
         return size > 0
 
 
-def _lines(path: Path, keep_ends: bool = False) -> Iterator[tuple[int, str | None]]:
+def _lines(path: Path, *, keep_ends: bool = False) -> Iterator[tuple[int, str | None]]:
     """As read_lines, with None for a line too long to hold."""
     number = 0
     with _explained(path, lambda: number), open_binary(path) as stream:

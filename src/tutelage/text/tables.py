@@ -10,9 +10,19 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
-from tutelage.base.errors import ConfigError, DataError, MissingExtraError
+from tutelage.base.errors import ConfigError, DataError, MissingExtraError, listed
 from tutelage.base.files import require_file
-from tutelage.text.lines import FREE_BYTES, MAX_GROWTH, MAX_ROW_BYTES, Rejected, first_bytes, read_json_array, read_json_lines, read_lines
+from tutelage.text.lines import (
+    FREE_BYTES,
+    MAX_GROWTH,
+    MAX_ROW_BYTES,
+    Rejected,
+    first_bytes,
+    read_json_array,
+    read_json_lines,
+    read_lines,
+    reason_of,
+)
 
 Kind = Literal["lines", "array", "csv", "parquet", "arrow", "hub", "plain"]
 Rows = Iterator[tuple[int, dict[str, Any] | Rejected]]
@@ -34,7 +44,7 @@ def kind_of(path: Path) -> Kind:
     """What a file is, by its name, else by how it begins. Raises: DataError when it cannot be read."""
     if str(path).startswith(HUB):
         return "hub"
-    suffix = (Path(path.stem).suffix if path.suffix == ".gz" else path.suffix).lower()
+    suffix = Path(path.name.lower().removesuffix(".gz")).suffix
     if suffix in (".csv", ".tsv"):
         return "csv"
     if suffix in (".parquet", ".arrow"):
@@ -76,7 +86,7 @@ def _read_csv(path: Path) -> Rows:
     csv.field_size_limit(MAX_ROW_BYTES)
     lines = (line for _, line in read_lines(path, keep_ends=True))  # a cell may hold a line end, of either kind
     head = next(lines)
-    tabs = path.name.removesuffix(".gz").endswith(".tsv")
+    tabs = path.name.lower().removesuffix(".gz").endswith(".tsv")
     reader = csv.reader(chain([head], lines), delimiter="\t" if tabs else ";" if ";" in head and "," not in head else ",")
     names, start = [safe_unmarked(name) for name in _next_cells(path, reader, 1) or []], reader.line_num + 1
     twice = [name for name, count in Counter(names).items() if count > 1]
@@ -120,9 +130,8 @@ def _read_parquet(path: Path) -> Rows:
                 grown += batch.nbytes
                 if grown > FREE_BYTES and grown > MAX_GROWTH * path.stat().st_size:      # one cell, a million times its number
                     raise DataError(f"{path} grows to more than {MAX_GROWTH} times its size: a bomb, not text", hint=_WHENCE)
-                for row in batch.to_pylist():
-                    number += 1
-                    yield number, _row(row)
+                yield from _unpacked(path, batch, number)
+                number += batch.num_rows
     except (arrow.ArrowException, OSError, MemoryError) as error:
         raise _damaged(path, number, error) from error
 
@@ -141,11 +150,34 @@ def _read_arrow(path: Path) -> Rows:
             for batch in batches:
                 batch.validate(full=True)                            # a text may be said to begin far outside the file
                 for start in range(0, batch.num_rows, _BATCH_ROWS):
-                    for row in batch.slice(start, _BATCH_ROWS).to_pylist():
-                        number += 1
-                        yield number, _row(row)
+                    part = batch.slice(start, _BATCH_ROWS)
+                    yield from _unpacked(path, part, number)
+                    number += part.num_rows
     except (arrow.ArrowException, OSError, MemoryError) as error:
         raise _damaged(path, number, error) from error
+
+
+def _unpacked(path: Path, batch: Any, before: int) -> Rows:
+    """The rows of a batch, `before` of the file's ahead of them. A value that Python cannot hold costs its row and not the file."""
+    rows: list[dict[str, Any] | Rejected]
+    try:
+        rows = [_row(cells) for cells in batch.to_pylist()]
+    except (ValueError, OverflowError):                              # arrow's own errors are ValueErrors too
+        arrow = arrow_module("pyarrow", needed_for=f"reading {path}")
+        columns = [(name, column.cast(arrow.timestamp(column.type.unit)) if getattr(column.type, "tz", None) else column)
+                   for name, column in zip(batch.schema.names, batch.columns, strict=True)]      # UTC: not every machine knows every zone
+        rows = [_one_row(path, before + 1 + index, columns, index) for index in range(batch.num_rows)]
+    yield from enumerate(rows, start=before + 1)
+
+
+def _one_row(path: Path, number: int, columns: list[tuple[str, Any]], index: int) -> dict[str, Any] | Rejected:
+    cells = {}
+    for name, column in columns:
+        try:
+            cells[name] = column[index].as_py()
+        except (ValueError, OverflowError) as error:
+            return Rejected(path, number, f"the column {listed([name])} holds what cannot be read ({reason_of(error)})")
+    return _row(cells)
 
 
 def _read_hub(path: Path) -> Rows:

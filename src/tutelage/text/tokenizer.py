@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from tutelage.base.errors import ArtifactError, ConfigError, DataError, listed
+from tutelage.base.files import read_json_object
 from tutelage.base.log import quiet
 
 if TYPE_CHECKING:
@@ -172,11 +173,11 @@ def _stop_of_model(tokenizer: PreTrainedTokenizerFast, path: Path) -> str | None
     """The control token at which the model beside it stops, by its own settings; an ordinary token there is a left-over default."""
     for name in ("generation_config.json", "config.json"):
         try:
-            stops = json.loads((path / name).read_text(encoding="utf-8")).get("eos_token_id")
-        except (OSError, ValueError, AttributeError):
+            stops = read_json_object(path / name, hint="copy the model again").get("eos_token_id")
+        except ArtifactError:                                       # not there, or whoever opens the model will say what is wrong with it
             continue
         for token_id in stops if isinstance(stops, list) else [stops]:
-            if token_id in tokenizer.added_tokens_decoder:
+            if isinstance(token_id, int) and token_id in tokenizer.added_tokens_decoder:
                 return str(tokenizer.added_tokens_decoder[token_id].content)
     return None
 

@@ -21,11 +21,21 @@ REPAIR = "restore that file from a copy, or use a new --run-dir"
 def check_config(folder: Path, config_text: str) -> None:
     """Raises: ConfigError naming the settings that differ from those the run began with."""
     before, now = _settings(folder / "config.yaml"), dict(leaves(yaml.safe_load(config_text)))
+    homes = [None if values.get("run_dir") is None else Path(values["run_dir"]).parent for values in (before, now)]
     changed = [f"{key} ({_shown(before, key)} then, {_shown(now, key)} now)" for key in sorted(before.keys() | now.keys())
-               if before.get(key) != now.get(key) and key.split(".")[0] not in FREE]
+               if not _same(before.get(key), now.get(key), homes) and key.split(".")[0] not in FREE]
     if changed:
         raise ConfigError(f"{folder} was started with another config: {_few(changed)}",
                           hint="resume with the same settings, or use a new --run-dir")
+
+
+def check_apart(folder: Path, inputs: Mapping[str, Any]) -> None:
+    """Raises: ConfigError when a run's folder is, or lies in, a folder that it is made of: that would not be the same on resume."""
+    for name, value in inputs.items():
+        source = None if isinstance(value, list) else Path(value)
+        if source is not None and source.is_dir() and folder.resolve().is_relative_to(source.resolve()):
+            raise ConfigError(f"{folder} lies in {source}, the {name} it is made of, and what the run writes there would change it",
+                              hint="choose another --run-dir, beside that folder")
 
 
 def check_inputs(folder: Path, parents: Mapping[str, Any]) -> None:
@@ -54,6 +64,18 @@ def _settings(file: Path) -> dict[str, Any]:
         return dict(leaves(read_yaml(file)))
     except ConfigError as error:
         raise ConfigError(f"{file} is damaged, so it cannot be told how this run began", hint=REPAIR) from error
+
+
+def _same(before: Any, now: Any, homes: list[Path | None]) -> bool:
+    """Whether two values of a setting are equal, or one place beside the run: a pipeline may have moved with all its stages, or be named
+    in another way. homes: the folder that the run's lay in then and lies in now."""
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        return all(_same(one, other, homes) for one, other in zip(before, now, strict=True))
+    if before == now or not isinstance(before, str) or not isinstance(now, str):
+        return bool(before == now)
+    then, today = (Path(value).relative_to(home) if home is not None and Path(value).is_relative_to(home) else None
+                   for value, home in zip((before, now), homes, strict=True))
+    return then is not None and then == today
 
 
 def _lineage(folder: Path) -> dict[str, Any]:

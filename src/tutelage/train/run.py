@@ -35,7 +35,7 @@ from tutelage.base.progress import progress
 from tutelage.lineage.ledger import describe_run
 from tutelage.train.checkpoint import TrainState, saved_values
 from tutelage.train.forecast import Watch, forget_peak, tell_truth
-from tutelage.train.identity import changed_machine, check_config, check_inputs
+from tutelage.train.identity import changed_machine, check_apart, check_config, check_inputs
 from tutelage.train.sections import TrackSection
 from tutelage.train.sinks import track_dir
 from tutelage.train.trackers import Tracker, check_installed
@@ -85,6 +85,7 @@ class Run:
         check_installed(run._track.to)
         forget_peak(cfg.device)
         run._check_folder(config_text)                               # before anything is written there
+        check_apart(folder, inputs or {})
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             run._take_lock()
