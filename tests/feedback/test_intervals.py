@@ -72,6 +72,14 @@ def labels_of(seed, prompts, people, overlap, spread):
     return Labels.of(item.tolist(), person.tolist(), said.tolist())
 
 
+def test_an_interval_does_not_leave_what_the_number_can_be():
+    # One of four people is wrong in every other item: the labelers' departures, added to the items', would lead to 1.13 and 1.10.
+    items, people = [i for i in range(20) for _ in range(4)], list(range(4)) * 20
+    right = [float(who > 0 or item % 2 == 0) for item, who in zip(items, people, strict=True)]
+    for found in (intervals.mean(right, items, people), agreement.raw_agreement(Labels.of(items, people, right))):
+        assert found.low < found.value < found.high == 1.0
+
+
 @pytest.mark.parametrize(("people", "spread", "least"), [(6, 0.0, 0.90), (30, 0.3, 0.85)])
 def test_95_percent_of_the_intervals_of_alpha_hold_what_endless_people_and_prompts_would_give(people, spread, least):
     # Alpha in the limit: knowing together / (knows together, else 1/2): E[knows]^2 E[ease^2], values being equally common.

@@ -36,7 +36,7 @@ def raw_agreement(labels: Labels, *, seed: int = 0, resamples: int = RESAMPLES) 
         judged = int((sums.prompts[:, 1:].sum(1) > 0).sum())
         part = share(agreed * judged, judged)
         return Statistic(float(agreed), pairs, part.low, part.high)
-    return _with_interval(lambda rows: 1 - ratio(np.stack([rows[:, 0], rows[:, 1:].sum(1)], axis=1)), sums, pairs, seed, resamples)
+    return _with_interval(lambda rows: 1 - ratio(np.stack([rows[:, 0], rows[:, 1:].sum(1)], axis=1)), sums, pairs, seed, resamples, 0.0)
 
 
 def krippendorff_alpha(labels: Labels, distance: Distance = "nominal", *, seed: int = 0, resamples: int = RESAMPLES) -> Statistic:
@@ -252,9 +252,11 @@ def _numbers(values: Sequence[Any]) -> Floats:
     return np.array(values, dtype=np.float64)
 
 
-def _with_interval(statistic: Counted, sums: Sums, n: int, seed: int, resamples: int) -> Statistic:
+def _with_interval(statistic: Counted, sums: Sums, n: int, seed: int, resamples: int, lowest: float = -1.0) -> Statistic:
+    """The interval stays where the statistic can be, from `lowest` to 1: two departures that are added can lead beyond."""
     value = float(statistic(sums.prompts.sum(0)[None])[0])
-    return estimate(value, n, two_way(statistic, sums, seed=seed, resamples=resamples) if resamples else "no interval was asked for")
+    found = two_way(statistic, sums, seed=seed, resamples=resamples) if resamples else "no interval was asked for"
+    return estimate(value, n, found if isinstance(found, str) else (max(found[0], lowest), min(found[1], 1.0)))
 
 
 def _tau_b(first: Floats, second: Floats) -> Floats:

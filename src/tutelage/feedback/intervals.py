@@ -152,6 +152,8 @@ def mean(outcomes: ArrayLike, prompts: Sequence[Hashable], labelers: Sequence[Ha
         part = share(float(values[0]) * len(sums.prompts), len(sums.prompts), level=level)
         return Statistic(part.value, n, part.low, part.high)
     found = two_way(ratio, sums, seed=seed, resamples=resamples, level=level)
+    if not isinstance(found, str):                                          # the sum of two departures can lead beyond any outcome
+        found = max(found[0], float(values.min())), min(found[1], float(values.max()))
     return estimate(float(values.mean()), n, found)
 
 

@@ -10,23 +10,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, select
 
-from tutelage.feedback.agreement import Distance, cohen_kappa, krippendorff_alpha, ranking_agreement, raw_agreement, with_others
+from tutelage.feedback.agreement import with_others
 from tutelage.feedback.intervals import RESAMPLES, Statistic, share
-from tutelage.feedback.labels import Labels
 from tutelage.feedback.schema import assignments, judgements, labelers, prompts, responses, retractions, tasks
+from tutelage.feedback.series import Series, agreement
 
 _ROWS_AT_ONCE = 5000
-
-
-@dataclass
-class _Series:
-    """Judgements of one kind in one batch, as parallel lists. ranks: of rankings, each in its task's order of answers."""
-
-    items: list[int] = field(default_factory=list)
-    prompts: list[int] = field(default_factory=list)
-    labelers: list[str] = field(default_factory=list)
-    values: list[Any] = field(default_factory=list)
-    ranks: list[list[int]] = field(default_factory=list)
 
 
 @dataclass
@@ -48,7 +37,7 @@ def stats(conn: Connection, *, batch: str | None = None, seed: int = 0, resample
     is unknown, "why". resamples: of their bootstrap; 0 gives no intervals.
     """
     counts: dict[str, Counter[str]] = {name: Counter() for name in ("kinds", "groups", "splits")}
-    series: defaultdict[tuple[str, str], _Series] = defaultdict(_Series)
+    series: defaultdict[tuple[str, str], Series] = defaultdict(Series)
     people: dict[str, _Person] = {}
     first_wins, times = Counter[bool](), list[float]()
     for row in _rows(conn, batch):
@@ -59,13 +48,13 @@ def stats(conn: Connection, *, batch: str | None = None, seed: int = 0, resample
         if row.seconds is not None:
             person.seconds.append(row.seconds)
         times = [min([*times[:1], row.created_at]), max([*times[1:], row.created_at])]
-        _add(series[row.batch or "", row.kind], row)
+        series[row.batch or "", row.kind].add(row.kind, row.value, item=row.task_id, prompt=row.prompt_id, labeler=row.name)
         if row.kind == "comparison" and row.sides and len(set(row.value["ranks"])) == 2:
             first_wins[row.value["ranks"][row.sides[0]] == 0] += 1
-    agreement = [{"batch": name, "kind": kind, **_agreement(kind, found, people, seed, resamples)}
+    agreements = [{"batch": name, "kind": kind, **_agreement(kind, found, people, seed, resamples)}
                  for (name, kind), found in sorted(series.items()) if found.values]
     return {"judgements": counts["kinds"].total(), **_sizes(conn), **{name: dict(found.most_common()) for name, found in counts.items()},
-            **(dict(zip(("from", "to"), times, strict=True)) if times else {}), "agreement": agreement,
+            **(dict(zip(("from", "to"), times, strict=True)) if times else {}), "agreement": agreements,
             "first_shown_wins": told(share(first_wins[True], first_wins.total(), what="decided comparison whose sides are known")),
             "seconds": _middle([second for person in people.values() for second in person.seconds]),
             "people": [{"labeler": name, "group": person.group, "judgements": person.judgements, "seconds": _middle(person.seconds),
@@ -76,16 +65,6 @@ def stats(conn: Connection, *, batch: str | None = None, seed: int = 0, resample
 def told(found: Statistic) -> dict[str, Any]:
     """A statistic as plain values."""
     return {"value": found.value, "low": found.low, "high": found.high, "n": found.n} | ({} if found.why is None else {"why": found.why})
-
-
-def label_of(kind: str, value: Mapping[str, Any]) -> Any:
-    """The label that agreement compares; None for kinds that are not labels."""
-    if kind in ("comparison", "ranking") and "ranks" in value:
-        best = [place for place, rank in enumerate(value["ranks"]) if rank == 0]
-        return len(value["ranks"]) if len(best) > 1 else best[0]      # a tie for the first place is a label of its own
-    if kind == "rating":
-        return value["rating"]
-    return str(value.get("verdict", value.get("label"))) if kind == "label" else None
 
 
 def _rows(conn: Connection, batch: str | None) -> Iterator[Row[*tuple[Any, ...]]]:
@@ -102,39 +81,15 @@ def _rows(conn: Connection, batch: str | None) -> Iterator[Row[*tuple[Any, ...]]
         yield from page
 
 
-def _add(series: _Series, row: Row[*tuple[Any, ...]]) -> None:
-    value = label_of(row.kind, row.value)
-    if value is None:
-        return
-    series.items.append(row.task_id)
-    series.prompts.append(row.prompt_id)
-    series.labelers.append(row.name)
-    series.values.append(value)
-    if row.kind == "ranking":
-        series.ranks.append(row.value["ranks"])
-
-
-def _agreement(kind: str, series: _Series, people: Mapping[str, _Person], seed: int, resamples: int) -> dict[str, Any]:
+def _agreement(kind: str, series: Series, people: Mapping[str, _Person], seed: int, resamples: int) -> dict[str, Any]:
     """What is known of one batch and kind; adds each labeler's part to `people`."""
-    labels = Labels.of(series.items, series.labelers, series.values, prompts=series.prompts)
-    found = {"raw": raw_agreement(labels, seed=seed, resamples=resamples)}
-    distances: tuple[Distance, ...] = ("nominal", "ordinal", "interval") if kind == "rating" else ("nominal",)
-    for distance in distances:
-        found[f"alpha_{distance}"] = krippendorff_alpha(labels, distance, seed=seed, resamples=resamples)
-    if len(labels.labelers) == 2:
-        by_item: dict[int, dict[str, Any]] = defaultdict(dict)
-        for item, labeler, value in zip(series.items, series.labelers, series.values, strict=True):
-            by_item[item][labeler] = value
-        first, second = ([said.get(str(name)) for said in by_item.values()] for name in labels.labelers)
-        found["kappa"] = cohen_kappa(first, second, seed=seed, resamples=resamples)
-    if series.ranks:
-        found["tau_b"] = ranking_agreement(series.items, series.labelers, series.ranks, seed=seed, resamples=resamples)
+    labels = series.labels()
     for name, part in with_others(labels).items():
         person = people[str(name)]
         person.compared += part.n
         person.agreed += (part.value or 0.0) * part.n
     return {"judgements": len(labels), "items": len(labels.items), "labelers": len(labels.labelers)} | {
-        name: told(statistic) for name, statistic in found.items()}
+        name: told(statistic) for name, statistic in agreement(kind, series, seed=seed, resamples=resamples).items()}
 
 
 def _sizes(conn: Connection) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from tutelage.feedback.accounts import Session
 from tutelage.feedback.content import setting
 from tutelage.feedback.reports import add_report
 from tutelage.feedback.schema import judgements
+from tutelage.feedback.values import agrees
 from tutelage.web.app import Web, is_partial
 from tutelage.web.markdown import plain, render
 from tutelage.web.session import OwnForm, Visitor, text_of
@@ -173,7 +174,7 @@ def _practice_page(request: Request, session: Session, view: TaskView, judgement
     with web.store.read() as conn:
         value = conn.scalar(select(judgements.c.value).where(judgements.c.id == judgement_id)) or {}
     expected = view.expected or {}
-    return web.html(request, "practice.html", view=view, agrees=say.agrees(view.kind, value, expected),
+    return web.html(request, "practice.html", view=view, agrees=agrees(view.kind, value, expected),
                     mine=say.in_words(web.words, session.language, view.kind, value, view.sides),
                     theirs=say.in_words(web.words, session.language, view.kind, expected, view.sides),
                     reasons=render(str(expected.get("reasons", ""))))
