@@ -175,6 +175,8 @@ def with_experts(labels: Labels, experts: Collection[Hashable]) -> dict[Hashable
 def _agreement_by_labeler(labels: Labels, against: NDArray[np.bool_]) -> dict[Hashable, Statistic]:
     """against: (n,) bool, the labels that everyone's are compared with, less their own."""
     size = len(labels.values)
+    if not size:
+        return {}
     _, cell = np.unique(labels.item * len(labels.labelers) + labels.labeler, return_inverse=True)
     own = np.bincount((cell * size + labels.value)[against], minlength=(int(cell.max(initial=-1)) + 1) * size).reshape(-1, size)[cell]
     theirs = labels.counts(against)[labels.item] - own                                                  # (n, K)

@@ -1,0 +1,71 @@
+"""What the finished trainings say: accuracy against the number of labels, and for whom the newest reward model is right."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from tutelage.feedback.intervals import Statistic, undefined
+from tutelage.feedback.schema import snapshots, trainings
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished training. judgements: of its snapshot. accuracy: on held-out pairs."""
+
+    id: int
+    ended_at: float
+    judgements: int
+    accuracy: Statistic
+
+
+@dataclass(frozen=True)
+class Newest:
+    """Of the newest training's report. who: (side, name) -> accuracy, where side is all, training, held_out, gap, group or labeler.
+
+    curve: (judgements, accuracy) of a bag-of-words model refitted on shares of the labels; empty unless the training asked for it.
+    """
+
+    id: int
+    who: dict[tuple[str, str], Statistic]
+    curve: list[tuple[int, Statistic]]
+
+
+def trained(conn: Connection) -> list[Trained]:
+    """All that are done, oldest first."""
+    rows = conn.execute(select(trainings.c.id, trainings.c.ended_at, trainings.c.result, snapshots.c.counts).join(snapshots)
+                        .where(trainings.c.state == "done").order_by(trainings.c.id))
+    return [Trained(row.id, row.ended_at, row.counts["judgements"],
+                    as_statistic(((row.result or {}).get("pairs") or {}).get("accuracy"), "no held-out pairs")) for row in rows]
+
+
+def newest(conn: Connection) -> Newest | str:
+    """What the newest finished training's report says, or why there is nothing to say."""
+    row = conn.execute(select(trainings.c.id, trainings.c.run_dir, trainings.c.result).where(trainings.c.state == "done")
+                       .order_by(trainings.c.id.desc()).limit(1)).first()
+    if row is None:
+        return "no training is done"
+    name = (row.result or {}).get("report")
+    try:
+        report = json.loads(Path(row.run_dir, name or "").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return f"training {row.id} left no report, or it is gone"
+    people = report.get("people") or {}
+    sides = {("all", ""): "all", ("training", ""): "training_labelers", ("held_out", ""): "held_out_labelers", ("gap", ""): "gap"}
+    who = {key: as_statistic(people.get(field), "no held-out judgement of theirs") for key, field in sides.items()}
+    who |= {(side, one): as_statistic(found, "no judgement") for side in ("group", "labeler")
+            for one, found in (people.get(f"{side}s") or {}).items()}
+    curve = (report.get("labels_worth") or {}).get("curve", [])
+    return Newest(row.id, who, [(point["judgements"], as_statistic(point["accuracy"], "no held-out pairs")) for point in curve])
+
+
+def as_statistic(found: Mapping[str, Any] | None, why: str) -> Statistic:
+    """An estimate of a report ({"mean", "low", "high", "n"}, what is not known being null) as a statistic."""
+    if not found or found.get("mean") is None:
+        return undefined(why)
+    return Statistic(found["mean"], found["n"], found["low"], found["high"])

@@ -1,0 +1,101 @@
+"""How far the labels of a store can be trusted, in one look: agreement by batch and over time, each labeler, drift, screening."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+from tutelage.feedback import checks
+from tutelage.feedback.agreement import krippendorff_alpha, raw_agreement
+from tutelage.feedback.each_labeler import EachLabeler, each_labeler, fixed_pairs, near_copies, period_of
+from tutelage.feedback.intervals import Statistic
+from tutelage.feedback.screening import GroupPassed, passed_by_group
+from tutelage.feedback.series import Series, agreement
+from tutelage.feedback.standing import Said, Standing
+
+RESAMPLES = 500
+"""Of the bootstrap behind an interval: its ends are then sure to about a tenth of its width."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Of one batch and kind. found: statistic by name, as `series.agreement` has them."""
+
+    batch: str
+    kind: str
+    judgements: int
+    items: int
+    labelers: int
+    found: dict[str, Statistic]
+
+
+@dataclass(frozen=True)
+class Period:
+    """Agreement on the items of a kind whose last label fell into [start, start + seconds). alpha: ordinal for ratings, else nominal."""
+
+    kind: str
+    start: float
+    seconds: float
+    labels: int
+    raw: Statistic
+    alpha: Statistic
+
+
+@dataclass(frozen=True)
+class Overview:
+    """drift: of the fixed pairs, or why there is no telling. copies: (what was written, what it nearly repeats)."""
+
+    judgements: int
+    agreements: list[Agreement]
+    periods: list[Period]
+    labelers: list[EachLabeler]
+    drift: checks.Drift | str
+    copies: list[tuple[Said, str]]
+    screening: list[GroupPassed]
+
+
+def overview(standing: Standing) -> Overview:
+    """Everything the quality page tells."""
+    fixed, copies = fixed_pairs(standing), near_copies(standing)
+    period = period_of([one.at for one, _ in fixed])
+    return Overview(len(standing.said), agreements(standing), over_time(standing), each_labeler(standing, copies),
+                    checks.drift([won for _, won in fixed], [one.at for one, _ in fixed], period), copies, screened(standing))
+
+
+def agreements(standing: Standing, *, resamples: int = RESAMPLES) -> list[Agreement]:
+    """By batch and kind, as `tutelage feedback stats` tells them."""
+    rows: dict[tuple[str, str], Series] = defaultdict(Series)
+    for one in standing.said:
+        item = standing.items[one.task]
+        rows[item.batch, item.kind].add(item.kind, one.value, item=one.task, prompt=item.prompt, labeler=standing.people[one.labeler].name)
+    return [Agreement(batch, kind, len(series.items), len(set(series.items)), len(set(series.labelers)),
+                      agreement(kind, series, resamples=resamples)) for (batch, kind), series in sorted(rows.items()) if series.values]
+
+
+def over_time(standing: Standing, *, resamples: int = RESAMPLES) -> list[Period]:
+    """By kind and day, or week where there are more than two months. An item counts when its last label came: then it could agree."""
+    last: dict[int, float] = {one.task: one.at for one in standing.said}
+    seconds = period_of(list(last.values()))
+    rows: dict[tuple[str, float], Series] = defaultdict(Series)
+    for one in standing.said:
+        kind, start = standing.items[one.task].kind, last[one.task] // seconds * seconds
+        rows[kind, start].add(kind, one.value, item=one.task, prompt=standing.items[one.task].prompt, labeler=str(one.labeler))
+    found = []
+    for (kind, start), series in sorted(rows.items()):
+        if series.values:
+            labels = series.labels()
+            alpha = krippendorff_alpha(labels, "ordinal" if kind == "rating" else "nominal", resamples=resamples)
+            found.append(Period(kind, start, seconds, len(labels), raw_agreement(labels, resamples=resamples), alpha))
+    return found
+
+
+def screened(standing: Standing) -> list[GroupPassed]:
+    """Which groups the screening test removes; of those who took it to its end."""
+    ended = [person for person in standing.people.values() if person.screening.get("asked") and
+             person.screening.get("state") in ("passed", "failed")]
+    return passed_by_group([person.screening["state"] == "passed" for person in ended], [_group(person.group) for person in ended])
+
+
+def _group(name: str | None) -> Any:
+    return name or "(none)"
