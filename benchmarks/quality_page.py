@@ -8,14 +8,16 @@ import time
 from pathlib import Path
 
 import numpy as np
+from fastapi.testclient import TestClient
 from sqlalchemy import Connection, insert
 
-from tutelage.feedback import schema
-from tutelage.feedback.overview import overview
-from tutelage.feedback.standing import read_standing
+from tutelage.feedback import accounts, schema
 from tutelage.feedback.store import Store
+from tutelage.studio.app import create_studio
+from tutelage.web.site import Site
 
 PEOPLE, DAYS, AT = 50, 50, 1_700_000_000.0
+LEAD = PEOPLE + 1
 KINDS = ("comparison", "comparison", "ranking", "rating", "label")
 ANSWERS = {"comparison": 2, "ranking": 4, "rating": 1, "label": 1}
 
@@ -25,6 +27,7 @@ def fill(conn: Connection, judgements: int, rng: np.random.Generator) -> None:
     people = [{"id": i, "name": f"person {i}", "group": "ab"[i % 2], "screening": {}, "created_at": AT, "pay_per_hour": 15.0}
               for i in range(1, PEOPLE + 1)]
     conn.execute(insert(schema.labelers), people)
+    conn.execute(insert(schema.labelers).values(id=LEAD, name="lead", role="lead", created_at=AT))
     rows: dict[str, list[dict]] = {name: [] for name in ("prompts", "responses", "tasks", "assignments", "judgements")}
     for task in range(1, judgements // 2 + 1):
         kind = KINDS[task % len(KINDS)]
@@ -59,12 +62,16 @@ def value(kind: str, rng: np.random.Generator) -> dict:
 def main(judgements: int) -> None:
     with tempfile.TemporaryDirectory() as folder, Store.open(Path(folder, "studio.db")) as store:
         store.write(lambda conn: fill(conn, judgements, np.random.default_rng(0)))
-        start = time.perf_counter()
-        with store.read() as conn:
-            standing = read_standing(conn)
-        read = time.perf_counter()
-        overview(standing)
-        print(f"{judgements:,} judgements: read in {read - start:.1f} s, weighed in {time.perf_counter() - read:.1f} s")
+        site = Site()
+        key = store.write(lambda conn: accounts.open_session(conn, LEAD, now=store.now(), user_agent=None))
+        with TestClient(create_studio(store, site), base_url=site.url) as client:
+            client.cookies.set(site.cookie, key)
+            print(f"{judgements:,} judgements, seconds, and of the processor:")
+            for what, path in (("quality, the first time", "/quality"), ("quality, from then on", "/quality"), ("dashboard", "/dashboard"),
+                               ("every label as CSV", "/quality/judgements.csv")):
+                start, before = time.perf_counter(), time.process_time()
+                assert client.get(path).status_code == 200
+                print(f"  {what:<24}{time.perf_counter() - start:6.2f}{time.process_time() - before:6.2f}")
 
 
 if __name__ == "__main__":

@@ -156,9 +156,10 @@ def test_groups_are_told_apart_where_the_screening_was_taken(store):
     assert (a.group, a.passed.value, a.passed.n, a.flagged, b.passed.value) == ("a", 0.1, 20, True, 1.0)
 
 
-def test_the_panels_careless_labeler_is_flagged_and_nobody_else(tmp_path):
+def test_the_panels_careless_labeler_is_flagged_for_haste_and_nobody_else_is(tmp_path):
+    # falk takes 2.5 s an answer of some 25 words, the others 11 s and more. Other checks have false alarms, by design, in 5%.
     with Store.open(tmp_path / "studio.db") as store:
         store.write(lambda conn: fill(conn, 0, store.now()))
         simulate(store)
         found = told(store)
-    assert [row.person.name for row in found.labelers if row.flags] == ["falk"] == [found.labelers[0].person.name]
+    assert [row.person.name for row in found.labelers if "speed" in [flag.check for flag in row.flags]] == ["falk"]

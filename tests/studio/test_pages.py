@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 
 from tutelage.base.errors import ArtifactError
+from tutelage.feedback.each_labeler import CHECKS
+from tutelage.feedback.flow import OUTCOMES
+from tutelage.feedback.schema import PURPOSES
 from tutelage.feedback.values import FLAGS
 from tutelage.studio.me import THEMES, WARNINGS
 from tutelage.web import assets
@@ -72,6 +75,10 @@ def used_words() -> set[str]:
     made |= {f"warning_{kind}" for kind in WARNINGS} | {f"strength_{n}" for n in range(1, 5)} | {f"theme_{n}" for n in THEMES}
     made |= {f"role_{role}" for role in ("system", "user", "assistant", "tool", "text", "labeler", "expert", "lead", "admin")}
     made |= {f"skip_{reason}" for reason in ("knowledge", "unclear", "broken", "uneasy", "other")}
+    made |= {f"check_{check}" for check in CHECKS} | {f"purpose_{purpose}" for purpose in PURPOSES} | {f"yield_{name}" for name in OUTCOMES}
+    made |= {f"accuracy_{side}" for side in ("all", "training", "held_out", "gap", "group", "labeler")}
+    made |= {f"agreement_{name}" for name in ("raw", "alpha_nominal", "alpha_ordinal", "alpha_interval", "alpha_steps", "fleiss", "kappa",
+                                              "kappa_weighted", "tau_b")} | {"reliability_pairs", "reliability_labels"}
     errors = {f"error_{error}" for error in ("forbidden", "not_found", "too_large", "too_often", "unexpected")}
     return direct | made | errors | {f"{error}_hint" for error in errors} | {"language_name", "yes", "no", "submitted"}
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import NormalDist, median
 from typing import Any
 
 from tutelage.feedback import checks
@@ -14,7 +14,7 @@ from tutelage.feedback.dawid_skene import dawid_skene
 from tutelage.feedback.intervals import Statistic, share, undefined
 from tutelage.feedback.labels import Labels
 from tutelage.feedback.noisy_bt import noisy_bradley_terry
-from tutelage.feedback.reliability import Skill
+from tutelage.feedback.reliability import Z95, Skill
 from tutelage.feedback.series import label_of
 from tutelage.feedback.standing import Person, Said, Standing
 from tutelage.feedback.values import STEPS, agrees
@@ -22,7 +22,10 @@ from tutelage.feedback.values import STEPS, agrees
 READ = ("comparison", "ranking", "rating", "label")
 """Kinds whose answers must be read to be judged."""
 CHECKS = ("skill", "sides", "speed", "lines", "votes", "drift", "copies")
-HALF = 0.5
+SKILL_TOLERANCE = 1e-3
+"""Of the reliability by comparisons: a page shows two digits, and ten times as exact takes twice as long."""
+HALF, FEW = 0.5, 20
+"""Share of the usual skill below which a labeler is flagged, and labels that could be compared below which nobody is."""
 DAY, DAYS_SHOWN = 86400.0, 60
 
 
@@ -81,11 +84,12 @@ def each_labeler(standing: Standing, copies: Sequence[tuple[Said, str]]) -> list
 def reliability_of_pairs(standing: Standing) -> dict[int, Skill] | str:
     """Labeler -> skill by the decided comparisons, or why there is none. Sides count where every one of them is known."""
     decided = [one for one in standing.of("comparison") if _winner(one) is not None]
-    known = {task: expected["ranks"][0] < expected["ranks"][1] for task, expected in _expected(standing, "comparison").items()
-             if len(set(expected.get("ranks", ()))) == 2}
+    known: dict[Hashable, bool] = {
+        task: expected["ranks"][0] < expected["ranks"][1] for task, expected in _expected(standing, "comparison").items()
+        if len(set(expected.get("ranks", ()))) == 2}
     on_left = [one.sides[0] == 0 for one in decided] if all(one.sides for one in decided) else None
     fit = noisy_bradley_terry([one.task for one in decided], [one.labeler for one in decided], [_winner(one) == 0 for one in decided],
-                              on_left, known=known)
+                              on_left, known=known, tolerance=SKILL_TOLERANCE)
     return fit if isinstance(fit, str) else _by_labeler(fit.skills)
 
 
@@ -167,7 +171,7 @@ def _drift(standing: Standing, found: dict[int, list[Flag]]) -> None:
     by_labeler: dict[int, list[tuple[float, float]]] = defaultdict(list)
     for one, won in rows:
         by_labeler[one.labeler].append((won, one.at))
-    tests = {labeler: checks.drift(*zip(*own, strict=True), period) for labeler, own in by_labeler.items()}
+    tests = {labeler: checks.drift([won for won, _ in own], [at for _, at in own], period) for labeler, own in by_labeler.items()}
     told = {labeler: test for labeler, test in tests.items() if isinstance(test, checks.Drift)}
     for (labeler, test), stands in zip(told.items(), checks.holm([test.p_value for test in told.values()]), strict=True):
         if stands:
@@ -175,14 +179,19 @@ def _drift(standing: Standing, found: dict[int, list[Flag]]) -> None:
 
 
 def _low_skill(found: dict[int, list[Flag]], skills: Mapping[int, Skill] | str, which: str) -> None:
-    """Whose whole interval lies below half of what the middle labeler can do: their labels count for less than half of others'."""
+    """Whose skill is surely below half of the middle labeler's: their labels count for less than half of others'.
+
+    The interval is widened as for so many labelers (Bonferroni). It takes the others' part for known, which few labels do not allow.
+    """
     if isinstance(skills, str):
         return
-    known = [skill.skill.value for skill in skills.values() if skill.skill.value is not None]
-    for labeler, skill in skills.items():
-        high = skill.skill.high
-        if high is not None and high < HALF * median(known):
-            found[labeler].append(Flag("skill", {"which": which, "skill": skill.skill.value, "usual": median(known)}))
+    known = {labeler: one.skill for labeler, one in skills.items() if one.skill.value is not None and one.skill.n >= FEW}
+    usual = median([one.value or 0.0 for one in known.values()]) if known else 0.0
+    wider = NormalDist().inv_cdf(1 - checks.FAMILY_ERROR / 2 / max(len(known), 1)) / Z95
+    for labeler, one in known.items():
+        assert one.value is not None and one.high is not None
+        if one.value + wider * (one.high - one.value) < HALF * usual:
+            found[labeler].append(Flag("skill", {"which": which, "skill": one.value, "usual": usual}))
 
 
 def _flag(found: dict[int, list[Flag]], row: Any, check: str, **said: Any) -> None:

@@ -156,9 +156,12 @@ def waiting(conn: Connection, *, now: float) -> list[Waiting]:
                SUM(CASE WHEN state = 'open' AND free > 0 AND free < overlap THEN 1 ELSE 0 END),
                SUM(CASE WHEN state = 'halted' THEN 1 ELSE 0 END), MIN(CASE WHEN state = 'open' THEN created_at END)
         FROM tasks WHERE state <> 'done' GROUP BY purpose, kind ORDER BY purpose, kind""")
-    return [Waiting(purpose, kind, int(opened), *((int(untouched), int(second)) if purpose in COUNTED else (None, None)),
-                    *held.get((purpose, kind), (0, 0)), int(halted), oldest)
-            for purpose, kind, opened, untouched, second, halted, oldest in rows]
+    found = []
+    for purpose, kind, opened, untouched, second, halted, oldest in rows:
+        used_up = (int(untouched), int(second)) if purpose in COUNTED else (None, None)
+        now_held, soon = held.get((purpose, kind), (0, 0))
+        found.append(Waiting(purpose, kind, int(opened), used_up[0], used_up[1], now_held, soon, int(halted), oldest))
+    return found
 
 
 def pay(done: Sequence[Done], people: Mapping[int, Rate]) -> list[Pay]:

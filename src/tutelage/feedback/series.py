@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
 from tutelage.feedback.agreement import (
     Distance,
-    Weights,
     cohen_kappa,
     fleiss_kappa,
     krippendorff_alpha,
@@ -22,6 +21,13 @@ from tutelage.feedback.values import STEPS
 
 TIED_STEP = (1 + STEPS) / 2
 """Where a tie lies on the scale from A much better to B much better, which has no middle of its own."""
+
+
+class _Draws(TypedDict):
+    """Of the bootstrap."""
+
+    seed: int
+    resamples: int
 
 
 @dataclass
@@ -67,7 +73,7 @@ def agreement(kind: str, series: Series, *, seed: int = 0, resamples: int = RESA
 
     alpha_steps is ordinal, over the eight steps of a comparison with ties in the middle. kappa_weighted is quadratic, tau_b of rankings.
     """
-    labels, more = series.labels(), {"seed": seed, "resamples": resamples}
+    labels, more = series.labels(), _Draws(seed=seed, resamples=resamples)
     found = {"raw": raw_agreement(labels, **more)}
     distances: tuple[Distance, ...] = ("nominal", "ordinal", "interval") if kind == "rating" else ("nominal",)
     for distance in distances:
@@ -76,9 +82,10 @@ def agreement(kind: str, series: Series, *, seed: int = 0, resamples: int = RESA
         steps = Labels.of(series.items, series.labelers, series.steps, prompts=series.prompts)
         found["alpha_steps"] = krippendorff_alpha(steps, "ordinal", **more)
     if len(labels.labelers) == 2:
-        weights: dict[str, Weights] = {"kappa": "none"} | ({"kappa_weighted": "quadratic"} if kind == "rating" else {})
         first, second = _of_two(series)
-        found |= {name: cohen_kappa(first, second, weight, **more) for name, weight in weights.items()}
+        found["kappa"] = cohen_kappa(first, second, **more)
+        if kind == "rating":
+            found["kappa_weighted"] = cohen_kappa(first, second, "quadratic", **more)
     elif kind != "rating" and (fleiss := fleiss_kappa(labels, **more)).value is not None:
         found["fleiss"] = fleiss
     if series.ranks:

@@ -41,7 +41,10 @@ class Item(NamedTuple):
 
 
 class Said(NamedTuple):
-    """One judgement. sides: position on the page -> answer; empty where that is not known. at: UTC seconds."""
+    """One judgement, to be read only: equal values are one object.
+
+    sides: position on the page -> answer; empty where that is not known. at: UTC seconds.
+    """
 
     id: int
     task: int
@@ -93,7 +96,16 @@ def read_standing(conn: Connection) -> Standing:
     said = run(conn, """SELECT j.id, j.task_id, j.labeler_id, j.value, j.sides, j.seconds, j.created_at FROM judgements j
                         WHERE j.value IS NOT NULL AND NOT EXISTS (SELECT 1 FROM retractions r WHERE r.judgement_id = j.id)
                         ORDER BY j.id""")
-    found = [Said(row[0], row[1], row[2], load(row[3]), load(row[4]), row[5], row[6]) for row in said if row[1] in items]
+    alike: dict[Any, Any] = {}                                        # a few hundred verdicts and orders, given thousands of times each
+
+    def shared(document: Any) -> Any:
+        if not isinstance(document, str):                             # psycopg has read it already
+            return document
+        if document not in alike:
+            alike[document] = load(document)
+        return alike[document]
+
+    found = [Said(row[0], row[1], row[2], shared(row[3]), shared(row[4]), row[5], row[6]) for row in said if row[1] in items]
     sources = run(conn, """SELECT r.text FROM responses r WHERE r.text IS NOT NULL AND r.model IS NOT NULL AND EXISTS (
                                SELECT 1 FROM tasks t WHERE t.prompt_id = r.prompt_id AND t.kind = 'demonstration') ORDER BY r.id""")
     return Standing(found, people, items, [row[0] for row in sources], moment(conn))

@@ -8,12 +8,12 @@ from tutelage.feedback.store import Store
 from tutelage.web.app import create_app
 from tutelage.web.site import Site
 
-from . import join, me, people, work
+from . import dashboard, join, me, people, quality, work
 
 
 def create_studio(store: Store, site: Site) -> FastAPI:
     """The studio on an open store. Routes are refused to everybody who is not signed in, but for the doors in `join`."""
     app = create_app(store, site, package="tutelage.studio", title="tutelage studio")
-    for room in (join, work, me, people):
+    for room in (join, work, me, people, quality, dashboard):
         app.include_router(room.router)
     return app

@@ -1,0 +1,174 @@
+"""How the work goes, for leads: throughput, yield, the queue, pay, cost and what reward models learn, each with its table as CSV."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from fastapi import APIRouter, Request
+from sqlalchemy import Connection
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from tutelage.feedback import flow, learning, retrain
+from tutelage.feedback.content import record_audit
+from tutelage.feedback.errors import ContentError
+from tutelage.feedback.intervals import Statistic
+from tutelage.feedback.store import Store
+from tutelage.web.app import Web, error_page, go
+from tutelage.web.session import OwnForm, text_of
+
+from . import charts
+from .charts import Point
+from .people import Admin, Id, Lead
+from .tables import Table, cells_of, columns_of, csv_response
+
+router = APIRouter(prefix="/dashboard")
+SHOWN_DAYS = 60
+SHOWN = 50
+"""Rows of a table on the page; the CSV has all."""
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Everything the page tells, read at one moment."""
+
+    now: float
+    done: list[flow.Done]
+    people: dict[int, flow.Rate]
+    throughput: list[tuple[int, dict[str, int]]]
+    yields: list[flow.Yield]
+    waiting: list[flow.Waiting]
+    pay: list[flow.Pay]
+    costs: list[flow.Cost]
+    trained: list[learning.Trained]
+    newest: learning.Newest | str
+
+
+@router.get("")
+def dashboard(request: Request, session: Lead) -> Response:
+    """The page."""
+    web: Web = request.app.state.web
+    running = retrain.current(web.store)                              # one that has ended is recorded as such, and told below
+    found = read_flow(web.store)
+
+    def t(key: str, **values: Any) -> str:
+        return web.words.say(session.language, key, **values)
+
+    counts = [(day, sum(by_kind.values())) for day, by_kind in found.throughput]
+    days = [Point(_day(day), count) for day, count in counts[-SHOWN_DAYS:]]
+    trained = _points([(row.judgements, row.accuracy) for row in found.trained])
+    curve = [] if isinstance(found.newest, str) else _points(found.newest.curve)
+    return web.html(request, "dashboard.html", found=found, running=running, shown=SHOWN, cap=round(flow.PAID_SECONDS / 60),
+                    today=dict(counts).get(int(found.now // flow.DAY), 0),
+                    days=charts.bars(days, title=t("dashboard_throughput")) if days else None,
+                    trained=charts.intervals(trained, title=t("dashboard_learning"), low=0.4) if trained else None,
+                    curve=charts.intervals(curve, title=t("dashboard_curve"), low=0.4) if curve else None)
+
+
+@router.post("/pay/{labeler_id}")
+def set_rate(request: Request, session: Admin, form: OwnForm, labeler_id: Id) -> Response:
+    """Say what an hour of somebody's work costs; an empty field: it is not known."""
+    web: Web = request.app.state.web
+    given, now = text_of(form, "pay_per_hour", 20).strip(), web.store.now()
+
+    def work(conn: Connection) -> None:
+        rate = _number(given)
+        flow.set_rate(conn, labeler_id, rate)
+        record_audit(conn, actor_id=session.labeler_id, action="pay per hour", subject=str(labeler_id), pay_per_hour=rate, now=now)
+
+    try:
+        web.store.write(work)
+    except ContentError as error:
+        return error_page(request, 422, str(error), error.hint)
+    return go(request, "/dashboard")
+
+
+@router.get("/{name}.csv")
+def table(request: Request, session: Lead, name: str) -> Response:
+    """A table behind the page."""
+    if name not in TABLES:
+        raise HTTPException(404)
+    return csv_response(name, TABLES[name](read_flow(request.app.state.web.store)))
+
+
+def read_flow(store: Store) -> Flow:
+    """How the work goes now."""
+    now = store.now()
+    with store.read() as conn:
+        done, people = flow.work_done(conn), flow.rates(conn)
+        return Flow(now, done, people, flow.throughput(done), flow.yields(conn), flow.waiting(conn, now=now), flow.pay(done, people),
+                    flow.costs(conn, done, people), learning.trained(conn), learning.newest(conn))
+
+
+def _points(found: Sequence[tuple[int, Statistic]]) -> list[Point]:
+    """Accuracy against judgements."""
+    return [Point(f"{count:,}", accuracy.value, accuracy.low, accuracy.high, count) for count, accuracy in found]
+
+
+def _number(given: str) -> float | None:
+    """Raises: ContentError for what is none."""
+    if not given:
+        return None
+    try:
+        number = float(given)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ContentError(f"the pay per hour is {given!r}", hint="give a number from 0 on, in any currency")
+    return number
+
+
+def _day(day: int) -> str:
+    return datetime.fromtimestamp(day * flow.DAY, UTC).strftime("%m-%d")
+
+
+def _date(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d")
+
+
+def _throughput(found: Flow) -> Table:
+    return Table(["day", "labeler", "kind", "judgements", "given", "seconds"],
+                 ([_date(one.day * flow.DAY), found.people[one.labeler].name, one.kind, one.judgements, one.given, one.seconds + one.over]
+                  for one in found.done))
+
+
+def _yield(found: Flow) -> Table:
+    return Table(["kind", "claimed", *flow.OUTCOMES, *columns_of("label_yield")],
+                 ([row.kind, row.claimed, *row.outcomes.values(), *cells_of(row.label_yield)] for row in found.yields))
+
+
+def _queue(found: Flow) -> Table:
+    return Table(["purpose", "kind", "open", "untouched", "waiting_for_another", "held", "held_ending_soon", "halted", "oldest_open"],
+                 ([*row[:8], None if row.oldest is None else datetime.fromtimestamp(row.oldest, UTC).isoformat()] for row in found.waiting))
+
+
+def _pay(found: Flow) -> Table:
+    return Table(["month", "labeler", "group", "judgements", "hours", "hours_over_cap", "pay_per_hour", "pay"],
+                 ([row.month, row.labeler, row.group, row.given, round(row.hours, 4), round(row.hours_over, 4), row.pay_per_hour,
+                   None if row.pay is None else round(row.pay, 2)] for row in found.pay))
+
+
+def _cost(found: Flow) -> Table:
+    return Table(["kind", "items", "judgements", "hours", "hours_without_rate", "cost", "cost_per_item"],
+                 ([*row[:3], round(row.hours, 4), round(row.unpaid, 4), row.cost, row.per_item] for row in found.costs))
+
+
+def _learning(found: Flow) -> Table:
+    curve = [] if isinstance(found.newest, str) else [[found.newest.id, "bag of words", None, count, *cells_of(accuracy)]
+                                                      for count, accuracy in found.newest.curve]
+    return Table(["training", "model", "day", "judgements", *columns_of("accuracy")],
+                 [[row.id, "reward model", _date(row.ended_at), row.judgements, *cells_of(row.accuracy)] for row in found.trained] + curve)
+
+
+def _accuracy(found: Flow) -> Table:
+    rows = [] if isinstance(found.newest, str) else [[found.newest.id, side, name, *cells_of(accuracy)]
+                                                     for (side, name), accuracy in found.newest.who.items()]
+    return Table(["training", "whose", "name", *columns_of("accuracy")], rows)
+
+
+TABLES: dict[str, Callable[[Flow], Table]] = {
+    "throughput": _throughput, "yield": _yield, "queue": _queue, "pay": _pay, "cost": _cost, "learning": _learning, "accuracy": _accuracy}
