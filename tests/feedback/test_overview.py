@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import select
 
 from tests.feedback import few
 from tutelage.demo.at_work import simulate
 from tutelage.demo.tasks import fill
+from tutelage.feedback import schema
 from tutelage.feedback.overview import Overview, overview
 from tutelage.feedback.standing import moment, read_standing
 from tutelage.feedback.stats import stats
@@ -37,7 +39,8 @@ def judged(store, people, said, *, kind="comparison", texts=("x y", "z"), **task
         number = few.task(conn, few.prompt(conn, f"p{said}{task}{moment(conn)}"), texts, kind=kind, **task)
         for name, value in said.items():
             value, more = value if isinstance(value, tuple) else (value, {})
-            few.judgement(conn, number, people[name], value, kind=kind, **({"sides": [0, 1]} | more))
+            held = few.put(conn, "assignments", task_id=number, labeler_id=people[name], state="submitted", claimed_at=0.0, expires_at=1.0)
+            few.judgement(conn, number, people[name], value, kind=kind, **({"sides": [0, 1], "assignment_id": held} | more))
         return number
     return store.write(work)
 
@@ -79,6 +82,21 @@ def test_the_page_and_the_command_line_tell_the_same_agreement(store, people):
             name: (s["value"], s["low"], s["high"]) for name, s in said[row.batch, row.kind].items() if isinstance(s, dict)}
 
 
+def test_agreement_is_told_by_the_newest_scores_margin(store, people):
+    tasks = [judged(store, people, {"amara": A, "bo": A if 4 <= i < 8 else B}) for i in range(9)]
+
+    def score(conn):
+        for i, task in enumerate(tasks[:8]):                          # i apart by the newer model, all alike by the older one
+            first, second = conn.scalar(select(schema.tasks.c.response_ids).where(schema.tasks.c.id == task))
+            for model, at in (("old", (0.0, 0.0)), ("new", (5.0, 5.0 - i))):
+                for response, number in zip((first, second), at, strict=True):
+                    few.put(conn, "scores", response_id=response, model=model, score=number, created_at=few.AT)
+    assert told(store).difficulty == []
+    store.write(score)
+    found = told(store).difficulty
+    assert [(row.low, row.high, row.items, row.raw.value) for row in found] == [(0, 1, 2, 0), (2, 3, 2, 0), (4, 5, 2, 1), (6, 7, 2, 1)]
+
+
 def test_an_item_agrees_on_the_day_of_its_last_label(store, people):
     midnight = few.AT // DAY * DAY
     for day, values in ((0, (A, A)), (2, (A, B))):
@@ -102,14 +120,16 @@ def test_drift_is_of_fixed_pairs_alone_and_names_who_drifts(store, people):
     assert "drift" not in [flag.check for flag in row_of(found, "bo").flags]
 
 
-def test_a_side_a_rush_and_a_straight_line_are_flagged_where_they_are(store, people):
+@pytest.mark.parametrize("imported", [False, True])
+def test_a_side_a_rush_and_a_straight_line_are_flagged_where_they_are(store, people, imported):
+    of_file = {"assignment_id": None} if imported else {}             # whose order and sides nobody drew
     for i in range(40):
         right, sides = (A, B)[i % 2], [[0, 1], [1, 0]][i // 2 % 2]      # the better answer is left in half of them
         lefts = (A, B)[sides[0]]
         judged(store, people, {"amara": (right, {"sides": sides, "seconds": 60.0}), "eve": (right, {"sides": sides, "seconds": 60.0}),
-                               "bo": (lefts, {"sides": sides, "seconds": 0.5})}, texts=("word " * 20, "word " * 20))
+                               "bo": (lefts, {"sides": sides, "seconds": 0.5} | of_file)}, texts=("word " * 20, "word " * 20))
     found = told(store)
-    assert {flag.check for flag in row_of(found, "bo").flags} == {"sides", "speed", "lines"}
+    assert {flag.check for flag in row_of(found, "bo").flags} == ({"speed"} if imported else {"sides", "speed", "lines"})
     assert row_of(found, "amara").flags == () == row_of(found, "eve").flags and found.labelers[0].person.name == "bo"
 
 

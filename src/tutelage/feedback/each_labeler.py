@@ -118,7 +118,7 @@ def near_copies(standing: Standing) -> list[tuple[Said, str]]:
     """(demonstration or prompt, the source or earlier text that it nearly repeats)."""
     copies: list[tuple[Said, str]] = []
     for kind, sources in (("demonstration", standing.sources), ("prompt", [])):
-        said = standing.of(kind)
+        said = [one for one in standing.of(kind) if one.value.get("text")]
         repeated = checks.near_copies([one.value["text"] for one in said], sources)
         copies += [(one, source) for one, source in zip(said, repeated, strict=True) if source is not None]
     return copies
@@ -136,7 +136,7 @@ def period_of(times: Sequence[float]) -> float:
 
 
 def _sides(standing: Standing, found: dict[int, list[Flag]]) -> None:
-    decided = [one for one in standing.of("comparison") if one.sides and _winner(one) is not None]
+    decided = [one for one in standing.of("comparison") if one.here and one.sides and _winner(one) is not None]
     for row in checks.position_bias([_winner(one) == one.sides[0] for one in decided], [one.labeler for one in decided]):
         _flag(found, row, "sides", share=row.left.value, n=row.left.n)
 
@@ -150,7 +150,7 @@ def _speed(standing: Standing, found: dict[int, list[Flag]]) -> None:
 
 def _lines(standing: Standing, found: dict[int, list[Flag]]) -> None:
     for kind in READ:
-        said = [(one, place) for one in standing.of(kind) if (place := _place(kind, one)) is not None]
+        said = [(one, place) for one in standing.of(kind) if one.here and (place := _place(kind, one)) is not None]
         for row in checks.straight_lining([place for _, place in said], [one.labeler for one, _ in said]):
             _flag(found, row, "lines", longest=row.longest, kind=kind)
 
@@ -223,7 +223,7 @@ def _expected(standing: Standing, kind: str) -> dict[int, Mapping[str, Any]]:
 
 def _winner(one: Said) -> int | None:
     """The answer that a comparison prefers, None for a tie."""
-    first, second = one.value["ranks"]
+    first, second = one.value.get("ranks", (0, 0))
     return None if first == second else int(second < first)
 
 
@@ -235,7 +235,7 @@ def _place(kind: str, one: Said) -> Any:
         return label_of(kind, one.value)
     if not one.sides:
         return None
-    if kind == "ranking":
+    if kind == "ranking" and "ranks" in one.value:
         return tuple(one.value["ranks"][side] for side in one.sides)
     step = one.value.get("step")
     if step is None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tutelage.feedback import checks
-from tutelage.feedback.agreement import krippendorff_alpha, raw_agreement
+from tutelage.feedback.agreement import Difficulty, by_difficulty, krippendorff_alpha, raw_agreement
 from tutelage.feedback.each_labeler import EachLabeler, each_labeler, fixed_pairs, near_copies, period_of
 from tutelage.feedback.intervals import Statistic
 from tutelage.feedback.screening import GroupPassed, passed_by_group
@@ -44,12 +44,16 @@ class Period:
 
 @dataclass(frozen=True)
 class Overview:
-    """drift: of the fixed pairs, or why there is no telling. copies: (what was written, what it nearly repeats)."""
+    """difficulty: agreement on comparisons by how far apart the newest scores hold the answers, hardest first; empty without scores.
+
+    drift: of the fixed pairs, or why there is no telling. copies: (what was written, what it nearly repeats).
+    """
 
     judgements: int
     agreements: list[Agreement]
     periods: list[Period]
     labelers: list[EachLabeler]
+    difficulty: list[Difficulty]
     drift: checks.Drift | str
     copies: list[tuple[Said, str]]
     screening: list[GroupPassed]
@@ -58,9 +62,10 @@ class Overview:
 def overview(standing: Standing) -> Overview:
     """Everything the quality page tells."""
     fixed, copies = fixed_pairs(standing), near_copies(standing)
-    period = period_of([one.at for one, _ in fixed])
-    return Overview(len(standing.said), agreements(standing), over_time(standing), each_labeler(standing, copies),
-                    checks.drift([won for _, won in fixed], [one.at for one, _ in fixed], period), copies, screened(standing))
+    times = [one.at for one, _ in fixed]
+    drift = checks.drift([won for _, won in fixed], times, period_of(times))
+    return Overview(len(standing.said), agreements(standing), over_time(standing), each_labeler(standing, copies), by_margin(standing),
+                    drift, copies, screened(standing))
 
 
 def agreements(standing: Standing, *, resamples: int = RESAMPLES) -> list[Agreement]:
@@ -88,6 +93,17 @@ def over_time(standing: Standing, *, resamples: int = RESAMPLES) -> list[Period]
             alpha = krippendorff_alpha(labels, "ordinal" if kind == "rating" else "nominal", resamples=resamples)
             found.append(Period(kind, start, seconds, len(labels), raw_agreement(labels, resamples=resamples), alpha))
     return found
+
+
+def by_margin(standing: Standing, *, resamples: int = RESAMPLES) -> list[Difficulty]:
+    """Who gets answers that are alike looks careless in an overall number; the margin is a model's, so not of these labels' making."""
+    series = Series()
+    for one in standing.of("comparison"):
+        if standing.items[one.task].margin is not None:
+            series.add("comparison", one.value, item=one.task, prompt=standing.items[one.task].prompt, labeler=str(one.labeler))
+    labels = series.labels()
+    margins = [standing.items[int(str(task))].margin for task in labels.items]
+    return by_difficulty(labels, [float(margin or 0.0) for margin in margins], resamples=resamples) if margins else []
 
 
 def screened(standing: Standing) -> list[GroupPassed]:

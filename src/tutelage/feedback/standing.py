@@ -29,7 +29,10 @@ class Person(NamedTuple):
 
 
 class Item(NamedTuple):
-    """A judged task. words: of its answers together, by the spaces between them. models: who wrote each, None where that is not known."""
+    """A judged task. words: of its answers together, by the spaces between them. models: who wrote each, None where that is not known.
+
+    margin: of two answers, how far apart the newest scores hold them; None without scores.
+    """
 
     kind: str
     purpose: str
@@ -38,12 +41,14 @@ class Item(NamedTuple):
     expected: Mapping[str, Any] | None
     words: int
     models: tuple[str | None, ...]
+    margin: float | None
 
 
 class Said(NamedTuple):
     """One judgement, to be read only: equal values are one object.
 
-    sides: position on the page -> answer; empty where that is not known. at: UTC seconds.
+    sides: position on the page -> answer; empty where that is not known. at: UTC seconds. here: given in this studio, not imported, so that
+    items came in an order, and answers on sides, that were drawn.
     """
 
     id: int
@@ -53,6 +58,7 @@ class Said(NamedTuple):
     sides: list[int]
     seconds: float | None
     at: float
+    here: bool
 
 
 @dataclass(frozen=True)
@@ -89,11 +95,17 @@ def read_standing(conn: Connection) -> Standing:
                          WHERE t.purpose NOT IN ({left_out}) AND EXISTS (SELECT 1 FROM judgements j WHERE j.task_id = t.id)""").fetchall()
     answers = {row[0]: (row[1], row[2]) for row in run(conn, """
         SELECT id, model, CASE WHEN text IS NULL THEN 0 ELSE LENGTH(text) - LENGTH(REPLACE(text, ' ', '')) + 1 END FROM responses""")}
+    scores = dict(run(conn, """SELECT response_id, score FROM scores
+                               WHERE model = (SELECT model FROM scores ORDER BY id DESC LIMIT 1)""").fetchall())
     items = {}
     for task, kind, purpose, batch, prompt, expected, response_ids in rows:
-        shown = [answers[response] for response in load(response_ids)]
-        items[task] = Item(kind, purpose, batch or "", prompt, load(expected), sum(words for _, words in shown), tuple(m for m, _ in shown))
-    said = run(conn, """SELECT j.id, j.task_id, j.labeler_id, j.value, j.sides, j.seconds, j.created_at FROM judgements j
+        ids = load(response_ids)
+        shown, scored = [answers[response] for response in ids], [scores.get(response) for response in ids]
+        first, second = scored if len(scored) == 2 else (None, None)
+        items[task] = Item(kind, purpose, batch or "", prompt, load(expected), sum(words for _, words in shown), tuple(m for m, _ in shown),
+                           None if first is None or second is None else abs(first - second))
+    said = run(conn, """SELECT j.id, j.task_id, j.labeler_id, j.value, j.sides, j.seconds, j.created_at, j.assignment_id
+                        FROM judgements j
                         WHERE j.value IS NOT NULL AND NOT EXISTS (SELECT 1 FROM retractions r WHERE r.judgement_id = j.id)
                         ORDER BY j.id""")
     alike: dict[Any, Any] = {}                                        # a few hundred verdicts and orders, given thousands of times each
@@ -105,7 +117,8 @@ def read_standing(conn: Connection) -> Standing:
             alike[document] = load(document)
         return alike[document]
 
-    found = [Said(row[0], row[1], row[2], shared(row[3]), shared(row[4]), row[5], row[6]) for row in said if row[1] in items]
+    found = [Said(row[0], row[1], row[2], shared(row[3]), shared(row[4]), row[5], row[6], row[7] is not None)
+             for row in said if row[1] in items]
     sources = run(conn, """SELECT r.text FROM responses r WHERE r.text IS NOT NULL AND r.model IS NOT NULL AND EXISTS (
                                SELECT 1 FROM tasks t WHERE t.prompt_id = r.prompt_id AND t.kind = 'demonstration') ORDER BY r.id""")
     return Standing(found, people, items, [row[0] for row in sources], moment(conn))

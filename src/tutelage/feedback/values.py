@@ -74,13 +74,12 @@ def shown(kind: str, value: Mapping[str, Any], sides: Sequence[int]) -> dict[str
 
 def agrees(kind: str, value: Mapping[str, Any], expected: Mapping[str, Any]) -> bool | None:
     """Whether a stored value is the expected one: same order, same yes or no, at most one point apart; None where that cannot be said."""
-    if kind in ("comparison", "ranking") and "ranks" in expected:
-        return list(value["ranks"]) == list(expected["ranks"])
-    if kind == "label" and "label" in expected:
-        return bool(value["label"]) == bool(expected["label"])
-    if kind == "rating" and "rating" in expected:
-        return abs(value["rating"] - expected["rating"]) <= 1
-    return None
+    name = {"comparison": "ranks", "ranking": "ranks", "label": "label", "rating": "rating"}.get(kind)
+    if name is None or value.get(name) is None or expected.get(name) is None:
+        return None
+    if name == "rating":
+        return bool(abs(value[name] - expected[name]) <= 1)
+    return list(value[name]) == list(expected[name]) if name == "ranks" else bool(value[name]) == bool(expected[name])
 
 
 def _comparison(value: Mapping[str, Any], sides: Sequence[int]) -> dict[str, Any]:

@@ -123,6 +123,11 @@ def _judgements(told: Told) -> Table:
                   for one, item, label in rows if label is not None))
 
 
+def _difficulty(told: Told) -> Table:
+    return Table(["margin_from", "margin_to", "items", *columns_of("raw"), *columns_of("alpha")],
+                 ([row.low, row.high, row.items, *cells_of(row.raw), *cells_of(row.alpha)] for row in told.overview.difficulty))
+
+
 def _drift(told: Told) -> Table:
     drift = told.overview.drift
     rows = [] if isinstance(drift, str) else [[_date(start), *cells_of(won)] for start, won in drift.periods]
@@ -140,5 +145,6 @@ def _screening(told: Told) -> Table:
 
 
 TABLES: dict[str, Callable[[Told], Table]] = {
-    "agreement": _agreement, "over-time": _over_time, "labelers": _labelers, "judgements": _judgements, "drift": _drift,
+    "agreement": _agreement, "over-time": _over_time, "labelers": _labelers, "judgements": _judgements,
+    "difficulty": _difficulty, "drift": _drift,
     "copies": _copies, "screening": _screening}
