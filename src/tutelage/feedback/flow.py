@@ -189,7 +189,7 @@ def costs(conn: Connection, done: Sequence[Done], people: Mapping[int, Rate]) ->
     for kind in sorted({one.kind for one in done}):
         own = [one for one in done if one.kind == kind]
         rated = [(one.seconds / 3600, rate) for one in own if (rate := people[one.labeler].pay_per_hour) is not None]
-        hours = sum(one.seconds for one in own) / 3600
-        found.append(Cost(kind, items.get(kind, 0), sum(one.judgements for one in own), hours, hours - sum(part for part, _ in rated),
+        unpaid = sum(one.seconds for one in own if people[one.labeler].pay_per_hour is None) / 3600
+        found.append(Cost(kind, items.get(kind, 0), sum(one.judgements for one in own), unpaid + sum(part for part, _ in rated), unpaid,
                           sum(part * rate for part, rate in rated) if rated else None))
     return found
