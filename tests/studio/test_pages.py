@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from tutelage.base.errors import ArtifactError
+from tutelage.feedback.reports import INBOX
+from tutelage.feedback.schema import PURPOSES
 from tutelage.feedback.values import FLAGS
 from tutelage.studio.me import THEMES, WARNINGS
 from tutelage.web import assets
@@ -72,6 +74,8 @@ def used_words() -> set[str]:
     made |= {f"warning_{kind}" for kind in WARNINGS} | {f"strength_{n}" for n in range(1, 5)} | {f"theme_{n}" for n in THEMES}
     made |= {f"role_{role}" for role in ("system", "user", "assistant", "tool", "text", "labeler", "expert", "lead", "admin")}
     made |= {f"skip_{reason}" for reason in ("knowledge", "unclear", "broken", "uneasy", "other")}
+    made |= {f"purpose_{purpose}" for purpose in PURPOSES} | {f"report_{kind}" for kind in INBOX}
+    made |= {f"task_{state}" for state in ("open", "done", "halted")}
     errors = {f"error_{error}" for error in ("forbidden", "not_found", "too_large", "too_often", "unexpected")}
     return direct | made | errors | {f"{error}_hint" for error in errors} | {"language_name", "yes", "no", "submitted"}
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from fastapi import FastAPI
 
 from tutelage.feedback.store import Store
 from tutelage.web.app import create_app
 from tutelage.web.site import Site
 
-from . import join, me, people, work
+from . import join, lead, me, people, work
+from .news import news_of
 
 
 def create_studio(store: Store, site: Site) -> FastAPI:
     """The studio on an open store. Routes are refused to everybody who is not signed in, but for the doors in `join`."""
     app = create_app(store, site, package="tutelage.studio", title="tutelage studio")
-    for room in (join, work, me, people):
+    app.state.web.pages.globals["news"] = partial(news_of, store)
+    for room in (join, work, me, people, lead):
         app.include_router(room.router)
     return app

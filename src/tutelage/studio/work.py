@@ -12,9 +12,9 @@ from starlette.responses import HTMLResponse, Response
 
 from tutelage.base.errors import TutelageError
 from tutelage.feedback import accounts, queue
+from tutelage.feedback import guidelines as rules
 from tutelage.feedback.about import done_today
 from tutelage.feedback.accounts import Session
-from tutelage.feedback.content import setting
 from tutelage.feedback.reports import add_report
 from tutelage.feedback.schema import judgements
 from tutelage.web.app import Web, is_partial
@@ -50,12 +50,13 @@ def submit(request: Request, session: Visitor, form: OwnForm, assignment_id: Id)
     view, now = _own_task(request, session, assignment_id), web.store.now()
     value = forms.value_of(view.kind, form, len(view.answers), view.form)
     took = forms.seconds(form, now - view.claimed_at)
-    version, guidelines = web.assets.version, _guidelines(request)["version"]
-    again = view.state == "submitted"
+    version, again = web.assets.version, view.state == "submitted"
+    with web.store.read() as conn:
+        guideline_version = rules.version_in_force(conn)
     try:
         judgement_id = web.store.write(lambda conn: queue.submit(
             conn, assignment_id=assignment_id, labeler_id=session.labeler_id, value=value, seconds=took, now=now,
-            interface_version=version, guideline_version=guidelines))
+            interface_version=version, guideline_version=guideline_version))
     except TutelageError as error:
         return _task_page(request, session, view, 422, error=str(error), hint=error.hint, entered=forms.fields(form))
     if view.purpose == "practice" and view.expected:
@@ -127,14 +128,9 @@ def answer(request: Request, session: Visitor, assignment_id: Id, at: int) -> Re
 def guidelines(request: Request, session: Visitor) -> Response:
     """What the lead asks for."""
     web: Web = request.app.state.web
-    text = _guidelines(request)["text"]
-    return web.html(request, "guidelines.html", html=render(text or web.words.say(session.language, "guidelines_none")))
-
-
-def _guidelines(request: Request) -> dict[str, Any]:
-    """{"version", "text"} of the setting `guidelines`."""
-    with request.app.state.web.store.read() as conn:
-        return setting(conn, "guidelines", {"version": None, "text": None})
+    with web.store.read() as conn:
+        found = rules.current(conn)
+    return web.html(request, "guidelines.html", shown=found, html=render(found.text or web.words.say(session.language, "guidelines_none")))
 
 
 def _own_task(request: Request, session: Session, assignment_id: int) -> TaskView:

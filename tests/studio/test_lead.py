@@ -1,0 +1,121 @@
+"""A lead's rooms over plain HTTP: guidelines in versions, the inbox of reports, items."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from sqlalchemy import select, update
+
+from tests.studio.test_doors import csrf
+from tests.studio.test_work import action, heading
+from tutelage.feedback.content import set_setting
+from tutelage.feedback.schema import judgements, reports, tasks
+
+PAGES = ("/lead/reports", "/lead/reports?closed=1", "/lead/guidelines")
+
+
+def base(page) -> str:
+    """The version that the editor's form would be saved over."""
+    return re.search(r'name="base" value="(.*?)"', page.text)[1]
+
+
+@pytest.fixture
+def labeler(studio):
+    return studio.person()
+
+
+@pytest.fixture
+def browser(studio, labeler):
+    with studio.client(labeler) as client:
+        yield client
+
+
+@pytest.fixture
+def lead(studio):
+    studio.store.write(lambda conn: [set_setting(conn, name, None) for name in ("guidelines", "guidelines:1", "guidelines:2")])
+    studio.store.write(lambda conn: conn.execute(update(reports).values(state="closed")))
+    with studio.client(studio.person("lead")) as client:
+        yield client
+
+
+@pytest.mark.parametrize("path", [*PAGES, "/lead/tasks/1", "/lead/guidelines/1"])
+def test_labelers_and_experts_find_no_lead_page(studio, browser, path):
+    with studio.client(studio.person("expert")) as expert:
+        assert browser.get(path).status_code == expert.get(path).status_code == 404
+    assert "/lead" not in browser.get("/me").text
+
+
+@pytest.mark.parametrize("path", ["/lead/guidelines", "/lead/reports/1", "/lead/tasks/1/halt", "/lead/tasks/1/open"])
+def test_a_form_sent_by_a_labeler_does_nothing(studio, browser, path):
+    assert browser.post(path, data={"csrf": csrf(browser.get("/me")), "text": "Mine now."}).status_code == 404
+    with studio.store.read() as conn:
+        assert conn.scalar(select(reports.c.id).where(reports.c.answer == "Mine now.")) is None
+
+
+def test_saved_guidelines_are_what_labelers_read_and_what_judgements_name(studio, labeler, browser, lead):
+    page = lead.get("/lead/guidelines")
+    for number, text in ((1, "Be **kind**."), (2, "Be **honest**.")):
+        page = lead.post("/lead/guidelines", data={"csrf": csrf(page), "base": base(page), "text": text})
+        assert f"In force: version {number}" in page.text
+        studio.task("label", ("One.",))
+        task = browser.get("/work")
+        browser.post(action(task), data={"csrf": csrf(task), "label": "yes"})
+    assert "Be <strong>honest</strong>." in browser.get("/guidelines").text
+    assert "Be <strong>kind</strong>." in lead.get("/lead/guidelines/1").text
+    with studio.store.read() as conn:
+        kept = conn.scalars(select(judgements.c.guideline_version).where(judgements.c.labeler_id == labeler.id)).all()
+    assert kept == ["1", "2"]
+
+
+def test_a_preview_saves_nothing_and_a_second_lead_overwrites_nothing(studio, lead):
+    page = lead.get("/lead/guidelines")
+    shown = lead.post("/lead/guidelines", data={"csrf": csrf(page), "base": "", "text": "# Try", "preview": "yes"})
+    assert 'class="md1"' in shown.text and "In force" not in shown.text
+    with studio.client(studio.person("lead")) as other:
+        theirs = other.get("/lead/guidelines")
+        assert "In force: version 1" in lead.post("/lead/guidelines", data={"csrf": csrf(page), "base": "", "text": "First."}).text
+        late = other.post("/lead/guidelines", data={"csrf": csrf(theirs), "base": "", "text": "Hours of work."})
+    assert late.status_code == 422 and "saved while you wrote" in late.text and "Hours of work." in late.text and "First." in late.text
+    assert base(late) == "1", "saved again knowingly, it goes over version 1"
+
+
+def test_a_question_is_answered_and_the_labeler_sees_it_on_the_next_page(studio, labeler, browser, lead):
+    studio.task(overlap=2)
+    page = browser.get("/work")
+    browser.post(action(page) + "/report", data={"csrf": csrf(page), "kind": "question", "text": "What is <tea>\u202e?"})
+    inbox = lead.get("/lead/reports")
+    assert "What is &lt;tea&gt;" in inbox.text and "U+202E" in inbox.text and labeler.name in inbox.text
+    assert re.search(r'href="/lead"[^>]*>Lead <span class="count">1<', inbox.text)
+    to = re.search(r'action="(/lead/reports/\d+)"', inbox.text)[1]
+    empty = lead.post(to, data={"csrf": csrf(inbox), "text": " "})
+    assert empty.status_code == 409 and "answer is empty" in empty.text
+    done = lead.post(to, data={"csrf": csrf(inbox), "text": "A drink."})
+    assert "Nothing here." in done.text and '<span class="count">' not in done.text
+    assert "Your lead has answered you" in browser.get("/work").text
+    mine = browser.get("/me").text
+    assert "A drink." in mine and "lead-" not in mine, "no name of the lead"
+    assert "Your lead has answered you" not in browser.get("/work").text
+    closed = lead.get("/lead/reports?closed=1")
+    assert "Nothing here." not in lead.post(to + "/open", data={"csrf": csrf(closed)}).text
+
+
+def test_a_harm_report_leads_to_its_item_which_can_leave_the_queue_and_come_back(studio, labeler, browser, lead):
+    task = studio.task(overlap=3)
+    page = browser.get("/work")
+    browser.post(action(page) + "/report", data={"csrf": csrf(page), "kind": "harm", "text": "Insults."})
+    browser.post(action(page), data={"csrf": csrf(page), "choice": "3"})
+    inbox = lead.get("/lead/reports")
+    assert f'href="/lead/tasks/{task}"' in inbox.text
+    item = lead.get(f"/lead/tasks/{task}")
+    assert heading(item).startswith(f"Item {task}") and labeler.name in item.text and "somewhat better" in item.text
+    assert "secret-model-x" not in item.text
+    out = lead.post(f"/lead/tasks/{task}/halt", data={"csrf": csrf(item)})
+    assert "out of the queue" in out.text
+    with studio.client(studio.person()) as other:
+        assert heading(other.get("/work")) == "Nothing to do right now"
+        lead.post(f"/lead/tasks/{task}/open", data={"csrf": csrf(item)})
+        assert heading(other.get("/work")) == "Compare"
+    with studio.store.read() as conn:
+        assert conn.scalar(select(tasks.c.state).where(tasks.c.id == task)) == "open"
+    assert lead.get("/lead/tasks/999999").status_code == 404
