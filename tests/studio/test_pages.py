@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tutelage.base.errors import ArtifactError
-from tutelage.feedback.reports import INBOX
+from tutelage.feedback.reports import INBOX, VERDICTS
 from tutelage.feedback.schema import PURPOSES
 from tutelage.feedback.values import FLAGS
 from tutelage.studio.me import THEMES, WARNINGS
@@ -75,6 +75,7 @@ def used_words() -> set[str]:
     made |= {f"role_{role}" for role in ("system", "user", "assistant", "tool", "text", "labeler", "expert", "lead", "admin")}
     made |= {f"skip_{reason}" for reason in ("knowledge", "unclear", "broken", "uneasy", "other")}
     made |= {f"purpose_{purpose}" for purpose in PURPOSES} | {f"report_{kind}" for kind in INBOX}
+    made |= {f"verdict_kept_{verdict}" for verdict in VERDICTS} | {"side_train", "side_held_out"}
     made |= {f"task_{state}" for state in ("open", "done", "halted")}
     errors = {f"error_{error}" for error in ("forbidden", "not_found", "too_large", "too_often", "unexpected")}
     return direct | made | errors | {f"{error}_hint" for error in errors} | {"language_name", "yes", "no", "submitted"}

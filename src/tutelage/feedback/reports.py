@@ -9,6 +9,8 @@ from .errors import ContentError
 from .schema import Row, assignments, labelers, reports, tasks
 
 FROM_LABELERS = ("harm", "question")
+VERDICTS = ("label_error", "model_error", "guideline_gap")
+"""What a lead makes of a disagreement with a model (`triage`)."""
 INBOX = (*FROM_LABELERS, "guideline_gap")
 """Kinds that wait for a lead; what triage settled at once is no message."""
 

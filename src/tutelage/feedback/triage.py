@@ -16,9 +16,9 @@ from sqlalchemy import Connection, insert, select
 from .content import clean, record_audit
 from .errors import ContentError
 from .items import copy_task, opinions
+from .reports import VERDICTS
 from .schema import reports, tasks
 
-VERDICTS = ("label_error", "model_error", "guideline_gap")
 _BECOMES = {"label_error": "adjudication", "model_error": "gold"}
 
 

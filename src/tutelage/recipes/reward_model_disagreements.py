@@ -10,11 +10,11 @@ from typing import Any
 
 from tutelage.base.files import atomic_write_text
 from tutelage.base.records import Judgement, prompt_to_json
+from tutelage.feedback.disagreements import FILE
 from tutelage.recipes.reward_model_report import decided
 from tutelage.recipes.reward_model_scales import Scales
 from tutelage.recipes.reward_model_setup import Item, Parts
 
-FILE = "report/disagreements.jsonl"
 SURE = 0.9
 """P that the model gives to the opposite of what somebody said, from which it is listed."""
 

@@ -10,7 +10,7 @@ from tutelage.feedback.store import Store
 from tutelage.web.app import create_app
 from tutelage.web.site import Site
 
-from . import join, lead, me, people, work
+from . import disputes, join, lead, me, people, work
 from .news import news_of
 
 
@@ -18,6 +18,6 @@ def create_studio(store: Store, site: Site) -> FastAPI:
     """The studio on an open store. Routes are refused to everybody who is not signed in, but for the doors in `join`."""
     app = create_app(store, site, package="tutelage.studio", title="tutelage studio")
     app.state.web.pages.globals["news"] = partial(news_of, store)
-    for room in (join, work, me, people, lead):
+    for room in (join, work, me, people, lead, disputes):
         app.include_router(room.router)
     return app
