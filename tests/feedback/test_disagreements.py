@@ -7,7 +7,8 @@ import json
 import pytest
 
 from tests.feedback import few
-from tutelage.feedback.disagreements import FILE, Disagreement, disagreements
+from tutelage.base.snapshot import DISAGREEMENTS
+from tutelage.feedback.disagreements import Disagreement, disagreements
 from tutelage.feedback.triage import triage
 
 
@@ -33,7 +34,7 @@ def world(store, tmp_path):
 
 def wrote(tmp_path, number, text):
     (tmp_path / f"reward-{number}" / "report").mkdir(parents=True)
-    (tmp_path / f"reward-{number}" / FILE).write_text(text, encoding="utf-8")
+    (tmp_path / f"reward-{number}" / DISAGREEMENTS).write_text(text, encoding="utf-8")
 
 
 def test_the_newest_training_that_is_done_is_read_worst_first_without_what_was_triaged(store, world, tmp_path):

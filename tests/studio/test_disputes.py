@@ -10,8 +10,8 @@ from sqlalchemy import insert, select, update
 from tests.feedback.test_disagreements import line
 from tests.studio.test_doors import csrf
 from tests.studio.test_work import heading
+from tutelage.base.snapshot import DISAGREEMENTS
 from tutelage.feedback import queue
-from tutelage.feedback.disagreements import FILE
 from tutelage.feedback.schema import reports, snapshots, tasks, trainings
 
 
@@ -42,7 +42,7 @@ def trained(studio, tmp_path):
     """Records a training that is done, whose model disagrees about these tasks."""
     def make(*rows: tuple[int, float]) -> None:
         (tmp_path / "report").mkdir()
-        (tmp_path / FILE).write_text("".join(line(task, p) for task, p in rows), encoding="utf-8")
+        (tmp_path / DISAGREEMENTS).write_text("".join(line(task, p) for task, p in rows), encoding="utf-8")
 
         def work(conn):
             conn.execute(update(trainings).values(state="failed"))

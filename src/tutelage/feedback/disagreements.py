@@ -9,11 +9,10 @@ from pathlib import Path
 
 from sqlalchemy import Connection, select
 
+from tutelage.base.snapshot import DISAGREEMENTS
+
 from .reports import VERDICTS
 from .schema import reports, tasks, trainings
-
-FILE = "report/disagreements.jsonl"
-"""Where a reward model's run lists them, worst first; `tutelage.recipes.reward_model_disagreements` writes it."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ def disagreements(conn: Connection) -> Listed:
 def read_disagreements(run_dir: Path) -> Iterator[Disagreement]:
     """Rows of a run's list that name a task; none where the run has no list. A line that says nothing of the kind is left out."""
     try:
-        lines = (run_dir / FILE).read_text(encoding="utf-8").splitlines()
+        lines = (run_dir / DISAGREEMENTS).read_text(encoding="utf-8").splitlines()
     except OSError:
         return
     for line in lines:
