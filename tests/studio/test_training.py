@@ -119,7 +119,7 @@ def test_a_click_trains_what_people_said_and_the_page_tells_whom_the_model_agree
         assert "72.4 % [68.1, 76.2]" in listed and person.name in listed and "Retrain<" in listed
         told = re.sub(r"\s*<[^>]+>\s*", "|", lead.get(f"/lead/training/{training.id}").text)
         rows = {match[0]: match[1] for match in re.findall(r"\|([\w -]+)\|+([\d.+-]+ (?:%|points)[^|]*|undefined)\|", told)}
-    assert rows["All"] == "72.4 % [68.1, 76.2]" and rows["Held-out labelers"] == "69.6 % [60.0, 78.0]"
+    assert rows["Everybody"] == "72.4 % [68.1, 76.2]" and rows["Held-out labelers"] == "69.6 % [60.0, 78.0]"
     assert rows["amara"] == "75.0 % [70.0, 80.0]" and rows["bo"] == "undefined" and rows["home"] == "71.0 % [60.0, 80.0]"
     assert rows["200"] == "65.0 % [55.0, 75.0]" and rows["80"] == "-2.0 points [-4.0, +0.1]" and "+2.8 points [-0.3, +5.9]" in told
 
