@@ -12,7 +12,7 @@ from tests.studio.test_work import action, heading
 from tutelage.feedback.content import set_setting
 from tutelage.feedback.schema import judgements, reports, tasks
 
-PAGES = ("/lead/reports", "/lead/reports?closed=1", "/lead/guidelines")
+PAGES = ("/lead/reports", "/lead/reports?closed=1", "/lead/guidelines", "/lead/screening")
 
 
 def base(page) -> str:
@@ -46,7 +46,8 @@ def test_labelers_and_experts_find_no_lead_page(studio, browser, path):
     assert "/lead" not in browser.get("/me").text
 
 
-@pytest.mark.parametrize("path", ["/lead/guidelines", "/lead/reports/1", "/lead/tasks/1/halt", "/lead/tasks/1/open"])
+@pytest.mark.parametrize("path", ["/lead/guidelines", "/lead/reports/1", "/lead/tasks/1/halt", "/lead/tasks/1/open", "/lead/tasks/1/copies",
+                                  "/lead/screening/1", "/lead/screening/test"])
 def test_a_form_sent_by_a_labeler_does_nothing(studio, browser, path):
     assert browser.post(path, data={"csrf": csrf(browser.get("/me")), "text": "Mine now."}).status_code == 404
     with studio.store.read() as conn:
@@ -119,3 +120,67 @@ def test_a_harm_report_leads_to_its_item_which_can_leave_the_queue_and_come_back
     with studio.store.read() as conn:
         assert conn.scalar(select(tasks.c.state).where(tasks.c.id == task)) == "open"
     assert lead.get("/lead/tasks/999999").status_code == 404
+
+
+def test_a_newcomer_takes_the_test_and_passes_into_work(studio, lead):
+    for _ in range(3):
+        studio.task("label", ("One.",), purpose="screening", expected={"label": True})
+    studio.task()
+    lead.post("/lead/screening/test", data={"csrf": csrf(lead.get("/lead/screening")), "good": "90", "poor": "30", "at_most": "10"})
+    with studio.client(studio.person(screened=False)) as newcomer:
+        for left in (2, 1, 0):
+            page = newcomer.get("/work")
+            assert "This is the test before the work" in page.text
+            page = newcomer.post(action(page), data={"csrf": csrf(page), "label": "yes"})
+            assert ("This is the test" in page.text) == bool(left)
+        assert "you passed" in page.text and heading(page) == "Compare"
+
+
+def test_who_does_not_pass_is_told_kindly_and_a_lead_can_let_them_in(studio, lead):
+    for _ in range(2):
+        studio.task("label", ("One.",), purpose="screening", expected={"label": True})
+    studio.task(overlap=9)
+    lead.post("/lead/screening/test", data={"csrf": csrf(lead.get("/lead/screening")), "good": "90", "poor": "30", "at_most": "10"})
+    person = studio.person(screened=False)
+    with studio.client(person) as newcomer:
+        for _ in range(2):
+            page = newcomer.get("/work")
+            page = newcomer.post(action(page), data={"csrf": csrf(page), "label": "no"})
+        assert heading(page) == "Thank you for taking the test" and "nothing more about you" in page.text
+        found = lead.get("/lead/screening")
+        assert re.search(rf"{person.name}</td>.*?0 of 2.*?not passed", found.text, re.S)
+        lead.post(f"/lead/screening/{person.id}", data={"csrf": csrf(found), "state": "passed"})
+        assert heading(newcomer.get("/work")) == "Compare"
+    assert lead.post(f"/lead/screening/{person.id}", data={"csrf": csrf(found), "state": "king"}).status_code == 409
+
+
+def test_a_test_that_items_cannot_decide_waits_for_the_lead_and_says_so(studio, lead):
+    studio.task("label", ("One.",), purpose="screening", expected={"label": True})
+    lead.post("/lead/screening/test", data={"csrf": csrf(lead.get("/lead/screening")), "good": "75", "poor": "60", "at_most": "160"})
+    with studio.client(studio.person(screened=False)) as newcomer:
+        page = newcomer.get("/work")
+        page = newcomer.post(action(page), data={"csrf": csrf(page), "label": "yes"})
+        assert heading(page) == "Thank you, those were all the items" and "your lead looks" in page.text
+
+
+@pytest.mark.parametrize("numbers", [("60", "75", "10"), ("x", "50", "10"), ("90", "", "10"), ("90", "50", "0"), ("nan", "50", "10")])
+def test_a_test_that_tells_nobody_apart_is_refused(studio, lead, numbers):
+    page = lead.get("/lead/screening")
+    refused = lead.post("/lead/screening/test", data={"csrf": csrf(page)} | dict(zip(("good", "poor", "at_most"), numbers, strict=True)))
+    assert refused.status_code == 422 and 'role="alert"' in refused.text
+
+
+def test_a_lead_makes_a_practice_item_of_a_task_with_the_right_answer_and_reasons(studio, lead):
+    task = studio.task()
+    page = lead.get(f"/lead/tasks/{task}")
+    form = {"csrf": csrf(page), "purpose": "practice"}
+    refused = lead.post(f"/lead/tasks/{task}/copies", data=form | {"text": "Kept <here>."})
+    assert refused.status_code == 422 and "needs its answer" in refused.text and "Kept &lt;here&gt;." in refused.text
+    made = lead.post(f"/lead/tasks/{task}/copies", data=form | {"right": "1", "text": "It is **kinder**."})
+    assert "B is better" in made.text and re.search(r"/lead/tasks/\d+$", str(made.url))
+    studio.store.write(lambda conn: conn.execute(update(tasks).where(tasks.c.id == task).values(state="halted")))
+    with studio.client(studio.person(screened=False)) as newcomer:
+        page = newcomer.get("/work")
+        assert "practice" in page.text
+        told = newcomer.post(action(page), data={"csrf": csrf(page), "choice": "1"})
+        assert "It is <strong>kinder</strong>." in told.text

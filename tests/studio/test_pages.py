@@ -76,6 +76,8 @@ def used_words() -> set[str]:
     made |= {f"skip_{reason}" for reason in ("knowledge", "unclear", "broken", "uneasy", "other")}
     made |= {f"purpose_{purpose}" for purpose in PURPOSES} | {f"report_{kind}" for kind in INBOX}
     made |= {f"verdict_kept_{verdict}" for verdict in VERDICTS} | {"side_train", "side_held_out"}
+    made |= {"practice", "screening"} | {f"screening_{state}" for state in ("new", "passed", "failed")}
+    made |= {f"screened_{state}{part}" for state in ("failed", "waiting") for part in ("", "_text")}
     made |= {f"run_{state}" for state in ("done", "failed", "running")}
     made |= {f"task_{state}" for state in ("open", "done", "halted")}
     errors = {f"error_{error}" for error in ("forbidden", "not_found", "too_large", "too_often", "unexpected")}

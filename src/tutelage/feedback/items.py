@@ -10,6 +10,7 @@ from sqlalchemy import Connection, insert, select, update
 from .content import add_task, clean, record_audit
 from .errors import ContentError
 from .schema import Row, assignments, judgements, labelers, retractions, tasks
+from .values import LIKERT
 
 KNOWN_BY = ("ranks", "label", "rating")
 """What of a judgement can be right or wrong."""
@@ -38,6 +39,16 @@ def opinions(conn: Connection, task_id: int) -> list[dict[str, Any]]:
         if said and said not in found:
             found.append(said)
     return found
+
+
+def right_answers(conn: Connection, task_id: int) -> list[dict[str, Any]]:
+    """What can be said to be right of a task: every answer its kind has, where they can be listed, and all that people gave."""
+    kind = conn.scalar(select(tasks.c.kind).where(tasks.c.id == task_id))
+    made: dict[str, list[dict[str, Any]]] = {
+        "comparison": [{"ranks": ranks} for ranks in ([0, 1], [1, 0], [0, 0])], "label": [{"label": True}, {"label": False}],
+        "rating": [{"rating": step} for step in range(1, LIKERT + 1)]}
+    known = made.get(str(kind), [])
+    return known + [one for one in opinions(conn, task_id) if one not in known]
 
 
 def copy_task(conn: Connection, task_id: int, *, purpose: str, by_id: int, now: float, expected: Mapping[str, Any] | None = None,

@@ -72,6 +72,17 @@ def shown(kind: str, value: Mapping[str, Any], sides: Sequence[int]) -> dict[str
     return made
 
 
+def agrees(kind: str, value: Mapping[str, Any], expected: Mapping[str, Any]) -> bool | None:
+    """Whether a stored value is the expected one: same order, same yes or no, at most one point apart; None where that cannot be said."""
+    if kind in ("comparison", "ranking") and "ranks" in expected:
+        return list(value["ranks"]) == list(expected["ranks"])
+    if kind == "label" and "label" in expected:
+        return bool(value["label"]) == bool(expected["label"])
+    if kind == "rating" and "rating" in expected:
+        return abs(value["rating"] - expected["rating"]) <= 1
+    return None
+
+
 def _comparison(value: Mapping[str, Any], sides: Sequence[int]) -> dict[str, Any]:
     tie, both_bad = (_true(name, value) for name in ("tie", "both_bad"))
     marks = {name: True for name, given in (("tie", tie), ("both_bad", both_bad)) if given}

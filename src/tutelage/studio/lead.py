@@ -11,8 +11,9 @@ from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
 from tutelage.feedback import guidelines
+from tutelage.feedback.accounts import Session
 from tutelage.feedback.errors import ContentError
-from tutelage.feedback.items import halt_task, judgements_of_task, open_task
+from tutelage.feedback.items import KNOWN, MADE, copy_task, halt_task, judgements_of_task, open_task, right_answers
 from tutelage.feedback.reports import answer_report, inbox, reopen_report
 from tutelage.web.app import Web, go
 from tutelage.web.markdown import plain, render
@@ -105,15 +106,7 @@ def reopen(request: Request, session: Lead, form: OwnForm, report_id: Id) -> Res
 @router.get("/tasks/{task_id}")
 def item(request: Request, session: Lead, task_id: Id) -> Response:
     """A task, and what everybody said of it."""
-    web: Web = request.app.state.web
-    with web.store.read() as conn:
-        view, said = load_item(conn, task_id), judgements_of_task(conn, task_id)
-    if view is None:
-        raise HTTPException(404)
-    sides = range(len(view.answers))
-    rows = [row | {"said": in_words(web.words, session.language, row["kind"], row["value"], sides)} for row in said]
-    return web.html(request, "lead_item.html", view=view, rows=rows,
-                    expected=in_words(web.words, session.language, view.kind, view.expected, sides))
+    return _item(request, session, task_id)
 
 
 @router.get("/tasks/{task_id}/answers/{at}")
@@ -127,6 +120,22 @@ def whole(request: Request, session: Lead, task_id: Id, at: int) -> Response:
     return web.html(request, "answer.html", letter=chr(ord("A") + at), html=plain(text))
 
 
+@router.post("/tasks/{task_id}/copies")
+def make(request: Request, session: Lead, form: OwnForm, task_id: Id) -> Response:
+    """Make a practice, screening, gold, shared, drift or adjudication item of the same answers."""
+    web: Web = request.app.state.web
+    purpose, right, reasons = text_of(form, "purpose", 20), text_of(form, "right", 3), text_of(form, "text", 5000)
+    with web.store.read() as conn:
+        known = right_answers(conn, task_id)
+    expected = known[int(right)] if right.isdecimal() and int(right) < len(known) else None
+    try:
+        made = web.store.write(lambda conn: copy_task(conn, task_id, purpose=purpose, by_id=session.labeler_id, now=web.store.now(),
+                                                      expected=expected, reasons=reasons))
+    except ContentError as error:
+        return _item(request, session, task_id, 422, text=reasons, error=str(error), hint=error.hint)
+    return go(request, f"/lead/tasks/{made}")
+
+
 @router.post("/tasks/{task_id}/halt")
 def halt(request: Request, session: Lead, form: OwnForm, task_id: Id) -> Response:
     """Give a task to nobody any more."""
@@ -137,6 +146,23 @@ def halt(request: Request, session: Lead, form: OwnForm, task_id: Id) -> Respons
 def open_again(request: Request, session: Lead, form: OwnForm, task_id: Id) -> Response:
     """Put a halted task back into the queue."""
     return _do(request, f"/lead/tasks/{task_id}", lambda conn, now: open_task(conn, task_id, by_id=session.labeler_id, now=now))
+
+
+def _item(request: Request, session: Session, task_id: int, status: int = 200, text: str = "", error: str | None = None,
+          hint: str | None = None) -> Response:
+    web: Web = request.app.state.web
+    with web.store.read() as conn:
+        view, said, known = load_item(conn, task_id), judgements_of_task(conn, task_id), right_answers(conn, task_id)
+    if view is None:
+        raise HTTPException(404)
+    kind, sides = view.kind, range(len(view.answers))
+
+    def told(value: Any) -> str:
+        return in_words(web.words, session.language, kind, value, sides)
+
+    return web.html(request, "lead_item.html", status, view=view, rows=[row | {"said": told(row["value"])} for row in said],
+                    expected=told(view.expected), known=[told(one) for one in known], purposes=MADE if known else MADE[len(KNOWN):],
+                    text=text, error=error, hint=hint)
 
 
 def _do(request: Request, then: str, change: Callable[[Connection, float], Any]) -> Response:

@@ -47,14 +47,3 @@ def order(ranks: Sequence[int]) -> str:
     """B > A = C: letters by rank, best first."""
     groups = ([chr(ord("A") + at) for at, rank in enumerate(ranks) if rank == level] for level in sorted(set(ranks)))
     return " > ".join(" = ".join(group) for group in groups)
-
-
-def agrees(kind: str, value: Mapping[str, Any], expected: Mapping[str, Any]) -> bool | None:
-    """Whether a practice answer is the expert's: same order, same yes or no, at most one point apart; None where that cannot be said."""
-    if kind in ("comparison", "ranking") and "ranks" in expected:
-        return list(value["ranks"]) == list(expected["ranks"])
-    if kind == "label" and "label" in expected:
-        return bool(value["label"]) == bool(expected["label"])
-    if kind == "rating" and "rating" in expected:
-        return abs(value["rating"] - expected["rating"]) <= 1
-    return None

@@ -15,8 +15,10 @@ from tutelage.feedback import accounts, queue
 from tutelage.feedback import guidelines as rules
 from tutelage.feedback.about import done_today
 from tutelage.feedback.accounts import Session
+from tutelage.feedback.newcomers import standing_of
 from tutelage.feedback.reports import add_report
-from tutelage.feedback.schema import judgements
+from tutelage.feedback.schema import judgements, labelers
+from tutelage.feedback.values import agrees
 from tutelage.web.app import Web, is_partial
 from tutelage.web.markdown import plain, render
 from tutelage.web.session import OwnForm, Visitor, text_of
@@ -61,7 +63,11 @@ def submit(request: Request, session: Visitor, form: OwnForm, assignment_id: Id)
         return _task_page(request, session, view, 422, error=str(error), hint=error.hint, entered=forms.fields(form))
     if view.purpose == "practice" and view.expected:
         return _practice_page(request, session, view, judgement_id)
-    return _next(request, session, notice=web.words.say(session.language, "submitted_before" if again else "submitted"), may_undo=not again)
+    tested = view.purpose == "screening"
+    if tested and _passed(request, session):
+        return _next(request, session, notice=web.words.say(session.language, "screening_passed_now"))
+    said = web.words.say(session.language, "submitted_before" if again else "submitted")
+    return _next(request, session, notice=said, may_undo=not again and not tested)
 
 
 @router.post("/work/{assignment_id}/draft")
@@ -147,7 +153,9 @@ def _next(request: Request, session: Session, *, notice: str | None = None, may_
     web: Web = request.app.state.web
     claim = web.store.write(lambda conn: queue.claim(conn, session.labeler_id, now=web.store.now()))
     if claim is None:
-        return web.html(request, "idle.html", notice=notice, may_undo=may_undo, progress=_progress(request, session))
+        with web.store.read() as conn:
+            standing = standing_of(conn, session.labeler_id)
+        return web.html(request, "idle.html", notice=notice, may_undo=may_undo, progress=_progress(request, session), standing=standing)
     view = _own_task(request, session, claim.assignment_id)
     if view.warnings and shown_id != view.assignment_id and not view.draft:
         kinds = ", ".join(web.words.say(session.language, f"warning_{kind}", otherwise=kind) for kind in view.warnings)
@@ -169,10 +177,17 @@ def _practice_page(request: Request, session: Session, view: TaskView, judgement
     with web.store.read() as conn:
         value = conn.scalar(select(judgements.c.value).where(judgements.c.id == judgement_id)) or {}
     expected = view.expected or {}
-    return web.html(request, "practice.html", view=view, agrees=say.agrees(view.kind, value, expected),
+    return web.html(request, "practice.html", view=view, agrees=agrees(view.kind, value, expected),
                     mine=say.in_words(web.words, session.language, view.kind, value, view.sides),
                     theirs=say.in_words(web.words, session.language, view.kind, expected, view.sides),
                     reasons=render(str(expected.get("reasons", ""))))
+
+
+def _passed(request: Request, session: Session) -> bool:
+    """Whether they are past their screening."""
+    with request.app.state.web.store.read() as conn:
+        standing = conn.scalar(select(labelers.c.screening).where(labelers.c.id == session.labeler_id)) or {}
+    return bool(standing.get("state") == "passed")
 
 
 def _progress(request: Request, session: Session) -> dict[str, Any]:
