@@ -49,7 +49,7 @@ def test_a_gold_item_made_of_a_task_is_given_to_who_has_not_judged_it(store, wor
 def test_what_cannot_be_made_is_refused(store, world):
     copy(store, world, "shared")
     for purpose, more, words in (("gold", {}, "needs its answer"), ("practice", {"expected": {"both_bad": True}}, "needs its answer"),
-                                 ("work", {}, "purpose is 'work'"), ("shared", {}, "has a shared item already")):
+                                 ("work", {}, "purpose is 'work'"), ("shared", {}, "has an item for shared already")):
         with pytest.raises(ContentError, match=words):
             copy(store, world, purpose, **more)
     with pytest.raises(ContentError, match="no task 99"):

@@ -113,3 +113,32 @@ def test_where_people_disagree_the_lead_says_what_is_right(studio, lead, judged,
 def test_without_a_training_the_page_says_so(studio, lead):
     studio.store.write(lambda conn: conn.execute(update(trainings).values(state="failed")))
     assert "No reward model has been trained here yet" in lead.get("/lead/disagreements").text
+
+
+def test_a_dispute_goes_to_an_expert_and_the_lead_overrules_for_everybody_to_see(studio, lead):
+    task = studio.task(overlap=2)
+    people = [studio.person(), studio.person()]
+    for person, choice in zip(people, (1, 8), strict=True):
+        claim = studio.claim(person)
+        given = {"assignment_id": claim.assignment_id, "labeler_id": person.id, "now": studio.store.now(),
+                 "value": {"choice": choice if claim.sides[0] == 0 else 9 - choice}}
+        studio.store.write(lambda conn, given=given: queue.submit(conn, **given))
+    page = lead.get("/lead/adjudication")
+    assert f'value="{task}" checked' in page.text
+    sent = lead.post("/lead/adjudication", data={"csrf": csrf(page), "task": str(task)})
+    assert f'value="{task}" checked' not in sent.text and "waiting)" in sent.text
+    expert = studio.person("expert")
+    claim = studio.claim(expert)
+    given = {"assignment_id": claim.assignment_id, "labeler_id": expert.id, "now": studio.store.now(),
+             "value": {"choice": 2 if claim.sides[0] == 0 else 7}}
+    studio.store.write(lambda conn: queue.submit(conn, **given))
+    page = lead.get("/lead/adjudication")
+    assert re.search(rf"{expert.name}.*{people[1].name}: B is much better", page.text, re.S)
+    with studio.client(people[1]) as labeler:
+        assert "overruled" not in labeler.get("/me").text
+        done = lead.post(f"/lead/adjudication/{claim.task_id}", data={"csrf": csrf(page), "outcome": "overrule"})
+        assert "Take that back" in done.text and "overruled by an expert" in labeler.get("/me").text
+        lead.post(f"/lead/adjudication/{claim.task_id}", data={"csrf": csrf(page), "outcome": "back"})
+        assert "overruled" not in labeler.get("/me").text
+    assert lead.post(f"/lead/adjudication/{claim.task_id}", data={"csrf": csrf(page), "outcome": "x"}).status_code == 422
+    assert lead.post(f"/lead/adjudication/{task}", data={"csrf": csrf(page), "outcome": "keep"}).status_code == 409

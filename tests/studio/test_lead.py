@@ -12,7 +12,8 @@ from tests.studio.test_work import action, heading
 from tutelage.feedback.content import set_setting
 from tutelage.feedback.schema import judgements, reports, tasks
 
-PAGES = ("/lead/reports", "/lead/reports?closed=1", "/lead/guidelines", "/lead/screening")
+PAGES = ("/lead/reports", "/lead/reports?closed=1", "/lead/guidelines", "/lead/screening", "/lead/adjudication",
+         "/lead/disagreements")
 
 
 def base(page) -> str:
@@ -47,7 +48,8 @@ def test_labelers_and_experts_find_no_lead_page(studio, browser, path):
 
 
 @pytest.mark.parametrize("path", ["/lead/guidelines", "/lead/reports/1", "/lead/tasks/1/halt", "/lead/tasks/1/open", "/lead/tasks/1/copies",
-                                  "/lead/screening/1", "/lead/screening/test"])
+                                  "/lead/screening/1", "/lead/screening/test", "/lead/adjudication", "/lead/adjudication/1",
+                                  "/lead/disagreements/1"])
 def test_a_form_sent_by_a_labeler_does_nothing(studio, browser, path):
     assert browser.post(path, data={"csrf": csrf(browser.get("/me")), "text": "Mine now."}).status_code == 404
     with studio.store.read() as conn:

@@ -71,7 +71,7 @@ def copy_task(conn: Connection, task_id: int, *, purpose: str, by_id: int, now: 
     twins = conn.execute(select(tasks.c.id, tasks.c.extra).where(tasks.c.prompt_id == task.prompt_id, tasks.c.purpose == purpose)).all()
     twin = next((row.id for row in twins if (row.extra or {}).get(why) == task_id), None)
     if twin is not None:
-        raise ContentError(f"task {task_id} has a {purpose} item already", hint=f"it is task {twin}")
+        raise ContentError(f"task {task_id} has an item for {purpose} already", hint=f"it is task {twin}")
     made = add_task(conn, kind=task.kind, prompt_id=task.prompt_id, response_ids=task.response_ids, now=now, batch=task.batch,
                     purpose=purpose, expected=known, extra={**_shown_as(task.extra or {}), why: task_id})
     _bar(conn, made, set(conn.scalars(select(judgements.c.labeler_id).where(judgements.c.task_id == task_id))), now)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter, Request
+from sqlalchemy import Connection
 from starlette.responses import Response
 
+from tutelage.base.errors import TutelageError
+from tutelage.feedback import adjudication
 from tutelage.feedback.accounts import Session
 from tutelage.feedback.disagreements import Disagreement, disagreements
 from tutelage.feedback.errors import ContentError
 from tutelage.feedback.items import judgements_of_task, opinions
 from tutelage.feedback.triage import triage
-from tutelage.web.app import Web
+from tutelage.web.app import Web, go
 from tutelage.web.session import OwnForm, text_of
 
 from .people import Id, Lead
@@ -68,3 +72,55 @@ def _from(left: Any, task_id: int) -> list[Disagreement]:
     """The list from a task on, and then round from its start; from its start where the task is not on it."""
     at = next((place for place, row in enumerate(left) if row.task_id == task_id), 0)
     return [*left[at:], *left[:at]]
+
+
+# Adjudication ----------------------------------------------------------------------------------------------------------------------------
+
+
+@router.get("/adjudication")
+def adjudicate(request: Request, session: Lead) -> Response:
+    """Where people contradict each other, what waits for an expert, and what experts said."""
+    return _adjudication(request, session)
+
+
+@router.post("/adjudication")
+def send(request: Request, session: Lead, form: OwnForm) -> Response:
+    """Ask an expert about the marked ones."""
+    marked = [int(number) for number in map(str, form.getlist("task")) if number.isdecimal() and len(number) < 10]
+    return _settle(request, session, lambda conn, now: adjudication.send(conn, marked, by_id=session.labeler_id, now=now))
+
+
+@router.post("/adjudication/{item_id}")
+def settle(request: Request, session: Lead, form: OwnForm, item_id: Id) -> Response:
+    """Let everything stand, overrule what contradicts the expert, or take that back."""
+    outcome, by = text_of(form, "outcome", 20), session.labeler_id
+    if outcome == "back":
+        return _settle(request, session, lambda conn, now: adjudication.unsettle(conn, item_id, by_id=by, now=now))
+    overrule = {"overrule": True, "keep": False}.get(outcome)
+    if overrule is None:
+        return _adjudication(request, session, 422, error="nothing was chosen", hint="use a button of the page")
+    return _settle(request, session, lambda conn, now: adjudication.settle(conn, item_id, overrule=overrule, by_id=by, now=now))
+
+
+def _settle(request: Request, session: Session, change: Callable[[Connection, float], Any]) -> Response:
+    web: Web = request.app.state.web
+    try:
+        web.store.write(lambda conn: change(conn, web.store.now()))
+    except TutelageError as error:
+        return _adjudication(request, session, 409, error=str(error), hint=error.hint)
+    return go(request, "/lead/adjudication")
+
+
+def _adjudication(request: Request, session: Session, status: int = 200, error: str | None = None, hint: str | None = None) -> Response:
+    web: Web = request.app.state.web
+    with web.store.read() as conn:
+        disputed, waiting, judged = adjudication.disputes(conn), adjudication.waiting(conn), adjudication.adjudicated(conn)
+
+    def told(row: dict[str, Any]) -> dict[str, Any]:
+        sides = range(len((row["value"] or {}).get("ranks", (0, 0))))
+        return row | {"said": in_words(web.words, session.language, row["kind"], row["value"], sides)}
+
+    outcomes = [one._replace(said=told(one.said), against=list(map(told, one.against)), overruled=list(map(told, one.overruled)))
+                for one in judged]
+    return web.html(request, "lead_adjudication.html", status, disputed=disputed, waiting=waiting, outcomes=outcomes,
+                    recent=adjudication.RECENT, error=error, hint=hint)
