@@ -10,7 +10,7 @@ from tutelage.feedback.store import Store
 from tutelage.web.app import create_app
 from tutelage.web.site import Site
 
-from . import disputes, join, lead, me, people, screening, training, work
+from . import disputes, imports, join, lead, me, people, screening, training, work
 from .news import news_of
 
 
@@ -24,6 +24,6 @@ def create_studio(store: Store, site: Site, trainer: training.Trainer | None = N
     pages = app.state.web.pages
     pages.globals["news"] = partial(news_of, store)
     pages.filters |= {"duration": training.duration, "share": training.share, "points": training.points}
-    for room in (join, work, me, people, lead, disputes, screening, training):
+    for room in (join, work, me, people, lead, disputes, imports, screening, training):
         app.include_router(room.router)
     return app
