@@ -61,6 +61,10 @@ def test_a_halted_task_is_given_to_nobody_until_it_is_opened_again(store, world)
         return store.write(lambda conn: queue.claim(conn, world["cy"], now=store.now()))
     store.write(lambda conn: items.halt_task(conn, world["task"], by_id=world["lea"], now=5.0))
     assert claim() is None
+    given = {"task_id": world["task"], "labeler_id": world["amara"], "claimed_at": few.AT, "expires_at": few.AT}
+    store.write(lambda conn: few.put(conn, "assignments", state="skipped", reason="unclear", **given))
+    with store.read() as conn:
+        assert items.halted_tasks(conn) == [{"id": world["task"], "kind": "comparison", "reasons": ["unclear"]}]
     with pytest.raises(ContentError, match="is not open"):
         store.write(lambda conn: items.halt_task(conn, world["task"], by_id=world["lea"], now=5.0))
     store.write(lambda conn: items.open_task(conn, world["task"], by_id=world["lea"], now=6.0))

@@ -114,6 +114,8 @@ def test_which_groups_it_removes(store, world):
             test = newcomers.test_now(conn).to_json() | {"right": 7, "asked": 10}
             few.labeler(conn, f"n{i}", group="north" if i % 2 else "south", password_hash="x",
                         screening={"state": "passed" if i % 2 or i < 2 else "failed", "test": test})
+        begun = {"state": "new", "test": newcomers.test_now(conn).to_json() | {"right": 3, "asked": 5}}
+        few.labeler(conn, "begun", group="south", password_hash="x", screening=begun)
     store.write(make)
     with store.read() as conn:
         found = {one.group: one for one in newcomers.groups_passed(newcomers.newcomers(conn))}

@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 
 from tests.studio.test_doors import csrf
 from tests.studio.test_work import action, heading
-from tutelage.feedback.content import set_setting
-from tutelage.feedback.schema import judgements, reports, tasks
+from tutelage.feedback.schema import judgements, reports, settings, tasks
 
 PAGES = ("/lead/reports", "/lead/reports?closed=1", "/lead/guidelines", "/lead/screening", "/lead/adjudication",
          "/lead/disagreements")
@@ -34,7 +33,7 @@ def browser(studio, labeler):
 
 @pytest.fixture
 def lead(studio):
-    studio.store.write(lambda conn: [set_setting(conn, name, None) for name in ("guidelines", "guidelines:1", "guidelines:2")])
+    studio.store.write(lambda conn: conn.execute(delete(settings).where(settings.c.name.startswith("guidelines"))))
     studio.store.write(lambda conn: conn.execute(update(reports).values(state="closed")))
     with studio.client(studio.person("lead")) as client:
         yield client
@@ -64,7 +63,12 @@ def test_saved_guidelines_are_what_labelers_read_and_what_judgements_name(studio
         studio.task("label", ("One.",))
         task = browser.get("/work")
         browser.post(action(task), data={"csrf": csrf(task), "label": "yes"})
+    assert "guidelines have changed" not in browser.get("/work").text, "they had never read any"
     assert "Be <strong>honest</strong>." in browser.get("/guidelines").text
+    lead.post("/lead/guidelines", data={"csrf": csrf(page), "base": "2", "text": "Be brief."})
+    assert "The guidelines have changed: version 3" in browser.get("/work").text
+    browser.get("/guidelines")
+    assert "guidelines have changed" not in browser.get("/work").text
     assert "Be <strong>kind</strong>." in lead.get("/lead/guidelines/1").text
     with studio.store.read() as conn:
         kept = conn.scalars(select(judgements.c.guideline_version).where(judgements.c.labeler_id == labeler.id)).all()

@@ -79,6 +79,16 @@ def copy_task(conn: Connection, task_id: int, *, purpose: str, by_id: int, now: 
     return made
 
 
+def halted_tasks(conn: Connection, *, limit: int = 50) -> list[Row]:
+    """What is out of the queue, newest first: {id, kind, reasons: of those who skipped it}."""
+    found = conn.execute(select(tasks.c.id, tasks.c.kind).where(tasks.c.state == "halted").order_by(tasks.c.id.desc()).limit(limit)).all()
+    reasons: dict[int, list[str]] = {row.id: [] for row in found}
+    of_these = assignments.c.task_id.in_(reasons) & (assignments.c.state == "skipped")
+    for row in conn.execute(select(assignments.c.task_id, assignments.c.reason).where(of_these).order_by(assignments.c.id)):
+        reasons[row.task_id].append(row.reason or "")
+    return [{"id": row.id, "kind": row.kind, "reasons": reasons[row.id]} for row in found]
+
+
 def halt_task(conn: Connection, task_id: int, *, by_id: int, now: float) -> None:
     """Give it to nobody any more; who holds it now may still submit. Raises: ContentError where it is not open."""
     _turn(conn, task_id, "open", "halted", by_id, now)

@@ -14,7 +14,7 @@ from tutelage.feedback import adjudication
 from tutelage.feedback.accounts import Session
 from tutelage.feedback.disagreements import Disagreement, disagreements
 from tutelage.feedback.errors import ContentError
-from tutelage.feedback.items import judgements_of_task, opinions
+from tutelage.feedback.items import halted_tasks, judgements_of_task, opinions
 from tutelage.feedback.triage import triage
 from tutelage.web.app import Web, go
 from tutelage.web.session import OwnForm, text_of
@@ -115,6 +115,7 @@ def _adjudication(request: Request, session: Session, status: int = 200, error: 
     web: Web = request.app.state.web
     with web.store.read() as conn:
         disputed, waiting, judged = adjudication.disputes(conn), adjudication.waiting(conn), adjudication.adjudicated(conn)
+        halted = halted_tasks(conn)
 
     def told(row: dict[str, Any]) -> dict[str, Any]:
         sides = range(len((row["value"] or {}).get("ranks", (0, 0))))
@@ -122,5 +123,5 @@ def _adjudication(request: Request, session: Session, status: int = 200, error: 
 
     outcomes = [one._replace(said=told(one.said), against=list(map(told, one.against)), overruled=list(map(told, one.overruled)))
                 for one in judged]
-    return web.html(request, "lead_adjudication.html", status, disputed=disputed, waiting=waiting, outcomes=outcomes,
+    return web.html(request, "lead_adjudication.html", status, disputed=disputed, waiting=waiting, outcomes=outcomes, halted=halted,
                     recent=adjudication.RECENT, error=error, hint=hint)

@@ -24,6 +24,7 @@ from tutelage.web.markdown import plain, render
 from tutelage.web.session import OwnForm, Visitor, text_of
 
 from . import forms, say
+from .news import GUIDELINES
 from .view import TaskView, load_task, whole_answer
 
 router = APIRouter()
@@ -136,6 +137,8 @@ def guidelines(request: Request, session: Visitor) -> Response:
     web: Web = request.app.state.web
     with web.store.read() as conn:
         found = rules.current(conn)
+    if session.settings.get(GUIDELINES) != found.version:
+        web.store.write(lambda conn: accounts.set_setting_of(conn, session.labeler_id, **{GUIDELINES: found.version}))
     return web.html(request, "guidelines.html", shown=found, html=render(found.text or web.words.say(session.language, "guidelines_none")))
 
 
