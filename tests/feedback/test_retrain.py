@@ -14,7 +14,7 @@ from sqlalchemy import select
 from tests.feedback import few
 from tutelage.feedback import retrain, schema
 from tutelage.feedback.errors import RetrainError
-from tutelage.feedback.retrain import STARTING_SECONDS, Training, current, look, start
+from tutelage.feedback.retrain import STARTING_SECONDS, Training, current, look, newest, start, stop
 from tutelage.feedback.snapshot import open_snapshot
 from tutelage.feedback.store import Store
 
@@ -117,3 +117,25 @@ def test_a_stranger_with_the_process_number_and_a_row_without_one_are_not_taken_
     assert look(store, training.id + 2).state == "running"
     clock.advance(STARTING_SECONDS + 1)
     assert look(store, training.id + 2).state == "failed"
+
+
+def test_a_lead_stops_one_and_that_is_what_it_says_then(store, begin):
+    training = begin()
+    until(lambda: look(store, training.id).metrics)
+    lea = store.write(lambda conn: few.labeler(conn, "lea", role="lead"))
+    stop(store, training.id, by_id=lea)
+    failed = until(lambda: (now := look(store, training.id)).state == "failed" and now)
+    assert failed.result["error"] == "stopped by a lead" and failed.result["resume"].endswith("--resume")
+    with pytest.raises(RetrainError, match="does not run"):
+        stop(store, training.id, by_id=lea)
+    with store.read() as conn:
+        assert conn.execute(select(schema.audit.c.action, schema.audit.c.actor_id)).all()[-1] == ("stop training", lea)
+
+
+def test_all_trainings_newest_first_and_the_last_words_of_one(store, begin):
+    first = begin("fail=1")
+    until(lambda: look(store, first.id).state == "failed")
+    second = begin()
+    found = newest(store)
+    assert [(one.id, one.state, one.judgements) for one in found] == [(second.id, "running", 1), (first.id, "failed", 1)]
+    assert found[1].last_line == "hint:  look elsewhere" and found[1].report == {}

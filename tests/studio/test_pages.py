@@ -13,6 +13,7 @@ import pytest
 from tutelage.base.errors import ArtifactError
 from tutelage.feedback.each_labeler import CHECKS
 from tutelage.feedback.flow import OUTCOMES
+from tutelage.feedback.reports import INBOX, VERDICTS
 from tutelage.feedback.schema import PURPOSES
 from tutelage.feedback.values import FLAGS
 from tutelage.studio.me import THEMES, WARNINGS
@@ -79,6 +80,12 @@ def used_words() -> set[str]:
     made |= {f"accuracy_{side}" for side in ("all", "training", "held_out", "gap", "group", "labeler")}
     made |= {f"agreement_{name}" for name in ("raw", "alpha_nominal", "alpha_ordinal", "alpha_interval", "alpha_steps", "fleiss", "kappa",
                                               "kappa_weighted", "tau_b")} | {"reliability_pairs", "reliability_labels"}
+    made |= {f"report_{kind}" for kind in INBOX}
+    made |= {f"verdict_kept_{verdict}" for verdict in VERDICTS} | {"side_train", "side_held_out"}
+    made |= {"practice", "screening"} | {f"screening_{state}" for state in ("new", "passed", "failed")}
+    made |= {f"screened_{state}{part}" for state in ("failed", "waiting") for part in ("", "_text")}
+    made |= {f"run_{state}" for state in ("done", "failed", "running")}
+    made |= {f"task_{state}" for state in ("open", "done", "halted")}
     errors = {f"error_{error}" for error in ("forbidden", "not_found", "too_large", "too_often", "unexpected")}
     return direct | made | errors | {f"{error}_hint" for error in errors} | {"language_name", "yes", "no", "submitted"}
 

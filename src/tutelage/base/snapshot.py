@@ -9,6 +9,8 @@ from .errors import ArtifactError
 from .files import read_json_object
 
 ROWS, RECORD = "judgements.jsonl", "snapshot.json"
+REPORT, DISAGREEMENTS = "report/reward.json", "report/disagreements.jsonl"
+"""Where the run of a reward model that learnt from one tells whom it agrees with, and where it is surest that people are wrong."""
 
 
 def record_of(path: Path) -> dict[str, Any] | None:

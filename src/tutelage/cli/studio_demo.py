@@ -16,6 +16,12 @@ from tutelage.feedback.store import Store
 DEMO_DB = Path("runs/studio-demo/studio.db")
 
 
+def demo_policy() -> str | None:
+    """The SFT model that `tutelage demo` left here, or its --quick one; None where it has not run."""
+    made = (Path("runs") / run / "sft" for run in ("demo", "demo-quick"))
+    return next((str(folder) for folder in made if (folder / "result.json").exists()), None)
+
+
 @contextmanager
 def demo_store(url: str | None) -> Iterator[Store]:
     """The store at `url` (default: runs/studio-demo/studio.db), filled where it holds no task yet, with the panel at work meanwhile."""

@@ -108,7 +108,7 @@ def by_margin(standing: Standing, *, resamples: int = RESAMPLES) -> list[Difficu
 
 def screened(standing: Standing) -> list[GroupPassed]:
     """Which groups the screening test removes; of those who took it to its end."""
-    ended = [person for person in standing.people.values() if person.screening.get("asked") and
+    ended = [person for person in standing.people.values() if person.screening.get("test", {}).get("asked") and
              person.screening.get("state") in ("passed", "failed")]
     return passed_by_group([person.screening["state"] == "passed" for person in ended], [_group(person.group) for person in ended])
 

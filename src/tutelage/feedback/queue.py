@@ -18,6 +18,7 @@ from . import values
 from .content import clean, record_audit
 from .draws import COUNTED, Person, Pick, pick
 from .errors import ContentError, KeptError, QueueError
+from .newcomers import count_answer
 from .schema import KINDS
 from .shares import from_document
 from .sql import dump, load, run
@@ -98,6 +99,9 @@ def submit(conn: Connection, *, assignment_id: int, labeler_id: int, value: Mapp
         p_select=row.p_select, seconds=seconds, interface=interface_version, guideline=guideline_version, now=now).fetchone()
     run(conn, """UPDATE tasks SET state = 'done' WHERE id = :task AND free = 0 AND state = 'open'
                  AND NOT EXISTS (SELECT 1 FROM assignments WHERE task_id = :task AND state = 'reserved')""", task=row.task_id)
+    if row.purpose == "screening":
+        expected = load(run(conn, "SELECT expected FROM tasks WHERE id = :task", task=row.task_id).fetchone()[0])
+        count_answer(conn, labeler_id, kind=row.kind, value=made, expected=expected, now=now)
     return int(judgement[0])
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -17,13 +18,16 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
+from tutelage.base.snapshot import REPORT
+
 from .content import record_audit
 from .errors import RetrainError
-from .schema import snapshots, trainings
+from .schema import labelers, snapshots, trainings
 from .snapshot import Selection, freeze, record
 from .store import Store
 
 PROGRAM = (sys.executable, "-m", "tutelage.cli.main")
+_LOG_TAIL = 20_000
 STARTING_SECONDS = 60.0
 """How long a training may have no process: its starter may be between the row and the process."""
 
@@ -33,10 +37,11 @@ class Training:
     """One row of `trainings` as it stands. state: running, done or failed. metrics: the last row of metrics.jsonl, {} before the first.
 
     result: the run's result.json once it is done; {"error", "resume"} when it failed: what it said, and the command that goes on.
+    judgements: in its snapshot. created_by: who started it, by name; None: nobody with an account.
     """
 
     id: int
-    state: str
+    state: str                                                       # as the row says, until somebody looks
     run_dir: Path
     snapshot: Path
     pid: int | None
@@ -44,11 +49,27 @@ class Training:
     ended_at: float | None
     metrics: dict[str, Any]
     result: dict[str, Any]
+    judgements: int
+    created_by: str | None = None
 
     @property
     def log(self) -> Path:
         """What the process said."""
         return self.run_dir.with_suffix(".log")
+
+    @property
+    def last_line(self) -> str:
+        """The last that the process said; empty before its first word."""
+        return next(reversed(_lines(self.log)), "")
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """report/reward.json of the run (docs/reward.md); {} where there is none."""
+        try:
+            found = json.loads((self.run_dir / REPORT).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
 
 def start(store: Store, *, policy: str | Path, folder: Path, overrides: Sequence[str] = (), selection: Selection | None = None,
@@ -116,19 +137,56 @@ def look(store: Store, training_id: int) -> Training:
     if result.exists():
         _end(store, training_id, "done", json.loads(result.read_text(encoding="utf-8")))
     else:
-        _end(store, training_id, "failed", {"error": _last_words(found.log), "resume": (
+        _end(store, training_id, "failed", {"error": found.result.get("error") or _last_words(found.log), "resume": (
             f"tutelage reward {found.run_dir / 'config.yaml'} --run-dir {found.run_dir} --resume")})
     return _read(store, training_id)
 
 
+def newest(store: Store, limit: int = 50) -> list[Training]:
+    """The last trainings, newest first, each as it stands."""
+    current(store)                                                   # one that has ended is recorded as such
+    with store.read() as conn:
+        rows = conn.execute(_ROWS.order_by(trainings.c.id.desc()).limit(limit)).all()
+    return [_made(row) for row in rows]
+
+
+def stop(store: Store, training_id: int, *, by_id: int) -> None:
+    """Ask the process of a training to stop; it saves what it has first, and the end is recorded when somebody looks.
+
+    Raises: RetrainError when it does not run, or has no process yet.
+    """
+    found = look(store, training_id)
+    if found.state != "running" or found.pid is None:
+        raise RetrainError(f"training {training_id} {'is only starting' if found.state == 'running' else 'does not run'}")
+
+    def note(conn: Connection) -> None:
+        conn.execute(update(trainings).where(trainings.c.id == training_id, trainings.c.state == "running").values(
+            result={"error": "stopped by a lead"}))
+        record_audit(conn, action="stop training", now=store.now(), actor_id=by_id, subject=f"training {training_id}")
+
+    store.write(note)
+    try:
+        os.kill(found.pid, signal.SIGTERM)
+    except ProcessLookupError:
+        pass                                                         # it ended by itself just now
+
+
+_ROWS = (select(trainings, snapshots.c.path, snapshots.c.counts, labelers.c.name)
+         .join(snapshots, snapshots.c.id == trainings.c.snapshot_id).outerjoin(labelers, labelers.c.id == trainings.c.created_by))
+
+
 def _read(store: Store, training_id: int) -> Training:
     with store.read() as conn:
-        row = conn.execute(select(trainings, snapshots.c.path).join(snapshots).where(trainings.c.id == training_id)).first()
+        row = conn.execute(_ROWS.where(trainings.c.id == training_id)).first()
     if row is None:
         raise RetrainError(f"there is no training {training_id}")
+    return _made(row)
+
+
+def _made(row: Any) -> Training:
     run_dir = Path(row.run_dir)
     return Training(row.id, row.state, run_dir, Path(row.path), row.pid, row.created_at, row.ended_at, _last_metrics(run_dir),
-                    row.result or {})
+                    row.result or {}, int(row.counts.get("judgements", 0)), row.name)
 
 
 def _end(store: Store, training_id: int, state: str, result: dict[str, Any]) -> None:
@@ -168,12 +226,19 @@ def _last_metrics(run_dir: Path) -> dict[str, Any]:
 
 def _last_words(log: Path) -> str:
     """The error that a log ends with, or that it ends without one."""
-    try:
-        lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    except FileNotFoundError:
-        lines = []
+    lines = _lines(log)
     errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     return errors[-1] if errors else "the process is gone without a word of why" + (f"; its last line: {lines[-1]}" if lines else "")
+
+
+def _lines(log: Path) -> list[str]:
+    """The last lines of a log that say something, at most _LOG_TAIL bytes of them."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _LOG_TAIL))
+            return [line for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
+    except FileNotFoundError:
+        return []
 
 
 def _busy(number: int) -> RetrainError:

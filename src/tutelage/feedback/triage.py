@@ -13,12 +13,13 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
-from .content import add_task, clean, record_audit
+from .content import clean, record_audit
 from .errors import ContentError
-from .schema import assignments, judgements, reports, retractions, tasks
+from .items import copy_task, opinions
+from .reports import VERDICTS
+from .schema import reports, tasks
 
-VERDICTS = ("label_error", "model_error", "guideline_gap")
-_KNOWN_BY = ("ranks", "label", "rating")
+_BECOMES = {"label_error": "adjudication", "model_error": "gold"}
 
 
 @dataclass(frozen=True)
@@ -39,41 +40,25 @@ def triage(conn: Connection, *, task_id: int, verdict: str, by_id: int, now: flo
     """
     if verdict not in VERDICTS:
         raise ContentError(f"verdict is {verdict!r}", hint=f"one of {', '.join(VERDICTS)}")
-    task = conn.execute(select(tasks).where(tasks.c.id == task_id)).first()
-    if task is None:
+    if conn.scalar(select(tasks.c.id).where(tasks.c.id == task_id)) is None:
         raise ContentError(f"there is no task {task_id}")
     before = conn.scalar(select(reports.c.kind).where(reports.c.task_id == task_id, reports.c.kind.in_(VERDICTS)))
     if before is not None:
         raise ContentError(f"task {task_id} was triaged before, as {before}", hint="each disagreement is triaged once")
-    text = clean(text)
-    made: dict[str, Any] = {"label_error": {"purpose": "adjudication"}, "guideline_gap": None}.get(verdict) or {}
-    if verdict == "model_error":
-        made = {"purpose": "gold", "expected": {**(expected or _agreed(conn, task_id)), "reasons": text}}
-    follows = None
-    if made:
-        follows = add_task(conn, kind=task.kind, prompt_id=task.prompt_id, response_ids=task.response_ids, now=now, batch=task.batch,
-                           extra={"triaged": task_id}, **made)
-        _bar(conn, follows, set(conn.scalars(select(judgements.c.labeler_id).where(judgements.c.task_id == task_id))), now)
+    text, follows = clean(text), None
+    if verdict in _BECOMES:
+        known = (expected or _agreed(conn, task_id)) if verdict == "model_error" else None
+        follows = copy_task(conn, task_id, purpose=_BECOMES[verdict], by_id=by_id, now=now, expected=known, reasons=text, why="triaged")
     report = conn.execute(insert(reports).values(kind=verdict, task_id=task_id, labeler_id=by_id, text=text, created_at=now,
                                                  state="closed" if follows else "open").returning(reports.c.id)).scalar_one()
     record_audit(conn, action="triage", now=now, actor_id=by_id, subject=f"task {task_id}", verdict=verdict, follows=follows)
     return Triaged(int(report), follows)
 
 
-def _bar(conn: Connection, task_id: int, people: set[int], now: float) -> None:
-    """Never give the task to these; its answers' authors are barred already."""
-    already = set(conn.scalars(select(assignments.c.labeler_id).where(assignments.c.task_id == task_id)))
-    for labeler_id in sorted(people - already):
-        conn.execute(insert(assignments).values(task_id=task_id, labeler_id=labeler_id, state="barred", claimed_at=now, expires_at=now,
-                                                reason="judged it before"))
-
-
 def _agreed(conn: Connection, task_id: int) -> dict[str, Any]:
     """What everybody said whose judgement of the task stands."""
-    values = conn.scalars(select(judgements.c.value).outerjoin(retractions).where(
-        judgements.c.task_id == task_id, judgements.c.value.is_not(None), retractions.c.id.is_(None))).all()
-    said = [{name: value[name] for name in _KNOWN_BY if value.get(name) is not None} for value in values]
-    if not said or not said[0] or any(one != said[0] for one in said):
-        raise ContentError(f"people do not agree on task {task_id}" if any(said) else f"nobody's answer to task {task_id} can be gold",
+    said = opinions(conn, task_id)
+    if len(said) != 1:
+        raise ContentError(f"people do not agree on task {task_id}" if said else f"nobody's answer to task {task_id} can be gold",
                            hint="give the gold item's answer: expected={...}")
     return said[0]

@@ -10,11 +10,11 @@ from typing import Any
 
 from tutelage.base.files import atomic_write_text
 from tutelage.base.records import Judgement, prompt_to_json
+from tutelage.base.snapshot import DISAGREEMENTS
 from tutelage.recipes.reward_model_report import decided
 from tutelage.recipes.reward_model_scales import Scales
 from tutelage.recipes.reward_model_setup import Item, Parts
 
-FILE = "report/disagreements.jsonl"
 SURE = 0.9
 """P that the model gives to the opposite of what somebody said, from which it is listed."""
 
@@ -29,7 +29,7 @@ def write_disagreements(folder: Path, parts: Parts, sides: dict[str, list[list[f
     judged = ((side, item, own) for side, scores in sides.items()
               for item, own in zip({"held_out": parts.held_out, "train": parts.train}[side], scores, strict=True))
     rows = disagreements(judged, parts.scales)
-    atomic_write_text(folder / FILE, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    atomic_write_text(folder / DISAGREEMENTS, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     return len(rows)
 
 

@@ -12,6 +12,7 @@ import torch
 
 from tutelage.algos.losses import cumulative_link_loss
 from tutelage.base.files import atomic_write_text
+from tutelage.base.snapshot import REPORT
 from tutelage.base.split import split_key
 from tutelage.base.stats import mean_ci
 from tutelage.evals.people import concordance, people_report
@@ -19,8 +20,6 @@ from tutelage.evals.report import strict
 from tutelage.evals.reward_report import label_report, pair_report
 from tutelage.evals.worth import labels_worth
 from tutelage.recipes.reward_model_setup import Item, Parts, RewardConfig, is_held_out
-
-REPORT = "report/reward.json"
 
 
 def held_out_report(parts: Parts, cfg: RewardConfig, bt_scale: float, held: list[list[float]]) -> dict[str, Any]:

@@ -12,9 +12,11 @@ from starlette.responses import Response
 from tutelage.feedback import accounts
 from tutelage.feedback.about import everything_about, recent_judgements
 from tutelage.feedback.accounts import AccountError
+from tutelage.feedback.reports import reports_of
 from tutelage.web.app import Web, go
 from tutelage.web.session import OwnForm, Visitor, text_of
 
+from .news import SEEN, news_of
 from .say import in_words
 
 router = APIRouter(prefix="/me")
@@ -25,7 +27,10 @@ WARNINGS = ("sexual", "violence", "self_harm", "hate", "abuse")
 
 @router.get("")
 def me(request: Request, session: Visitor) -> Response:
-    """One's own page."""
+    """One's own page, with the answers of leads, which are read from now on."""
+    web: Web = request.app.state.web
+    if news_of(web.store, session).answers:
+        web.store.write(lambda conn: accounts.set_setting_of(conn, session.labeler_id, **{SEEN: web.store.now()}))
     return _page(request, session)
 
 
@@ -86,6 +91,7 @@ def _page(request: Request, session: accounts.Session, status: int = 200, **said
     with web.store.read() as conn:
         given = recent_judgements(conn, session.labeler_id)
         sessions = accounts.list_sessions(conn, now=web.store.now(), labeler_id=session.labeler_id)
+        told = reports_of(conn, session.labeler_id)
     rows = [row | {"said": in_words(web.words, session.language, row["kind"], row["value"], row["sides"])} for row in given]
-    return web.html(request, "me.html", status, given=rows, sessions=sessions, warnings=WARNINGS, themes=THEMES,
+    return web.html(request, "me.html", status, given=rows, told=told, sessions=sessions, warnings=WARNINGS, themes=THEMES,
                     languages=web.words.languages, **({"error": None, "hint": None, "notice": None} | said))

@@ -66,6 +66,49 @@ class TaskView:
     allow_both_bad: bool = True
     flags: Sequence[Flag] = field(default=tuple(Flag(name, key) for name, key in zip(FLAGS, FLAG_KEYS, strict=True)))
 
+    @property
+    def whole(self) -> str:
+        """Where an answer's whole text is, followed by its place."""
+        return f"/work/{self.assignment_id}/answers"
+
+
+@dataclass(frozen=True)
+class ItemView:
+    """What a lead's page shows of a task: its answers in the task's own order, and still not where they came from."""
+
+    id: int
+    kind: str
+    purpose: str
+    state: str
+    turns: Sequence[Turn]
+    answers: Sequence[Answer]
+    warnings: Sequence[str]
+    expected: Mapping[str, Any] | None
+    question: str | None
+    overlap: int
+    free: int
+
+    @property
+    def whole(self) -> str:
+        return f"/lead/tasks/{self.id}/answers"
+
+
+def load_item(conn: Connection, task_id: int) -> ItemView | None:
+    """A task, as leads look at it."""
+    row = conn.execute(select(tasks, prompts.c.content, prompts.c.warnings.label("kinds"))
+                       .outerjoin(prompts, prompts.c.id == tasks.c.prompt_id).where(tasks.c.id == task_id)).mappings().first()
+    if row is None:
+        return None
+    answers = [_answer(at, text) for at, text in enumerate(_texts(conn, row["response_ids"]))]
+    return ItemView(row["id"], row["kind"], row["purpose"], row["state"], _turns(row["content"]), answers, row["kinds"] or [],
+                    row["expected"], (row["extra"] or {}).get("question"), row["overlap"], row["free"])
+
+
+def whole_item_answer(conn: Connection, task_id: int, at: int) -> str | None:
+    """The text of a task's answer."""
+    ids = conn.scalar(select(tasks.c.response_ids).where(tasks.c.id == task_id)) or []
+    return _texts(conn, ids)[at] if 0 <= at < len(ids) else None
+
 
 def load_task(conn: Connection, assignment_id: int, labeler_id: int) -> TaskView | None:
     """The task of an assignment, if it is this labeler's."""

@@ -12,17 +12,19 @@ from starlette.responses import HTMLResponse, Response
 
 from tutelage.base.errors import TutelageError
 from tutelage.feedback import accounts, queue
+from tutelage.feedback import guidelines as rules
 from tutelage.feedback.about import done_today
 from tutelage.feedback.accounts import Session
-from tutelage.feedback.content import setting
+from tutelage.feedback.newcomers import standing_of
 from tutelage.feedback.reports import add_report
-from tutelage.feedback.schema import judgements
+from tutelage.feedback.schema import judgements, labelers
 from tutelage.feedback.values import agrees
 from tutelage.web.app import Web, is_partial
 from tutelage.web.markdown import plain, render
 from tutelage.web.session import OwnForm, Visitor, text_of
 
 from . import forms, say
+from .news import GUIDELINES
 from .view import TaskView, load_task, whole_answer
 
 router = APIRouter()
@@ -51,17 +53,22 @@ def submit(request: Request, session: Visitor, form: OwnForm, assignment_id: Id)
     view, now = _own_task(request, session, assignment_id), web.store.now()
     value = forms.value_of(view.kind, form, len(view.answers), view.form)
     took = forms.seconds(form, now - view.claimed_at)
-    version, guidelines = web.assets.version, _guidelines(request)["version"]
-    again = view.state == "submitted"
+    version, again = web.assets.version, view.state == "submitted"
+    with web.store.read() as conn:
+        guideline_version = rules.version_in_force(conn)
     try:
         judgement_id = web.store.write(lambda conn: queue.submit(
             conn, assignment_id=assignment_id, labeler_id=session.labeler_id, value=value, seconds=took, now=now,
-            interface_version=version, guideline_version=guidelines))
+            interface_version=version, guideline_version=guideline_version))
     except TutelageError as error:
         return _task_page(request, session, view, 422, error=str(error), hint=error.hint, entered=forms.fields(form))
     if view.purpose == "practice" and view.expected:
         return _practice_page(request, session, view, judgement_id)
-    return _next(request, session, notice=web.words.say(session.language, "submitted_before" if again else "submitted"), may_undo=not again)
+    tested = view.purpose == "screening"
+    if tested and _passed(request, session):
+        return _next(request, session, notice=web.words.say(session.language, "screening_passed_now"))
+    said = web.words.say(session.language, "submitted_before" if again else "submitted")
+    return _next(request, session, notice=said, may_undo=not again and not tested)
 
 
 @router.post("/work/{assignment_id}/draft")
@@ -128,14 +135,11 @@ def answer(request: Request, session: Visitor, assignment_id: Id, at: int) -> Re
 def guidelines(request: Request, session: Visitor) -> Response:
     """What the lead asks for."""
     web: Web = request.app.state.web
-    text = _guidelines(request)["text"]
-    return web.html(request, "guidelines.html", html=render(text or web.words.say(session.language, "guidelines_none")))
-
-
-def _guidelines(request: Request) -> dict[str, Any]:
-    """{"version", "text"} of the setting `guidelines`."""
-    with request.app.state.web.store.read() as conn:
-        return setting(conn, "guidelines", {"version": None, "text": None})
+    with web.store.read() as conn:
+        found = rules.current(conn)
+    if session.settings.get(GUIDELINES) != found.version:
+        web.store.write(lambda conn: accounts.set_setting_of(conn, session.labeler_id, **{GUIDELINES: found.version}))
+    return web.html(request, "guidelines.html", shown=found, html=render(found.text or web.words.say(session.language, "guidelines_none")))
 
 
 def _own_task(request: Request, session: Session, assignment_id: int) -> TaskView:
@@ -152,7 +156,9 @@ def _next(request: Request, session: Session, *, notice: str | None = None, may_
     web: Web = request.app.state.web
     claim = web.store.write(lambda conn: queue.claim(conn, session.labeler_id, now=web.store.now()))
     if claim is None:
-        return web.html(request, "idle.html", notice=notice, may_undo=may_undo, progress=_progress(request, session))
+        with web.store.read() as conn:
+            standing = standing_of(conn, session.labeler_id)
+        return web.html(request, "idle.html", notice=notice, may_undo=may_undo, progress=_progress(request, session), standing=standing)
     view = _own_task(request, session, claim.assignment_id)
     if view.warnings and shown_id != view.assignment_id and not view.draft:
         kinds = ", ".join(web.words.say(session.language, f"warning_{kind}", otherwise=kind) for kind in view.warnings)
@@ -178,6 +184,13 @@ def _practice_page(request: Request, session: Session, view: TaskView, judgement
                     mine=say.in_words(web.words, session.language, view.kind, value, view.sides),
                     theirs=say.in_words(web.words, session.language, view.kind, expected, view.sides),
                     reasons=render(str(expected.get("reasons", ""))))
+
+
+def _passed(request: Request, session: Session) -> bool:
+    """Whether they are past their screening."""
+    with request.app.state.web.store.read() as conn:
+        standing = conn.scalar(select(labelers.c.screening).where(labelers.c.id == session.labeler_id)) or {}
+    return bool(standing.get("state") == "passed")
 
 
 def _progress(request: Request, session: Session) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from urllib.parse import quote
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -23,6 +24,7 @@ from tutelage.feedback.store import Store
 
 from .assets import Assets, check_vendored
 from .limits import Limiter
+from .markdown import plain
 from .session import SignInNeeded, csrf_field
 from .site import HEADERS, SAFE_METHODS, Guard, Site, TooLarge
 from .words import Words
@@ -71,7 +73,7 @@ def create_app(store: Store, site: Site, *, package: str, title: str) -> FastAPI
     app = FastAPI(title=title, docs_url=None, redoc_url=None, openapi_url=None)
     loader = ChoiceLoader([PackageLoader(package), PackageLoader("tutelage.web")])
     pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    pages.filters |= {"date": _date, "browser": _browser}
+    pages.filters |= {"date": _date, "browser": _browser, "text": _text}
     web = Web(store, site, Assets("tutelage.web", package), Words(package), pages)
     app.state.web = web
     app.add_api_route("/static/{name}", web.assets.serve, methods=["GET"])
@@ -88,6 +90,11 @@ def create_app(store: Store, site: Site, *, package: str, title: str) -> FastAPI
 
 def _date(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _text(written: str | None) -> Markup:
+    """What somebody wrote, with nothing in it that is not seen."""
+    return plain(written or "")
 
 
 def _browser(user_agent: str | None) -> str:

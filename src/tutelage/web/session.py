@@ -62,7 +62,15 @@ async def read_form(request: Request) -> FormData:
 
 async def own_form(request: Request, session: Visitor) -> FormData:
     """A form that came from a page given to this very session. Raises: 403 for any other."""
-    form = await read_form(request)
+    return _checked(await read_form(request), request, session)
+
+
+async def own_upload(request: Request, session: Visitor) -> FormData:
+    """The same with one file."""
+    return _checked(await request.form(max_files=1, max_fields=20, max_part_size=100_000), request, session)
+
+
+def _checked(form: FormData, request: Request, session: Session) -> FormData:
     given = form.get("csrf") or request.headers.get("x-csrf-token")
     if not isinstance(given, str) or not hmac.compare_digest(_unmask(given), session.csrf_token):
         raise HTTPException(403)
@@ -71,6 +79,7 @@ async def own_form(request: Request, session: Visitor) -> FormData:
 
 AnyForm = Annotated[FormData, Depends(read_form)]
 OwnForm = Annotated[FormData, Depends(own_form)]
+OwnUpload = Annotated[FormData, Depends(own_upload)]
 
 
 def csrf_field(session: Session) -> str:

@@ -213,7 +213,7 @@
     form.before(note);
     note.scrollIntoView({ block: "nearest" });
   }
-  document.addEventListener("htmx:after:swap", (event) => { if (!event.target.closest?.(".pop")) begin(true); });
+  document.addEventListener("htmx:after:swap", (event) => { if (!event.target.closest?.(".pop, [data-live]")) begin(true); });
   document.addEventListener("htmx:error", fail);
   document.addEventListener("DOMContentLoaded", () => begin(false));
 })();

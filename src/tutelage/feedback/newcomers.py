@@ -1,0 +1,122 @@
+"""Where newcomers stand in the screening test: counted with each answer, decided by the test, or by a lead where it cannot be.
+
+A labeler's `screening` is {"state": "new" | "passed" | "failed"}, with {"test": the sequential test as it stands} from its first item on
+(`feedback.screening`), and {"at", "by"} of the decision; by is null where the test decided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, func, select, update
+
+from .content import record_audit, set_setting, setting
+from .errors import ContentError
+from .intervals import Statistic, share
+from .schema import labelers, tasks
+from .screening import GroupPassed, Screening, passed_by_group
+from .values import agrees
+
+SETTING = "screening"
+DECIDED = ("passed", "failed")
+
+
+class Newcomer(NamedTuple):
+    """state: new, passed or failed. right: share of the test's items so far. by: the lead who decided; None: the test, or nobody yet."""
+
+    id: int
+    name: str
+    group: str | None
+    state: str
+    test: Screening
+    right: Statistic
+    at: float | None
+    by: str | None
+
+
+def count_answer(conn: Connection, labeler_id: int, *, kind: str, value: Mapping[str, Any], expected: Mapping[str, Any] | None,
+                 now: float) -> str:
+    """Count an answer to a screening item. Returns the state after it. Where nothing is known to be right, nothing is counted."""
+    standing = dict(conn.scalar(select(labelers.c.screening).where(labelers.c.id == labeler_id)) or {})
+    correct = agrees(kind, value, expected or {})
+    state = str(standing.get("state", "new"))
+    if correct is None or state in DECIDED:
+        return state
+    test = _test(standing, test_now(conn)).answered(correct)
+    state = {"pass": "passed", "fail": "failed", "continue": "new"}[test.decision]
+    standing = {"state": state, "test": test.to_json()} | ({"at": now, "by": None} if state in DECIDED else {})
+    conn.execute(update(labelers).where(labelers.c.id == labeler_id).values(screening=standing))
+    if state in DECIDED:
+        record_audit(conn, action=f"screening {state}", now=now, subject=f"labeler {labeler_id}", right=test.right, asked=test.asked)
+    return state
+
+
+def decide(conn: Connection, labeler_id: int, state: str, *, by_id: int, now: float) -> None:
+    """A lead lets a newcomer in, or does not, whatever the test says. Raises: ContentError for an unknown state or labeler."""
+    if state not in DECIDED:
+        raise ContentError(f"state is {state!r}", hint=f"one of {', '.join(DECIDED)}")
+    standing = conn.scalar(select(labelers.c.screening).where(labelers.c.id == labeler_id, labelers.c.role == "labeler"))
+    if standing is None:
+        raise ContentError("there is no such labeler")
+    conn.execute(update(labelers).where(labelers.c.id == labeler_id).values(screening={**standing, "state": state, "at": now, "by": by_id}))
+    record_audit(conn, action=f"screening {state}", now=now, actor_id=by_id, subject=f"labeler {labeler_id}", before=standing.get("state"))
+
+
+def standing_of(conn: Connection, labeler_id: int) -> str | None:
+    """Why a labeler has no work: `failed`, `waiting` for a lead after a test whose items ran out, or None: another reason."""
+    row = conn.execute(select(labelers.c.role, labelers.c.screening).where(labelers.c.id == labeler_id)).one()
+    state = (row.screening or {}).get("state", "new")
+    if row.role != "labeler" or state == "passed":
+        return None
+    return "failed" if state == "failed" else "waiting" if items(conn) else None
+
+
+def newcomers(conn: Connection) -> list[Newcomer]:
+    """Everybody with an account who is or was to be screened, those without a verdict first."""
+    leads = labelers.alias()
+    default = test_now(conn)
+    rows = conn.execute(select(labelers.c.id, labelers.c.name, labelers.c.group, labelers.c.screening)
+                        .where(labelers.c.role == "labeler", labelers.c.password_hash.is_not(None), labelers.c.disabled_at.is_(None))
+                        .order_by(func.lower(labelers.c.name))).all()
+    names = {row.id: row.name for row in conn.execute(select(leads.c.id, leads.c.name))}
+    found = []
+    for row in rows:
+        standing = row.screening or {}
+        test = _test(standing, default)
+        found.append(Newcomer(row.id, row.name, row.group, standing.get("state", "new"), test, share(test.right, test.asked, what="items"),
+                              standing.get("at"), names.get(standing.get("by"))))
+    return sorted(found, key=lambda one: one.state in DECIDED)
+
+
+def groups_passed(found: list[Newcomer]) -> list[GroupPassed]:
+    """Which groups the test removes, of those who have taken it to a verdict."""
+    decided = [one for one in found if one.state in DECIDED and one.test.asked]
+    return passed_by_group([one.state == "passed" for one in decided], [one.group or "" for one in decided])
+
+
+def test_now(conn: Connection) -> Screening:
+    """The test that newcomers begin now, nothing answered."""
+    return Screening(**setting(conn, SETTING, {}))
+
+
+def set_test(conn: Connection, *, good: float, poor: float, at_most: int, by_id: int, now: float) -> None:
+    """Change the test for those who have not begun. Raises: ContentError for numbers that tell nobody apart."""
+    try:
+        made = Screening(good=good, poor=poor, at_most=at_most)
+    except ValueError as error:
+        raise ContentError("no test tells these apart", hint="a poor share of right answers lies below a good one, both between 0 and 1, "
+                                                             "and there is at least one item") from error
+    if at_most < 1:
+        raise ContentError("a test without items", hint="give the most items it may take")
+    set_setting(conn, SETTING, {"good": made.good, "poor": made.poor, "at_most": made.at_most})
+    record_audit(conn, action="screening test", now=now, actor_id=by_id, good=good, poor=poor, at_most=at_most)
+
+
+def items(conn: Connection) -> int:
+    """Screening items that newcomers can be given."""
+    return int(conn.scalar(select(func.count()).where(tasks.c.purpose == "screening", tasks.c.state == "open", tasks.c.free > 0)) or 0)
+
+
+def _test(standing: Mapping[str, Any], default: Screening) -> Screening:
+    return Screening.from_json(standing["test"]) if "test" in standing else default

@@ -1,0 +1,128 @@
+"""The screening test in the store: counted with each answer, saved, resumed, decided."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import select
+
+from tests.feedback import few
+from tutelage.feedback import newcomers, queue, schema
+from tutelage.feedback.content import set_setting
+from tutelage.feedback.errors import ContentError
+
+
+@pytest.fixture
+def world(store):
+    """Forty screening items whose first answer is right, a task of work, a newcomer and a lead."""
+    def make(conn):
+        prompt = few.prompt(conn)
+        for i in range(40):
+            few.task(conn, prompt, [f"a{i}", f"b{i}"], purpose="screening", free=1, overlap=1, expected={"ranks": [0, 1]})
+        few.task(conn, prompt, ["a", "b"], free=2)
+        return {name: few.labeler(conn, name, role=role, password_hash="x") for name, role in (("nia", "labeler"), ("lea", "lead"))}
+    return store.write(make)
+
+
+def answer(store, who, right: bool):
+    """Claim the next item and answer it. Returns its purpose, None where there was nothing."""
+    def work(conn):
+        claim = queue.claim(conn, who, now=store.now())
+        if claim is None:
+            return None
+        first = claim.sides[0] == 0
+        queue.submit(conn, assignment_id=claim.assignment_id, labeler_id=who, value={"choice": 1 if first == right else 8}, now=store.now())
+        return claim.purpose
+    return store.write(work)
+
+
+def screening(store, who):
+    with store.read() as conn:
+        return conn.scalar(select(schema.labelers.c.screening).where(schema.labelers.c.id == who))
+
+
+def test_who_is_always_right_passes_after_the_items_walds_test_needs_and_then_gets_work(store, world):
+    # Each right answer adds ln(.75/.60) = 0.2231 to the log odds; ln(.95/.05) = 2.944 is reached at the 14th.
+    nia = world["nia"]
+    for asked in range(1, 14):
+        assert answer(store, nia, right=True) == "screening"
+        assert (screening(store, nia)["state"], screening(store, nia)["test"]["asked"]) == ("new", asked)
+    answer(store, nia, right=True)
+    assert screening(store, nia) == {"state": "passed", "at": store.now(), "by": None, "test": screening(store, nia)["test"]}
+    assert screening(store, nia)["test"]["right"] == 14 and answer(store, nia, right=True) == "work"
+    assert screening(store, nia)["test"]["asked"] == 14, "work is not counted"
+
+
+def test_who_is_always_wrong_is_told_apart_sooner_and_gets_nothing_more(store, world):
+    # Each wrong answer takes ln(.40/.25) = 0.47 away; -2.944 is passed at the 7th.
+    nia = world["nia"]
+    for _ in range(7):
+        assert screening(store, nia).get("state", "new") == "new" and answer(store, nia, right=False) == "screening"
+    assert screening(store, nia)["state"] == "failed" and answer(store, nia, right=True) is None
+    with store.read() as conn:
+        assert newcomers.standing_of(conn, nia) == "failed"
+        assert conn.execute(select(schema.audit.c.action, schema.audit.c.details)).one() == ("screening failed", {"right": 0, "asked": 7})
+
+
+def test_a_double_submit_counts_once(store, world):
+    def work(conn):
+        claim = queue.claim(conn, world["nia"], now=store.now())
+        for _ in range(3):
+            queue.submit(conn, assignment_id=claim.assignment_id, labeler_id=world["nia"], value={"choice": 1}, now=store.now())
+    store.write(work)
+    assert screening(store, world["nia"])["test"]["asked"] == 1
+
+
+def test_when_the_items_run_out_a_lead_decides_and_is_named(store, world):
+    nia = world["nia"]
+    store.write(lambda conn: set_setting(conn, "screening", {"good": 0.75, "poor": 0.74, "at_most": 160}))
+    for i in range(40):
+        assert answer(store, nia, right=i % 4 > 0) == "screening"
+    assert answer(store, nia, right=True) is None
+    with store.read() as conn:
+        assert newcomers.standing_of(conn, nia) == "waiting"
+    store.write(lambda conn: newcomers.decide(conn, nia, "passed", by_id=world["lea"], now=store.now()))
+    with store.read() as conn:
+        (found,) = newcomers.newcomers(conn)
+        assert (found.state, found.by, found.test.right, found.test.asked, found.right.value) == ("passed", "lea", 30, 40, 0.75)
+        assert newcomers.standing_of(conn, nia) is None
+    assert answer(store, nia, right=True) == "work"
+
+
+def test_an_item_without_a_known_answer_is_not_counted(store, world):
+    store.write(lambda conn: conn.execute(schema.tasks.update().values(expected={"reasons": "none"})))
+    answer(store, world["nia"], right=True)
+    assert screening(store, world["nia"]) == {}
+
+
+def test_the_test_is_changed_for_those_who_have_not_begun(store, world):
+    answer(store, world["nia"], right=True)
+    store.write(lambda conn: newcomers.set_test(conn, good=0.9, poor=0.5, at_most=20, by_id=world["lea"], now=1.0))
+    answer(store, world["nia"], right=True)
+    late = store.write(lambda conn: few.labeler(conn, "late", password_hash="x"))
+    with store.read() as conn:
+        tests = {one.id: one.test for one in newcomers.newcomers(conn)}
+    assert (tests[world["nia"]].good, tests[world["nia"]].right, tests[late].good, tests[late].at_most) == (0.75, 2, 0.9, 20)
+    for numbers in ((0.5, 0.6, 20), (0.8, 0.5, 0), (1.5, 0.5, 20), (float("nan"), 0.5, 20)):
+        given = dict(zip(("good", "poor", "at_most"), numbers, strict=True))
+        with pytest.raises(ContentError):
+            store.write(lambda conn, given=given: newcomers.set_test(conn, by_id=world["lea"], now=1.0, **given))
+
+
+def test_which_groups_it_removes(store, world):
+    def make(conn):
+        for i in range(24):
+            test = newcomers.test_now(conn).to_json() | {"right": 7, "asked": 10}
+            few.labeler(conn, f"n{i}", group="north" if i % 2 else "south", password_hash="x",
+                        screening={"state": "passed" if i % 2 or i < 2 else "failed", "test": test})
+        begun = {"state": "new", "test": newcomers.test_now(conn).to_json() | {"right": 3, "asked": 5}}
+        few.labeler(conn, "begun", group="south", password_hash="x", screening=begun)
+    store.write(make)
+    with store.read() as conn:
+        found = {one.group: one for one in newcomers.groups_passed(newcomers.newcomers(conn))}
+    assert found["north"].passed.value == 1.0 and found["south"].passed.value == pytest.approx(1 / 12) and found["south"].flagged
+
+
+def test_unknown_people_and_verdicts_are_refused(store, world):
+    for who, state in ((world["nia"], "new"), (world["lea"], "failed"), (999, "passed")):
+        with pytest.raises(ContentError):
+            store.write(lambda conn, w=who, s=state: newcomers.decide(conn, w, s, by_id=world["lea"], now=1.0))

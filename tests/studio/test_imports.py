@@ -1,0 +1,79 @@
+"""A file of feedback brought in from the lead's page, and files that are none."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import zipfile
+
+import pytest
+from sqlalchemy import func, select
+
+from tests.studio.test_doors import csrf
+from tutelage.feedback.schema import judgements, labelers, tasks
+
+PAIRS = "".join(json.dumps({"prompt": f"What is tea {i}?", "chosen": "A drink.", "rejected": "No idea.", "labeler": "from the file"}) + "\n"
+                for i in range(3)).encode()
+
+
+@pytest.fixture
+def lead(studio):
+    with studio.client(studio.person("lead")) as client:
+        yield client
+
+
+def sent(client, name: str, content: bytes, **more):
+    return client.post("/lead/import", data={"csrf": csrf(client.get("/lead/import"))} | more, files={"file": (name, content)})
+
+
+def counted(studio) -> tuple[int, int]:
+    with studio.store.read() as conn:
+        return tuple(conn.scalar(select(func.count()).select_from(table)) for table in (tasks, judgements))
+
+
+def test_a_file_is_looked_at_then_brought_in_and_not_twice(studio, lead):
+    before = counted(studio)
+    looked = sent(lead, "pairs.jsonl", PAIRS, look="yes")
+    assert looked.status_code == 200 and "nothing was added" in looked.text and counted(studio) == before
+    done = sent(lead, "pairs.jsonl", PAIRS)
+    assert "It is in the store." in done.text and counted(studio) == (before[0] + 3, before[1] + 3)
+    assert "It is in the store." in sent(lead, "../../etc/pairs again.jsonl.gz", gzip.compress(PAIRS)).text
+    assert counted(studio) == (before[0] + 3, before[1] + 3), "known before"
+    with studio.store.read() as conn:
+        assert conn.scalar(select(labelers.c.id).where(labelers.c.name == "from the file"))
+
+
+def test_rows_that_cannot_be_read_are_counted_with_the_reason_and_the_rest_is_taken(studio, lead):
+    before = counted(studio)
+    broken = PAIRS.replace(b"tea", b"soup") + b'{"prompt": "\xe2\x80\xae<b>", "chosen": 7, "rejected": "x"}\n{"prompt": \n'
+    done = sent(lead, "pairs.jsonl", broken)
+    assert counted(studio)[1] == before[1] + 3 and "pairs.jsonl:4" in done.text and "/tmp" not in done.text and "<b>" not in done.text
+
+
+def archive() -> bytes:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("pairs.jsonl", b"0" * 20_000_000)
+    return made.getvalue()
+
+
+@pytest.mark.parametrize(("name", "content", "said"), [
+    ("pairs.zip", archive(), "no file of a kind"), ("pairs.jsonl", archive(), "zip"), ("pairs.exe", b"MZ", "no file of a kind"),
+    ("pairs.jsonl.gz", gzip.compress(b" " * 300_000_000), "bomb"), ("pairs.jsonl.gz", gzip.compress(PAIRS)[:40], "truncated"),
+    ("pairs.jsonl", b"", ""), ("pairs.parquet", b"PAR1 and no more", ""), (".jsonl", PAIRS, "no file of a kind"),
+    ("x.jsonl", b"\x00\xff" * 1000, "")])
+def test_what_is_no_file_of_feedback_is_refused_in_words_and_adds_nothing(studio, lead, name, content, said):
+    before = counted(studio)
+    refused = sent(lead, name, content)
+    assert refused.status_code in (200, 422) and said in refused.text and counted(studio) == before
+    assert "/tmp" not in refused.text and "Something went wrong" not in refused.text
+
+
+def test_a_form_without_a_file_of_another_session_or_of_a_labeler_does_nothing(studio, lead):
+    assert lead.post("/lead/import", data={"csrf": csrf(lead.get("/lead/import"))}).status_code == 422
+    assert lead.post("/lead/import", data={"csrf": "00" * 64}, files={"file": ("a.jsonl", PAIRS)}).status_code == 403
+    assert sent(lead, "a.jsonl", b"x" * 5_000_000).status_code == 413
+    with studio.client(studio.person("expert")) as expert:
+        token = csrf(expert.get("/me"))
+        assert expert.post("/lead/import", data={"csrf": token}, files={"file": ("a.jsonl", PAIRS)}).status_code == 404

@@ -1,0 +1,192 @@
+"""A lead's rooms over plain HTTP: guidelines in versions, the inbox of reports, items."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from sqlalchemy import delete, select, update
+
+from tests.studio.test_doors import csrf
+from tests.studio.test_work import action, heading
+from tutelage.feedback.schema import judgements, reports, settings, tasks
+
+PAGES = ("/lead/reports", "/lead/reports?closed=1", "/lead/guidelines", "/lead/screening", "/lead/adjudication",
+         "/lead/disagreements")
+
+
+def base(page) -> str:
+    """The version that the editor's form would be saved over."""
+    return re.search(r'name="base" value="(.*?)"', page.text)[1]
+
+
+@pytest.fixture
+def labeler(studio):
+    return studio.person()
+
+
+@pytest.fixture
+def browser(studio, labeler):
+    with studio.client(labeler) as client:
+        yield client
+
+
+@pytest.fixture
+def lead(studio):
+    studio.store.write(lambda conn: conn.execute(delete(settings).where(settings.c.name.startswith("guidelines"))))
+    studio.store.write(lambda conn: conn.execute(update(reports).values(state="closed")))
+    with studio.client(studio.person("lead")) as client:
+        yield client
+
+
+@pytest.mark.parametrize("path", [*PAGES, "/lead/tasks/1", "/lead/guidelines/1"])
+def test_labelers_and_experts_find_no_lead_page(studio, browser, path):
+    with studio.client(studio.person("expert")) as expert:
+        assert browser.get(path).status_code == expert.get(path).status_code == 404
+    assert "/lead" not in browser.get("/me").text
+
+
+@pytest.mark.parametrize("path", ["/lead/guidelines", "/lead/reports/1", "/lead/tasks/1/halt", "/lead/tasks/1/open", "/lead/tasks/1/copies",
+                                  "/lead/screening/1", "/lead/screening/test", "/lead/adjudication", "/lead/adjudication/1",
+                                  "/lead/disagreements/1"])
+def test_a_form_sent_by_a_labeler_does_nothing(studio, browser, path):
+    assert browser.post(path, data={"csrf": csrf(browser.get("/me")), "text": "Mine now."}).status_code == 404
+    with studio.store.read() as conn:
+        assert conn.scalar(select(reports.c.id).where(reports.c.answer == "Mine now.")) is None
+
+
+def test_saved_guidelines_are_what_labelers_read_and_what_judgements_name(studio, labeler, browser, lead):
+    page = lead.get("/lead/guidelines")
+    for number, text in ((1, "Be **kind**."), (2, "Be **honest**.")):
+        page = lead.post("/lead/guidelines", data={"csrf": csrf(page), "base": base(page), "text": text})
+        assert f"In force: version {number}" in page.text
+        studio.task("label", ("One.",))
+        task = browser.get("/work")
+        browser.post(action(task), data={"csrf": csrf(task), "label": "yes"})
+    assert "guidelines have changed" not in browser.get("/work").text, "they had never read any"
+    assert "Be <strong>honest</strong>." in browser.get("/guidelines").text
+    lead.post("/lead/guidelines", data={"csrf": csrf(page), "base": "2", "text": "Be brief."})
+    assert "The guidelines have changed: version 3" in browser.get("/work").text
+    browser.get("/guidelines")
+    assert "guidelines have changed" not in browser.get("/work").text
+    assert "Be <strong>kind</strong>." in lead.get("/lead/guidelines/1").text
+    with studio.store.read() as conn:
+        kept = conn.scalars(select(judgements.c.guideline_version).where(judgements.c.labeler_id == labeler.id)).all()
+    assert kept == ["1", "2"]
+
+
+def test_a_preview_saves_nothing_and_a_second_lead_overwrites_nothing(studio, lead):
+    page = lead.get("/lead/guidelines")
+    shown = lead.post("/lead/guidelines", data={"csrf": csrf(page), "base": "", "text": "# Try", "preview": "yes"})
+    assert 'class="md1"' in shown.text and "In force" not in shown.text
+    with studio.client(studio.person("lead")) as other:
+        theirs = other.get("/lead/guidelines")
+        assert "In force: version 1" in lead.post("/lead/guidelines", data={"csrf": csrf(page), "base": "", "text": "First."}).text
+        late = other.post("/lead/guidelines", data={"csrf": csrf(theirs), "base": "", "text": "Hours of work."})
+    assert late.status_code == 422 and "saved while you wrote" in late.text and "Hours of work." in late.text and "First." in late.text
+    assert base(late) == "1", "saved again knowingly, it goes over version 1"
+
+
+def test_a_question_is_answered_and_the_labeler_sees_it_on_the_next_page(studio, labeler, browser, lead):
+    studio.task(overlap=2)
+    page = browser.get("/work")
+    browser.post(action(page) + "/report", data={"csrf": csrf(page), "kind": "question", "text": "What is <tea>\u202e?"})
+    inbox = lead.get("/lead/reports")
+    assert "What is &lt;tea&gt;" in inbox.text and "U+202E" in inbox.text and labeler.name in inbox.text
+    assert re.search(r'href="/lead"[^>]*>Lead <span class="count">1<', inbox.text)
+    to = re.search(r'action="(/lead/reports/\d+)"', inbox.text)[1]
+    empty = lead.post(to, data={"csrf": csrf(inbox), "text": " "})
+    assert empty.status_code == 409 and "answer is empty" in empty.text
+    done = lead.post(to, data={"csrf": csrf(inbox), "text": "A drink."})
+    assert "Nothing here." in done.text and '<span class="count">' not in done.text
+    assert "Your lead has answered you" in browser.get("/work").text
+    mine = browser.get("/me").text
+    assert "A drink." in mine and "lead-" not in mine, "no name of the lead"
+    assert "Your lead has answered you" not in browser.get("/work").text
+    closed = lead.get("/lead/reports?closed=1")
+    assert "Nothing here." not in lead.post(to + "/open", data={"csrf": csrf(closed)}).text
+
+
+def test_a_harm_report_leads_to_its_item_which_can_leave_the_queue_and_come_back(studio, labeler, browser, lead):
+    task = studio.task(overlap=3)
+    page = browser.get("/work")
+    browser.post(action(page) + "/report", data={"csrf": csrf(page), "kind": "harm", "text": "Insults."})
+    browser.post(action(page), data={"csrf": csrf(page), "choice": "3"})
+    inbox = lead.get("/lead/reports")
+    assert f'href="/lead/tasks/{task}"' in inbox.text
+    item = lead.get(f"/lead/tasks/{task}")
+    assert heading(item).startswith(f"Item {task}") and labeler.name in item.text and "somewhat better" in item.text
+    assert "secret-model-x" not in item.text
+    out = lead.post(f"/lead/tasks/{task}/halt", data={"csrf": csrf(item)})
+    assert "out of the queue" in out.text
+    with studio.client(studio.person()) as other:
+        assert heading(other.get("/work")) == "Nothing to do right now"
+        lead.post(f"/lead/tasks/{task}/open", data={"csrf": csrf(item)})
+        assert heading(other.get("/work")) == "Compare"
+    with studio.store.read() as conn:
+        assert conn.scalar(select(tasks.c.state).where(tasks.c.id == task)) == "open"
+    assert lead.get("/lead/tasks/999999").status_code == 404
+
+
+def test_a_newcomer_takes_the_test_and_passes_into_work(studio, lead):
+    for _ in range(3):
+        studio.task("label", ("One.",), purpose="screening", expected={"label": True})
+    studio.task()
+    lead.post("/lead/screening/test", data={"csrf": csrf(lead.get("/lead/screening")), "good": "90", "poor": "30", "at_most": "10"})
+    with studio.client(studio.person(screened=False)) as newcomer:
+        for left in (2, 1, 0):
+            page = newcomer.get("/work")
+            assert "This is the test before the work" in page.text
+            page = newcomer.post(action(page), data={"csrf": csrf(page), "label": "yes"})
+            assert ("This is the test" in page.text) == bool(left)
+        assert "you passed" in page.text and heading(page) == "Compare"
+
+
+def test_who_does_not_pass_is_told_kindly_and_a_lead_can_let_them_in(studio, lead):
+    for _ in range(2):
+        studio.task("label", ("One.",), purpose="screening", expected={"label": True})
+    studio.task(overlap=9)
+    lead.post("/lead/screening/test", data={"csrf": csrf(lead.get("/lead/screening")), "good": "90", "poor": "30", "at_most": "10"})
+    person = studio.person(screened=False)
+    with studio.client(person) as newcomer:
+        for _ in range(2):
+            page = newcomer.get("/work")
+            page = newcomer.post(action(page), data={"csrf": csrf(page), "label": "no"})
+        assert heading(page) == "Thank you for taking the test" and "nothing more about you" in page.text
+        found = lead.get("/lead/screening")
+        assert re.search(rf"{person.name}</td>.*?0 of 2.*?not passed", found.text, re.S)
+        lead.post(f"/lead/screening/{person.id}", data={"csrf": csrf(found), "state": "passed"})
+        assert heading(newcomer.get("/work")) == "Compare"
+    assert lead.post(f"/lead/screening/{person.id}", data={"csrf": csrf(found), "state": "king"}).status_code == 409
+
+
+def test_a_test_that_items_cannot_decide_waits_for_the_lead_and_says_so(studio, lead):
+    studio.task("label", ("One.",), purpose="screening", expected={"label": True})
+    lead.post("/lead/screening/test", data={"csrf": csrf(lead.get("/lead/screening")), "good": "75", "poor": "60", "at_most": "160"})
+    with studio.client(studio.person(screened=False)) as newcomer:
+        page = newcomer.get("/work")
+        page = newcomer.post(action(page), data={"csrf": csrf(page), "label": "yes"})
+        assert heading(page) == "Thank you, those were all the items" and "your lead looks" in page.text
+
+
+@pytest.mark.parametrize("numbers", [("60", "75", "10"), ("x", "50", "10"), ("90", "", "10"), ("90", "50", "0"), ("nan", "50", "10")])
+def test_a_test_that_tells_nobody_apart_is_refused(studio, lead, numbers):
+    page = lead.get("/lead/screening")
+    refused = lead.post("/lead/screening/test", data={"csrf": csrf(page)} | dict(zip(("good", "poor", "at_most"), numbers, strict=True)))
+    assert refused.status_code == 422 and 'role="alert"' in refused.text
+
+
+def test_a_lead_makes_a_practice_item_of_a_task_with_the_right_answer_and_reasons(studio, lead):
+    task = studio.task()
+    page = lead.get(f"/lead/tasks/{task}")
+    form = {"csrf": csrf(page), "purpose": "practice"}
+    refused = lead.post(f"/lead/tasks/{task}/copies", data=form | {"text": "Kept <here>."})
+    assert refused.status_code == 422 and "needs its answer" in refused.text and "Kept &lt;here&gt;." in refused.text
+    made = lead.post(f"/lead/tasks/{task}/copies", data=form | {"right": "1", "text": "It is **kinder**."})
+    assert "B is better" in made.text and re.search(r"/lead/tasks/\d+$", str(made.url))
+    studio.store.write(lambda conn: conn.execute(update(tasks).where(tasks.c.id == task).values(state="halted")))
+    with studio.client(studio.person(screened=False)) as newcomer:
+        page = newcomer.get("/work")
+        assert "practice" in page.text
+        told = newcomer.post(action(page), data={"csrf": csrf(page), "choice": "1"})
+        assert "It is <strong>kinder</strong>." in told.text
