@@ -17,7 +17,7 @@ from tutelage.base.errors import ConfigError
 from tutelage.cli.main import main
 from tutelage.serve.errors import Refusal
 from tutelage.serve.guard import Door
-from tutelage.serve.server import listen
+from tutelage.web.listen import listen
 from tutelage.serve.wire import ChatRequest, parse
 
 ASKED = [{"role": "user", "content": "where is cat 3?"}]

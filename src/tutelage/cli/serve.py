@@ -53,8 +53,8 @@ def serve(models: tuple[str, ...], reward: str | None, host: str, port: int, beh
     with only_json_on_stdout(as_json):
         from tutelage.serve.guard import Door
         from tutelage.serve.served import open_judge
-        from tutelage.serve.server import listen
         from tutelage.serve.server import serve as serve_models
+        from tutelage.web.listen import listen
 
         door = Door(host, port, behind_tls, key)
         listener = listen(host, port)

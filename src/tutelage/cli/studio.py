@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import socket
-
 import click
 
-from tutelage.base.errors import ConfigError
 from tutelage.base.log import setup_logging
 
 DEFAULT_PORT = 8600
@@ -35,11 +32,12 @@ def studio(db: str | None, port: int, host: str, public_url: str | None, demo: b
     from tutelage.feedback import accounts
     from tutelage.feedback.store import Store
     from tutelage.studio.app import create_studio
+    from tutelage.web.listen import listen
     from tutelage.web.site import Site
 
     Site(host, port or DEFAULT_PORT, public_url)                      # refused before anything is made
     with ExitStack() as stack:
-        listener = stack.enter_context(_listen(host, port))
+        listener = stack.enter_context(listen(host, port))
         site = Site(host, listener.getsockname()[1], public_url)
         if demo:
             from .studio_demo import demo_store
@@ -55,18 +53,3 @@ def studio(db: str | None, port: int, host: str, public_url: str | None, demo: b
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, proxy_headers=False,
                                                timeout_graceful_shutdown=5))
         server.run(sockets=[listener])
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """A bound socket. Raises: ConfigError when the port is taken or the address is not this machine's."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        listener.listen(512)                                         # whoever comes before the server is up waits instead of being refused
-    except OSError as error:
-        listener.close()
-        raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror}",
-                          hint="is a studio running already? --port takes another") from error
-    return listener
