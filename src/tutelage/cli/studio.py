@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import click
 
+from tutelage.base.errors import ConfigError
 from tutelage.base.log import setup_logging
+
+from .keys import key_from
 
 DEFAULT_PORT = 8600
 
@@ -16,10 +19,14 @@ DEFAULT_PORT = 8600
 @click.option("--host", default="127.0.0.1", show_default=True, 
               help="Address to listen on; another than this machine's own needs --behind-tls.")
 @click.option("--behind-tls", "public_url", metavar="URL", help="The https:// address of the proxy through which people come.")
+@click.option("--models", "models_url", metavar="URL",
+              help="The model server that people talk to: http://127.0.0.1:8100/v1 of tutelage serve, or any other of OpenAI's form.")
+@click.option("--models-key-env", metavar="VARIABLE", help="Environment variable with the key for that server.")
 @click.option("--demo", is_flag=True, help="The embedded world, with tasks of each kind and a simulated panel at work.")
 @click.option("-q", "--quiet", is_flag=True, help="Warnings only.")
 @click.option("-v", "--verbose", is_flag=True, help="More log, and a traceback with errors.")
-def studio(db: str | None, port: int, host: str, public_url: str | None, demo: bool, quiet: bool, verbose: bool) -> None:
+def studio(db: str | None, port: int, host: str, public_url: str | None, models_url: str | None, models_key_env: str | None, demo: bool,
+           quiet: bool, verbose: bool) -> None:
     """Serve the studio: people write prompts and answers and judge them, in their browsers.
 
     The first start prints a link, good once, that makes you the admin; there you invite others.
@@ -33,8 +40,13 @@ def studio(db: str | None, port: int, host: str, public_url: str | None, demo: b
     from tutelage.feedback.store import Store
     from tutelage.studio.app import create_studio
     from tutelage.web.listen import listen
+    from tutelage.web.outbound import Server
     from tutelage.web.site import Site
 
+    key = key_from(models_key_env)
+    if key is not None and models_url is None:
+        raise ConfigError("--models-key-env without --models", hint="name the server that the key is for")
+    models_at = Server(models_url.rstrip("/"), by_operator=True, key=key) if models_url else None
     Site(host, port or DEFAULT_PORT, public_url)                      # refused before anything is made
     with ExitStack() as stack:
         listener = stack.enter_context(listen(host, port))
@@ -46,7 +58,7 @@ def studio(db: str | None, port: int, host: str, public_url: str | None, demo: b
         else:
             store = stack.enter_context(Store.open(db))
         link = store.write(lambda conn: accounts.first_admin_invite(conn, now=store.now()))
-        app = create_studio(store, site)
+        app = create_studio(store, site, models_at)
         print(f"studio: {site.url}", flush=True)
         if link is not None:
             print(f"you are the first: become the admin at {site.url}/join/{link}\n(works once, within a day)", flush=True)

@@ -66,6 +66,11 @@ class TaskView:
     allow_both_bad: bool = True
     flags: Sequence[Flag] = field(default=tuple(Flag(name, key) for name, key in zip(FLAGS, FLAG_KEYS, strict=True)))
 
+    @property
+    def base(self) -> str:
+        """Below which the pages of this task are."""
+        return f"/work/{self.assignment_id}"
+
 
 def load_task(conn: Connection, assignment_id: int, labeler_id: int) -> TaskView | None:
     """The task of an assignment, if it is this labeler's."""
@@ -77,15 +82,14 @@ def load_task(conn: Connection, assignment_id: int, labeler_id: int) -> TaskView
     if row is None:
         return None
     sides = list(row["sides"]) or list(range(len(row["response_ids"])))
-    texts = _texts(conn, row["response_ids"])
-    answers = [_answer(at, texts[side]) for at, side in enumerate(sides)]
+    answers = answers_shown(conn, row["response_ids"], sides)
     draft, extra = row["draft"] or {}, row["extra"] or {}
     if draft and "fields" not in draft:                              # after an undo or a refusal the queue keeps what was said itself
         draft = {"fields": fields_of(row["kind"], draft), "at": row["claimed_at"]}
     return TaskView(
-        assignment_id, row["kind"], row["purpose"], row["state"], _turns(row["content"]), answers, sides, row["warnings"] or [],
+        assignment_id, row["kind"], row["purpose"], row["state"], turns_shown(row["content"]), answers, sides, row["warnings"] or [],
         draft.get("fields", {}), draft.get("at", 0.0), row["expected"], row["claimed_at"], question=extra.get("question"),
-        form=extra.get("style", "plain"), original=texts[0] if row["kind"] == "edit" and texts else "",
+        form=extra.get("style", "plain"), original=texts_of(conn, row["response_ids"])[0] if row["kind"] == "edit" else "",
         allow_tie=extra.get("tie", True), allow_both_bad=extra.get("both_bad", True))
 
 
@@ -96,15 +100,23 @@ def whole_answer(conn: Connection, assignment_id: int, labeler_id: int, at: int)
     if row is None or not 0 <= at < len(row.response_ids):
         return None
     side = row.sides[at] if row.sides else at
-    return _texts(conn, row.response_ids)[side]
+    return texts_of(conn, row.response_ids)[side]
 
 
-def _texts(conn: Connection, response_ids: Sequence[int]) -> list[str]:
+def answers_shown(conn: Connection, response_ids: Sequence[int], sides: Sequence[int]) -> list[Answer]:
+    """Answers in the page's order."""
+    texts = texts_of(conn, response_ids)
+    return [_answer(at, texts[side]) for at, side in enumerate(sides)]
+
+
+def texts_of(conn: Connection, response_ids: Sequence[int]) -> list[str]:
+    """The texts of answers; empty where one was erased."""
     found = {row.id: row.text for row in conn.execute(select(responses.c.id, responses.c.text).where(responses.c.id.in_(response_ids)))}
     return [found.get(response_id) or "" for response_id in response_ids]
 
 
-def _turns(content: Any) -> list[Turn]:
+def turns_shown(content: Any) -> list[Turn]:
+    """The messages of a prompt as it is kept."""
     if isinstance(content, str):
         return [Turn("text", render(content))]
     return [Turn(turn["role"], render(turn["content"])) for turn in content or []]
