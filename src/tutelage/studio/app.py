@@ -10,6 +10,7 @@ from tutelage.web.outbound import Server
 from tutelage.web.site import Site
 
 from . import join, me, models, people, talk, work
+from .api import create_api
 from .assistant import Assistant
 
 
@@ -23,4 +24,5 @@ def create_studio(store: Store, site: Site, models_at: Server | None = None) -> 
     app.state.web.pages.globals["may_talk"] = assistant.is_set
     for room in (join, work, talk, me, people, models):
         app.include_router(room.router)
+    app.mount("/api/v1", create_api(app.state.web))
     return app
