@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import select, update
 
 from tests.studio.conftest import Studio
-from tests.studio.fake_models import SHA256, FakeModels
+from tests.studio.fake_models import SHA256
 from tests.studio.test_browser import PHONE, violations
 from tests.studio.test_doors import csrf
 from tutelage.feedback import queue
@@ -23,20 +23,8 @@ from tutelage.feedback.store import Store
 
 
 @pytest.fixture(scope="module")
-def models():
-    fake = FakeModels()
-    yield fake
-    fake.server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def running(start, models, tmp_path_factory):
-    """A studio that was told of the model server on its command line."""
-    database = tmp_path_factory.mktemp("studio") / "studio.db"
-    _, said = start("--db", str(database), "--port", "0", "--models", models.url, lines=2)
-    url, link = re.search(r"http://\S+", said[0])[0], re.search(r"http://\S+/join/\S+", said[1])[0]
-    with Store.open(database) as store:
-        yield Studio(url, link, store)
+def running(talking):
+    return talking
 
 
 @pytest.fixture(autouse=True)

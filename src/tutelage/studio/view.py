@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from markupsafe import Markup
 from sqlalchemy import Connection, select
 
-from tutelage.feedback.schema import assignments, prompts, responses, tasks
+from tutelage.feedback.schema import assignments, judgements, prompts, responses, retractions, tasks
 from tutelage.feedback.values import FLAGS
 from tutelage.web.markdown import MAX_CHARS, render
 
@@ -45,7 +45,10 @@ class Flag(NamedTuple):
 
 @dataclass(frozen=True)
 class TaskView:
-    """What a template shows of a reserved task. draft: form field -> what was entered. draft_at: when, UTC seconds; 0: never."""
+    """What a template shows of a reserved task. draft: form field -> what was entered. draft_at: when, UTC seconds; 0: never.
+
+    original: what an edit begins from. critique: after which a model rewrote the answer, where the edit begins from that.
+    """
 
     assignment_id: int
     kind: str
@@ -59,6 +62,7 @@ class TaskView:
     draft_at: float
     expected: Mapping[str, Any] | None
     claimed_at: float
+    critique: str | None = None
     question: str | None = None
     form: str = "plain"
     original: str = ""
@@ -86,11 +90,19 @@ def load_task(conn: Connection, assignment_id: int, labeler_id: int) -> TaskView
     draft, extra = row["draft"] or {}, row["extra"] or {}
     if draft and "fields" not in draft:                              # after an undo or a refusal the queue keeps what was said itself
         draft = {"fields": fields_of(row["kind"], draft), "at": row["claimed_at"]}
+    original = texts_of(conn, [extra.get("revision", row["response_ids"][0])])[0] if row["kind"] == "edit" else ""
     return TaskView(
         assignment_id, row["kind"], row["purpose"], row["state"], turns_shown(row["content"]), answers, sides, row["warnings"] or [],
         draft.get("fields", {}), draft.get("at", 0.0), row["expected"], row["claimed_at"], question=extra.get("question"),
-        form=extra.get("style", "plain"), original=texts_of(conn, row["response_ids"])[0] if row["kind"] == "edit" else "",
+        critique=critique_of(conn, extra["critique"]) if "critique" in extra else None, form=extra.get("style", "plain"), original=original,
         allow_tie=extra.get("tie", True), allow_both_bad=extra.get("both_bad", True))
+
+
+def critique_of(conn: Connection, judgement_id: int) -> str | None:
+    """The words of a critique that stands."""
+    value = conn.scalar(select(judgements.c.value).outerjoin(retractions, retractions.c.judgement_id == judgements.c.id)
+                        .where(judgements.c.id == judgement_id, retractions.c.id.is_(None)))
+    return value["critique"] if value else None
 
 
 def whole_answer(conn: Connection, assignment_id: int, labeler_id: int, at: int) -> str | None:

@@ -11,10 +11,11 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, Response
 
 from tutelage.base.errors import TutelageError
-from tutelage.feedback import accounts, queue
+from tutelage.feedback import accounts, queue, revisions
 from tutelage.feedback.about import done_today
 from tutelage.feedback.accounts import Session
 from tutelage.feedback.content import setting
+from tutelage.feedback.pii import mask_text
 from tutelage.feedback.reports import add_report
 from tutelage.feedback.schema import judgements
 from tutelage.web.app import Web, is_partial
@@ -22,6 +23,7 @@ from tutelage.web.markdown import plain, render
 from tutelage.web.session import OwnForm, Visitor, text_of
 
 from . import forms, say
+from .assistant import AssistantError, revision_messages
 from .view import TaskView, load_task, whole_answer
 
 router = APIRouter()
@@ -60,7 +62,26 @@ def submit(request: Request, session: Visitor, form: OwnForm, assignment_id: Id)
         return _task_page(request, session, view, 422, error=str(error), hint=error.hint, entered=forms.fields(form))
     if view.purpose == "practice" and view.expected:
         return _practice_page(request, session, view, judgement_id)
+    if view.kind == "critique" and view.purpose != "screening" and request.app.state.assistant.is_set():
+        return web.html(request, "revision.html", view=view)
     return _next(request, session, notice=web.words.say(session.language, "submitted_before" if again else "submitted"), may_undo=not again)
+
+
+@router.post("/work/{assignment_id}/revision")
+def revision(request: Request, session: Visitor, form: OwnForm, assignment_id: Id) -> Response:
+    """Have the model rewrite what was criticised, and give that back to be accepted or changed."""
+    web: Web = request.app.state.web
+    with web.store.read() as conn:
+        about = revisions.criticised(conn, assignment_id, session.labeler_id)
+    edit_id = about.edit_id
+    try:
+        if edit_id is None:
+            made = request.app.state.assistant.one(revision_messages(about.prompt, about.answer, mask_text(about.critique)[0]))
+            edit_id = web.store.write(lambda conn: revisions.add_revision(conn, about, made, session.labeler_id, now=web.store.now()))
+    except AssistantError:
+        return _next(request, session, notice=web.words.say(session.language, "revision_failed"))
+    view = _own_task(request, session, edit_id)
+    return _task_page(request, session, view) if view.state == "reserved" else _next(request, session)
 
 
 @router.post("/work/{assignment_id}/draft")
