@@ -63,6 +63,14 @@ def test_a_choice_is_a_finished_task_that_the_queue_gives_to_nobody(store, peopl
         assert conn.execute(select(judgements.c.p_select, judgements.c.kind)).all() == [(1.0, "comparison")]
 
 
+def test_a_choice_of_a_page_left_behind_does_not_judge_the_next_two_answers(store, people):
+    found, _ = talk(store, people[0])
+    choose(store, found, people[0], 2)
+    store.write(lambda conn: conversations.reply(conn, found, people[0], at=2, text="More", answers=TWO, now=store.now()))
+    assert choose(store, found, people[0], 7, at=1) is None and load(store, found, people[0]).turn is not None
+    assert choose(store, found, people[0], 7, at=3) is not None
+
+
 def test_a_failed_choice_leaves_no_task_behind(store, people):
     found, _ = talk(store, people[0])
     for value in ({"choice": 9}, {"tie": True}, {"both_bad": True}, {}):

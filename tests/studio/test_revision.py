@@ -75,7 +75,9 @@ def test_what_is_left_of_a_revision_is_preferred_to_the_original(studio, labeler
         extra = conn.scalar(select(tasks.c.extra).where(tasks.c.id == edit["task_id"]))
         kept = conn.execute(select(responses).where(responses.c.id == extra["revision"])).mappings().one()
         rows = (freeze(conn, tmp_path).path / "judgements.jsonl").read_text().splitlines()
-    assert extra["critique"] == critique["id"] and (kept["model_hash"], kept["text"]) == (SHA256, "Boil water and wait *four* minutes.")
+        (original,) = conn.scalar(select(tasks.c.response_ids).where(tasks.c.id == edit["task_id"]))
+    assert extra["critique"] == critique["id"] and kept["revises_id"] == original
+    assert (kept["model_hash"], kept["text"]) == (SHA256, "Boil water and wait *four* minutes.")
     judgement = Judgement.from_json(next(row for row in map(json.loads, rows) if row["judgement"] == edit["id"]))
     pair = as_preference(judgement)
     assert [answer.text for answer in pair.responses] == [text, "Boil water."] and pair.ranks == (0, 1)

@@ -399,6 +399,25 @@ def test_an_address_in_the_database_is_checked_again_when_it_is_used(start, mode
             assert page.status_code == 503 and "cannot be reached" in page.text and models.requests == []
 
 
+def test_a_model_that_does_not_answer_keeps_no_studio_from_ending(start, models, tmp_path_factory):
+    gate = threading.Event()
+    models.answer = lambda body: (gate.wait(40), ["a", "b"])[1]
+    database = tmp_path_factory.mktemp("studio") / "studio.db"
+    process, said = start("--db", str(database), "--port", "0", "--models", models.url, lines=2)
+    with Store.open(database) as store, ThreadPoolExecutor(1) as pool:
+        studio = Studio(re.search(r"http://\S+", said[0])[0], "", store)
+        with studio.client(studio.person()) as client:
+            pool.submit(lambda: send(client, begin(client), text="Tea?"))
+            while not models.requests:
+                time.sleep(0.05)
+            process.terminate()
+            process.wait(20)
+            gate.set()
+        with store.read() as conn:
+            kept = conn.scalar(select(conversations.c.messages))
+    assert kept["draft"]["fields"] == {"text": "Tea?"}
+
+
 def test_without_a_server_nobody_is_sent_to_talk(plain_studio):
     plain_studio.task("conversation", ())
     with plain_studio.client(plain_studio.person()) as client:

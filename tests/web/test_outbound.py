@@ -149,6 +149,27 @@ def test_an_endless_answer_is_cut_off(local, sent):
     assert error.reason == "wrong" and "1,000 bytes" in str(error)
 
 
+def test_an_answer_without_end_is_left_at_the_limit_not_at_the_deadline(local):
+    def pour(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        while True:
+            connection.sendall(b"x" * 65536)
+
+    assert refused(here(local(pour).port), seconds=4.0, max_bytes=1_000_000).reason == "wrong"
+
+
+def test_who_hangs_up_waits_for_nobody(local):
+    server = local(lambda connection: time.sleep(20))
+    caught: list[OutboundError] = []
+    asking = threading.Thread(target=lambda: caught.append(refused(here(server.port), seconds=15.0)))
+    asking.start()
+    while not server.heads:
+        time.sleep(0.01)
+    outbound.hang_up()
+    asking.join(5)
+    assert not asking.is_alive() and caught[0].reason == "unreachable"
+
+
 @pytest.mark.parametrize("sent", [answer(b"<html>"), answer(b"[1]"), answer(b"[" * 100_000), answer(b"\xff\xfe"), answer(b"null"),
                                   answer(json.dumps({"error": {"message": "no\x1b[31m model"}}).encode(), "404 Not Found"),
                                   answer(b'{"error": [[]]}', "500 Oops"), answer(b"", "204 No Content"),

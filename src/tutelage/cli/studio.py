@@ -40,7 +40,7 @@ def studio(db: str | None, port: int, host: str, public_url: str | None, models_
     from tutelage.feedback.store import Store
     from tutelage.studio.app import create_studio
     from tutelage.web.listen import listen
-    from tutelage.web.outbound import Server
+    from tutelage.web.outbound import Server, hang_up
     from tutelage.web.site import Site
 
     key = key_from(models_key_env)
@@ -64,4 +64,7 @@ def studio(db: str | None, port: int, host: str, public_url: str | None, models_
             print(f"you are the first: become the admin at {site.url}/join/{link}\n(works once, within a day)", flush=True)
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, proxy_headers=False,
                                                timeout_graceful_shutdown=5))
-        server.run(sockets=[listener])
+        try:
+            server.run(sockets=[listener])
+        finally:
+            hang_up()

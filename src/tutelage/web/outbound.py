@@ -30,6 +30,7 @@ Reason = Literal["refused", "unreachable", "slow", "wrong"]
 Resolve = Callable[..., Sequence[Any]]
 IP = ipaddress.IPv4Address | ipaddress.IPv6Address
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_open: set[socket.socket] = set()
 
 
 class OutboundError(TutelageError):
@@ -125,6 +126,7 @@ def ask(server: Server, path: str, body: Any = None, *, seconds: float, max_byte
         timer = threading.Timer(seconds, _end, (sock, late))        # bytes that come slowly one by one would outlast any socket's timeout
         timer.daemon = True
         timer.start()
+        _open.add(sock)
         try:
             if isinstance(sock, ssl.SSLSocket):
                 sock.do_handshake()
@@ -139,6 +141,7 @@ def ask(server: Server, path: str, body: Any = None, *, seconds: float, max_byte
             late.set()
         finally:
             timer.cancel()
+            _open.discard(sock)
     if late.is_set():
         raise OutboundError("slow", f"no whole answer within {seconds:g} s")
     return _object(answer.status, given, max_bytes)
@@ -164,8 +167,18 @@ def _connected(server: Server, found: Sequence[str], seconds: float) -> Iterator
                         hint="is the server running? look at the address") from failed
 
 
+def hang_up() -> None:
+    """End all requests of this process, which is about to end itself: no model that is slow keeps it."""
+    for sock in tuple(_open):
+        _shut(sock)
+
+
 def _end(sock: socket.socket, late: threading.Event) -> None:
     late.set()
+    _shut(sock)
+
+
+def _shut(sock: socket.socket) -> None:
     with contextlib.suppress(OSError):
         sock.shutdown(socket.SHUT_RDWR)
 
