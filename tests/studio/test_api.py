@@ -143,6 +143,8 @@ def test_too_many_requests_are_told_when_to_come_again(api):
     ({"prompt": [{"role": "nobody", "content": "x"}]}, "items.1"), ({"kind": "poll"}, "items.1.kind"), ({"colour": 1}, "items.1.colour"),
     ({"p_select": 0}, "items.1.p_select"), ({"source": "customer"}, "consent"), ({"source": "customer", "consent": False}, "consent"),
     ({"responses": [{"text": "x" * 1_000_001}] * 2}, "1,000,001 characters"), ({"warnings": ["a b"]}, "warning"),
+    ({"purpose": "practice", "expected": {"ranks": [0]}}, "expected.ranks"), ({"expected": {"rating": 8}}, "expected.rating is 8"),
+    ({"expected": {"strength": "much"}}, "expected.strength"), ({"expected": {"colour": 1}}, "expected.colour"),
     ({"kind": "prompt"}, "items.1.kind"), ({"overlap": "2"}, "items.1.overlap"), ({"key": "k", "kind": None}, "a key is")])
 def test_items_are_taken_whole_or_not_at_all(studio, api, item, words):
     client = api("tasks:write")
@@ -169,6 +171,16 @@ def test_the_same_key_again_adds_nothing(studio, api):
     client = api("tasks:write")
     first, again = (add(client, TEA | {"key": "rollout-7/3"}).json() for _ in range(2))
     assert first == again and add(client, TEA | {"key": "rollout-7/4"}).json() != first
+
+
+def test_a_practice_item_shows_its_reasons(studio, api):
+    expected = {"ranks": [0, 1], "strength": 4, "reasons": "The second is **rude**."}
+    add(api("tasks:write"), TEA | {"purpose": "practice", "expected": expected})
+    person = studio.person(screened=False)
+    with studio.client(person) as client:
+        page = client.get("/work").text
+        form = {"csrf": re.search(r'name="csrf" value="(\w+)"', page)[1], "choice": "1"}
+        assert "<strong>rude</strong>" in client.post(re.search(r'id="task" method="post" action="([^"]+)"', page)[1], data=form).text
 
 
 def test_customers_words_are_masked_before_anyone_sees_them(studio, api):

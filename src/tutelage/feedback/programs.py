@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, exists, select
 
+from ..base.faults import shorten
 from ..base.records import Response, prompt_from_json, prompt_text
 from ..base.times import to_iso
 from .content import add_prompt, add_response, add_task
@@ -18,6 +19,7 @@ from .io.records import judgement_of
 from .pii import Masker
 from .schema import judgements, labelers, prompts, responses, scores, tasks
 from .schema import retractions as retracted
+from .values import FLAGS, LIKERT, STEPS
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,8 @@ def _add_item(conn: Connection, item: NewItem, now: float) -> dict[str, Any]:
         raise ContentError("a customer's prompt does not say whether they consent", hint="give consent: true or false")
     if customers and item.kind and not item.consent:
         raise ContentError("a customer's prompt without consent is not given to people", hint="leave kind out: then it is only kept")
+    if item.expected is not None:
+        _check_expected(item.expected, len(item.responses))
     name = None if item.key is None else key_of("api", item.key)
     if name is not None and item.kind is None:
         raise ContentError("a key is for items with a kind", hint="the same prompt is kept once anyway")
@@ -77,6 +81,21 @@ def _add_item(conn: Connection, item: NewItem, now: float) -> dict[str, Any]:
         if name is not None:
             remember(conn, {name: (task, Place("api", 0, 0))})
     return {"prompt_id": prompt_id, "response_ids": ids, "task_id": task}
+
+
+def _check_expected(expected: Mapping[str, Any], answers: int) -> None:
+    """Raises: ContentError that names what is not as judgements have it, which pages would stumble over."""
+    def whole(value: Any, low: int, high: int) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+    good = {"ranks": lambda v: isinstance(v, list) and len(v) == answers and all(whole(one, 0, answers - 1) for one in v),
+            "strength": lambda v: whole(v, 1, STEPS // 2), "rating": lambda v: whole(v, 1, LIKERT), "label": lambda v: isinstance(v, bool),
+            "flags": lambda v: isinstance(v, list) and all(one in FLAGS for one in v),
+            **{name: lambda v: isinstance(v, str) for name in ("reasons", "critique", "edit", "text")},
+            **{name: lambda v: isinstance(v, bool) for name in ("tie", "both_bad", "all_bad")}}
+    for name, value in expected.items():
+        if name not in good or not good[name](value):
+            raise ContentError(f"expected.{name} is {shorten(value)}", hint=f"it holds what a judgement would: {', '.join(good)}")
 
 
 def _masked(content: Any, masker: Masker | None) -> Any:
