@@ -169,7 +169,8 @@ def test_an_empty_store_has_nothing_wrong_with_it(store):
 def test_groups_are_told_apart_where_the_screening_was_taken(store):
     def work(conn):
         for i in range(40):
-            few.labeler(conn, f"p{i}", group="ab"[i % 2], screening={"state": "passed" if i % 2 or i < 4 else "failed", "test": {"asked": 30}})
+            state = "passed" if i % 2 or i < 4 else "failed"
+            few.labeler(conn, f"p{i}", group="ab"[i % 2], screening={"state": state, "test": {"asked": 30}})
         few.labeler(conn, "never asked", group="c", screening={"state": "passed"})
     store.write(work)
     a, b = told(store).screening

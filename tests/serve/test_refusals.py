@@ -17,8 +17,8 @@ from tutelage.base.errors import ConfigError
 from tutelage.cli.main import main
 from tutelage.serve.errors import Refusal
 from tutelage.serve.guard import Door
-from tutelage.serve.server import listen
 from tutelage.serve.wire import ChatRequest, parse
+from tutelage.web.listen import listen
 
 ASKED = [{"role": "user", "content": "where is cat 3?"}]
 KEY = "0123456789abcdefXYZ"

@@ -18,6 +18,7 @@ import httpx2
 import pytest
 from sqlalchemy import update
 
+from tests.studio.fake_models import FakeModels
 from tutelage.feedback import accounts, queue
 from tutelage.feedback.content import add_prompt, add_response, add_task
 from tutelage.feedback.schema import labelers, tasks
@@ -130,6 +131,23 @@ def running(start, tmp_path_factory) -> Iterator[Studio]:
     url, link = re.search(r"http://\S+", said[0])[0], re.search(r"http://\S+/join/\S+", said[1])[0]
     with Store.open(database) as store:
         yield Studio(url, link, store)
+
+
+@pytest.fixture(scope="session")
+def models() -> Iterator[FakeModels]:
+    """A model server that does what tests say."""
+    fake = FakeModels()
+    yield fake
+    fake.server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def talking(start, models, tmp_path_factory) -> Iterator[Studio]:
+    """A studio that was told of it on its command line."""
+    database = tmp_path_factory.mktemp("studio") / "studio.db"
+    _, said = start("--db", str(database), "--port", "0", "--models", models.url, lines=2)
+    with Store.open(database) as store:
+        yield Studio(re.search(r"http://\S+", said[0])[0], "", store)
 
 
 @pytest.fixture

@@ -71,7 +71,7 @@ def used_words() -> set[str]:
     texts = [path.read_text(encoding="utf-8") for path in [*TEMPLATES, *(SRC / "studio").glob("*.py"), *(SRC / "web").glob("*.py")]]
     asked = re.compile(r"""(?:\bt\('|say\(\s*(?:[\w.]+, )?(?:[\w.]+, )?")(\w+)['"][,)\s]""")
     direct = {key for text in texts for key in asked.findall(text) if not key.endswith("_")}
-    kinds = ("comparison", "ranking", "rating", "label", "prompt", "demonstration", "critique", "edit")
+    kinds = ("comparison", "ranking", "rating", "label", "prompt", "demonstration", "critique", "edit", "conversation")
     made = {f"{part}_{kind}" for part in ("title", "ask") for kind in kinds} | {f"flag_{flag}" for flag in FLAGS}
     made |= {f"warning_{kind}" for kind in WARNINGS} | {f"strength_{n}" for n in range(1, 5)} | {f"theme_{n}" for n in THEMES}
     made |= {f"role_{role}" for role in ("system", "user", "assistant", "tool", "text", "labeler", "expert", "lead", "admin")}
@@ -86,6 +86,7 @@ def used_words() -> set[str]:
     made |= {f"screened_{state}{part}" for state in ("failed", "waiting") for part in ("", "_text")}
     made |= {f"run_{state}" for state in ("done", "failed", "running")}
     made |= {f"task_{state}" for state in ("open", "done", "halted")}
+    made |= {f"talk_failed_{reason}" for reason in ("none", "busy", "unreachable", "refused", "slow", "wrong")}
     errors = {f"error_{error}" for error in ("forbidden", "not_found", "too_large", "too_often", "unexpected")}
     return direct | made | errors | {f"{error}_hint" for error in errors} | {"language_name", "yes", "no", "submitted"}
 

@@ -59,7 +59,7 @@ def serving(store: Store, trainer: Trainer | None) -> Iterator[Studio]:
     """A studio in a thread."""
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(create_studio(store, Site(port=port), trainer), log_level="warning"))
+    server = uvicorn.Server(uvicorn.Config(create_studio(store, Site(port=port), trainer=trainer), log_level="warning"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     try:

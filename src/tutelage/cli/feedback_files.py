@@ -21,7 +21,7 @@ _SHOWN = 12
 """Rows of a table on the terminal; --json gives all."""
 
 
-def _everywhere(command: Callable[..., Any]) -> Callable[..., Any]:
+def everywhere(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of every verb here."""
     options = [
         click.option("--db", metavar="URL",
@@ -51,7 +51,7 @@ def _everywhere(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--max-rejected-frac", type=click.FloatRange(0, 1), default=0.1, show_default=True,
               help="More rejected rows than this share make the exit code 1.")
 @click.option("--dry-run", is_flag=True, help="Read the files and add nothing.")
-@_everywhere
+@everywhere
 def import_command(files: tuple[str, ...], db: str | None, as_json: bool, verbose: bool, where: tuple[str, ...], to_judge: Any,
                    overlap: int | None, prefix: str, batch: str | None, max_rejected_frac: float, dry_run: bool, **reading: Any) -> int:
     """Bring files of feedback into the store. What is there already is not added again, so a file may be given twice."""
@@ -101,7 +101,7 @@ def _fields(where: tuple[str, ...]) -> dict[str, Any]:
 @click.option("--batch", metavar="NAME", help="Items of this batch only.")
 @click.option("--names", is_flag=True, help="People by their names; without it by pseudonyms that stay the same in every export.")
 @click.option("--everything", is_flag=True, help="Skips, and items that nobody judged yet, too.")
-@_everywhere
+@everywhere
 def export_command(out: Path, db: str | None, as_json: bool, verbose: bool, to: str, kinds: tuple[str, ...], batch: str | None, names: bool,
                    everything: bool) -> None:
     """Write what people judged for another tool. OUT's suffix says in what form; retracted and erased judgements stay here."""
@@ -121,7 +121,7 @@ def export_command(out: Path, db: str | None, as_json: bool, verbose: bool, to: 
 @click.option("--batch", metavar="NAME", help="Judgements of this batch only.")
 @click.option("--resamples", type=click.IntRange(min=0), default=500, show_default=True,
               help="Of the bootstrap behind the intervals; 0 leaves them out.")
-@_everywhere
+@everywhere
 def stats_command(db: str | None, as_json: bool, verbose: bool, batch: str | None, resamples: int) -> None:
     """Count what the store holds and say how far its people agree, with 95 % intervals."""
     setup_logging(int(verbose))
@@ -140,7 +140,7 @@ def stats_command(db: str | None, as_json: bool, verbose: bool, batch: str | Non
 @click.command("simulate")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Judgements to give at most; without it until nothing is open.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seeds the panel.")
-@_everywhere
+@everywhere
 def simulate_command(db: str | None, as_json: bool, verbose: bool, limit: int | None, seed: int) -> None:
     """Have the embedded world's panel judge the open comparisons, rankings and labels. For trying things out: they know that world only."""
     setup_logging(int(verbose))

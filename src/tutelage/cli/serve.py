@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from dataclasses import replace
@@ -14,6 +13,7 @@ import click
 from tutelage.base.errors import ConfigError
 from tutelage.base.log import setup_logging
 
+from .keys import key_from
 from .output import only_json_on_stdout, print_result
 from .talkers import find_policy, open_talker
 
@@ -49,12 +49,12 @@ def serve(models: tuple[str, ...], reward: str | None, host: str, port: int, beh
     names = [name for name, _ in (*named, *([judge_named] if judge_named else []))]
     if twice := [name for name in names if names.count(name) > 1]:
         raise ConfigError(f"two models are called {twice[0]}", hint="give one of them another name: NAME=RUN")
-    key = _key(api_key_env)
+    key = key_from(api_key_env)
     with only_json_on_stdout(as_json):
         from tutelage.serve.guard import Door
         from tutelage.serve.served import open_judge
-        from tutelage.serve.server import listen
         from tutelage.serve.server import serve as serve_models
+        from tutelage.web.listen import listen
 
         door = Door(host, port, behind_tls, key)
         listener = listen(host, port)
@@ -87,12 +87,3 @@ def _named(given: str) -> tuple[str, Path]:
     if not re.fullmatch(r"[\w.-]{1,100}", name, re.ASCII):
         raise ConfigError(f"{name!r} is no name for a model", hint="give it one of letters, digits, and . _ -, such as ppo=RUN")
     return name, Path(path)
-
-
-def _key(variable: str | None) -> str | None:
-    if variable is None:
-        return None
-    key = os.environ.get(variable, "")
-    if len(key) < 16 or not key.isascii() or not key.isprintable() or " " in key:
-        raise ConfigError(f"the environment variable {variable} holds no key", hint="set it to at least 16 letters and digits")
-    return key

@@ -353,14 +353,20 @@ def make_api_token(conn: Connection, labeler_id: int, *, name: str, scopes: Sequ
     return token
 
 
-def find_api_token(conn: Connection, token: str, *, scope: str, now: float) -> Row | None:
-    """{id, labeler_id, name} of a token that may do `scope` now, else None."""
+def find_api_token(conn: Connection, token: str, *, now: float) -> Row | None:
+    """{id, labeler_id, name, scopes, last_seen_at} of a token that is good now, else None."""
     row = conn.execute(
-        select(api_tokens.c.id, api_tokens.c.labeler_id, api_tokens.c.name, api_tokens.c.scopes)
+        select(api_tokens.c.id, api_tokens.c.labeler_id, api_tokens.c.name, api_tokens.c.scopes, api_tokens.c.last_seen_at)
         .join(labelers, labelers.c.id == api_tokens.c.labeler_id)
         .where(api_tokens.c.token_hash == digest(token), api_tokens.c.revoked_at.is_(None), labelers.c.disabled_at.is_(None),
+               labelers.c.erased_at.is_(None),
                or_(api_tokens.c.expires_at.is_(None), api_tokens.c.expires_at > now))).mappings().first()
-    return None if row is None or scope not in row["scopes"] else {key: row[key] for key in ("id", "labeler_id", "name")}
+    return None if row is None else dict(row)
+
+
+def note_token_seen(conn: Connection, token_id: int, *, now: float) -> None:
+    """A token was used."""
+    conn.execute(update(api_tokens).where(api_tokens.c.id == token_id).values(last_seen_at=now))
 
 
 def list_api_tokens(conn: Connection) -> list[Row]:

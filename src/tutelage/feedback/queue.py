@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection
@@ -71,6 +71,23 @@ def claim(conn: Connection, labeler_id: int, *, now: float, kinds: Sequence[str]
 def resume(conn: Connection, labeler_id: int, *, kinds: Sequence[str] | None = None) -> Claim | None:
     """The task this labeler holds (the newest, of several), if any. Only reads."""
     return _held(conn, labeler_id, kinds)
+
+
+def give(conn: Connection, task_id: int, labeler_id: int, *, now: float, sides: Sequence[int] | None = None) -> Claim:
+    """Hold a new task for somebody by name, outside all draws: what comes out of their own work, such as a turn of their conversation.
+
+    It was made for them alone, so its p_select is the task's, and having written its prompt does not bar them. sides: as it was shown.
+    Raises: QueueError when it is not open, or there is no such labeler.
+    """
+    person, _ = _person(conn, labeler_id, now)
+    row = run(conn, """SELECT id, kind, purpose, prompt_id, response_ids, p_select FROM tasks
+                       WHERE id = :task AND free > 0 AND state = 'open'""", task=task_id).fetchone()
+    if row is None:
+        raise QueueError("this task is not open")
+    held = _reserve(conn, Pick(*(*row[:4], tuple(load(row[4])), row[5])), labeler_id, now, person.shares.reservation_seconds, _RANDOM)
+    drawn = tuple(sides if sides is not None else held.sides or range(len(held.response_ids)))
+    run(conn, "UPDATE assignments SET sides = :sides WHERE id = :id", sides=dump(list(drawn)), id=held.assignment_id)
+    return replace(held, sides=drawn)
 
 
 def submit(conn: Connection, *, assignment_id: int, labeler_id: int, value: Mapping[str, Any], now: float, seconds: float | None = None,
@@ -144,13 +161,15 @@ def undo_last(conn: Connection, labeler_id: int, *, now: float, seconds: float |
     Another task they were given since and have not begun goes back to the queue. Raises: QueueError when there is nothing to undo, or the
     submission was a practice or screening item, whose answer may have been shown.
     """
-    row = run(conn, """SELECT j.id, j.assignment_id, j.value, j.kind, j.sides, t.purpose, t.id, r.id
+    row = run(conn, """SELECT j.id, j.assignment_id, j.value, j.kind, j.sides, t.purpose, t.id, r.id, t.extra
                        FROM judgements j JOIN tasks t ON t.id = j.task_id LEFT JOIN retractions r ON r.judgement_id = j.id
                        WHERE j.labeler_id = :labeler AND j.assignment_id IS NOT NULL ORDER BY j.id DESC LIMIT 1""",
               labeler=labeler_id).fetchone()
     if row is None or row[7] is not None or row[2] is None:
         raise QueueError("there is nothing to undo", hint="only the latest submission can be undone, once")
-    judgement, assignment, value, kind, sides, purpose, task, _ = row
+    judgement, assignment, value, kind, sides, purpose, task = row[:7]
+    if kind == "comparison" and "conversation" in load(row[8]):
+        raise QueueError("the latest was a choice within a conversation", hint="take it back there")
     if purpose in ("practice", "screening"):
         raise QueueError(f"a {purpose} answer stands", hint="go on to the next item")
     person, _ = _person(conn, labeler_id, now)

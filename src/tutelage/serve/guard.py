@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import hmac
-import ipaddress
-from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urlsplit
 
 from tutelage.base.errors import ConfigError
+from tutelage.web.site import ASGIApp, Receive, Scope, Send, bounded, check_site_url, is_address, is_loopback
 
 from .errors import Refusal
 
 MAX_BODY_BYTES = 1_000_000
 OPEN = ("/healthz",)
 """Paths that need no key."""
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -34,10 +27,7 @@ class Door:
 
     def __post_init__(self) -> None:
         if self.public_url is not None:
-            parts = urlsplit(self.public_url)
-            if parts.scheme != "https" or not parts.hostname or parts.path.strip("/") or parts.query or parts.username:
-                raise ConfigError(f"--behind-tls {self.public_url} is not the address of a site",
-                                  hint="give what clients use, such as https://models.example.org")
+            check_site_url(self.public_url, "give what clients use, such as https://models.example.org")
         if not is_loopback(self.host) and (self.public_url is None or self.api_key is None):
             raise ConfigError(f"--host {self.host} would let the whole network use the models",
                               hint="put a proxy with TLS before it, and a key: --behind-tls https://models.example.org --api-key-env NAME")
@@ -55,16 +45,11 @@ class Door:
             name = urlsplit(f"//{host_header}").hostname or ""
         except ValueError:                                          # such as half a bracket
             return False
-        return name in ("localhost", urlsplit(self.public_url or "").hostname) or _is_address(name)
+        return name in ("localhost", urlsplit(self.public_url or "").hostname) or is_address(name)
 
     def opens_to(self, authorization: str) -> bool:
         """Whether the Authorization header shows the key, or none is needed."""
         return self.api_key is None or hmac.compare_digest(authorization.encode(), f"Bearer {self.api_key}".encode())
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches an address."""
-    return host == "localhost" or _is_address(host) and ipaddress.ip_address(host).is_loopback
 
 
 class Guard:
@@ -81,17 +66,7 @@ class Guard:
         if refusal is not None:
             await refusal.response()(scope, receive, send)
             return
-        received = 0
-
-        async def bounded() -> MutableMapping[str, Any]:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > MAX_BODY_BYTES:
-                raise Refusal(413, f"the body is larger than {MAX_BODY_BYTES:,} bytes; send less at once", code="too_large")
-            return message
-
-        await self.app(scope, bounded, send)
+        await self.app(scope, bounded(receive, MAX_BODY_BYTES, _too_large), send)
 
     def _refusal(self, path: str, headers: dict[str, str]) -> Refusal | None:
         if not self.door.knows(headers.get("host", "")):
@@ -102,9 +77,5 @@ class Guard:
         return None
 
 
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
+def _too_large() -> Refusal:
+    return Refusal(413, f"the body is larger than {MAX_BODY_BYTES:,} bytes; send less at once", code="too_large")

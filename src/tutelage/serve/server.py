@@ -8,7 +8,6 @@ from types import FrameType
 
 import uvicorn
 
-from tutelage.base.errors import ConfigError
 from tutelage.base.log import get_logger
 
 from .app import Served, create_app
@@ -21,19 +20,6 @@ log = get_logger("serve")
 
 GRACE_SECONDS = 10
 """After SIGTERM: for the answers that have begun."""
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens; port 0 takes a free one. Who connects before the models are open waits. Raises: ConfigError."""
-    try:
-        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=512)
-    except OSError as error:
-        raise ConfigError(f"cannot listen at {host} port {port}: {error.strerror or error}",
-                          hint="choose another --port (0 takes a free one), or an address of this machine") from error
-    # Connections inherit it. asyncio, which sets it on its own, overlooks sockets made here; without it a whole answer waits 40 ms for
-    # the client's acknowledgement of its header.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listener
 
 
 def serve(speakers: Sequence[Speaker], judge: Judge | None, door: Door, listener: socket.socket, *, max_rows: int, max_waiting: int,

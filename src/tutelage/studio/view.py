@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from markupsafe import Markup
 from sqlalchemy import Connection, select
 
-from tutelage.feedback.schema import assignments, prompts, responses, tasks
+from tutelage.feedback.schema import assignments, judgements, prompts, responses, retractions, tasks
 from tutelage.feedback.values import FLAGS
 from tutelage.web.markdown import MAX_CHARS, render
 
@@ -45,7 +45,10 @@ class Flag(NamedTuple):
 
 @dataclass(frozen=True)
 class TaskView:
-    """What a template shows of a reserved task. draft: form field -> what was entered. draft_at: when, UTC seconds; 0: never."""
+    """What a template shows of a reserved task. draft: form field -> what was entered. draft_at: when, UTC seconds; 0: never.
+
+    original: what an edit begins from. critique: after which a model rewrote the answer, where the edit begins from that.
+    """
 
     assignment_id: int
     kind: str
@@ -59,6 +62,7 @@ class TaskView:
     draft_at: float
     expected: Mapping[str, Any] | None
     claimed_at: float
+    critique: str | None = None
     question: str | None = None
     form: str = "plain"
     original: str = ""
@@ -67,9 +71,9 @@ class TaskView:
     flags: Sequence[Flag] = field(default=tuple(Flag(name, key) for name, key in zip(FLAGS, FLAG_KEYS, strict=True)))
 
     @property
-    def whole(self) -> str:
-        """Where an answer's whole text is, followed by its place."""
-        return f"/work/{self.assignment_id}/answers"
+    def base(self) -> str:
+        """Below which the pages of this task are."""
+        return f"/work/{self.assignment_id}"
 
 
 @dataclass(frozen=True)
@@ -89,8 +93,9 @@ class ItemView:
     free: int
 
     @property
-    def whole(self) -> str:
-        return f"/lead/tasks/{self.id}/answers"
+    def base(self) -> str:
+        """Below which the pages of this task are."""
+        return f"/lead/tasks/{self.id}"
 
 
 def load_item(conn: Connection, task_id: int) -> ItemView | None:
@@ -99,15 +104,15 @@ def load_item(conn: Connection, task_id: int) -> ItemView | None:
                        .outerjoin(prompts, prompts.c.id == tasks.c.prompt_id).where(tasks.c.id == task_id)).mappings().first()
     if row is None:
         return None
-    answers = [_answer(at, text) for at, text in enumerate(_texts(conn, row["response_ids"]))]
-    return ItemView(row["id"], row["kind"], row["purpose"], row["state"], _turns(row["content"]), answers, row["kinds"] or [],
+    answers = [_answer(at, text) for at, text in enumerate(texts_of(conn, row["response_ids"]))]
+    return ItemView(row["id"], row["kind"], row["purpose"], row["state"], turns_shown(row["content"]), answers, row["kinds"] or [],
                     row["expected"], (row["extra"] or {}).get("question"), row["overlap"], row["free"])
 
 
 def whole_item_answer(conn: Connection, task_id: int, at: int) -> str | None:
     """The text of a task's answer."""
     ids = conn.scalar(select(tasks.c.response_ids).where(tasks.c.id == task_id)) or []
-    return _texts(conn, ids)[at] if 0 <= at < len(ids) else None
+    return texts_of(conn, ids)[at] if 0 <= at < len(ids) else None
 
 
 def load_task(conn: Connection, assignment_id: int, labeler_id: int) -> TaskView | None:
@@ -120,16 +125,23 @@ def load_task(conn: Connection, assignment_id: int, labeler_id: int) -> TaskView
     if row is None:
         return None
     sides = list(row["sides"]) or list(range(len(row["response_ids"])))
-    texts = _texts(conn, row["response_ids"])
-    answers = [_answer(at, texts[side]) for at, side in enumerate(sides)]
+    answers = answers_shown(conn, row["response_ids"], sides)
     draft, extra = row["draft"] or {}, row["extra"] or {}
     if draft and "fields" not in draft:                              # after an undo or a refusal the queue keeps what was said itself
         draft = {"fields": fields_of(row["kind"], draft), "at": row["claimed_at"]}
+    original = texts_of(conn, [extra.get("revision", row["response_ids"][0])])[0] if row["kind"] == "edit" else ""
     return TaskView(
-        assignment_id, row["kind"], row["purpose"], row["state"], _turns(row["content"]), answers, sides, row["warnings"] or [],
+        assignment_id, row["kind"], row["purpose"], row["state"], turns_shown(row["content"]), answers, sides, row["warnings"] or [],
         draft.get("fields", {}), draft.get("at", 0.0), row["expected"], row["claimed_at"], question=extra.get("question"),
-        form=extra.get("style", "plain"), original=texts[0] if row["kind"] == "edit" and texts else "",
+        critique=critique_of(conn, extra["critique"]) if "critique" in extra else None, form=extra.get("style", "plain"), original=original,
         allow_tie=extra.get("tie", True), allow_both_bad=extra.get("both_bad", True))
+
+
+def critique_of(conn: Connection, judgement_id: int) -> str | None:
+    """The words of a critique that stands."""
+    value = conn.scalar(select(judgements.c.value).outerjoin(retractions, retractions.c.judgement_id == judgements.c.id)
+                        .where(judgements.c.id == judgement_id, retractions.c.id.is_(None)))
+    return value["critique"] if value else None
 
 
 def whole_answer(conn: Connection, assignment_id: int, labeler_id: int, at: int) -> str | None:
@@ -139,15 +151,23 @@ def whole_answer(conn: Connection, assignment_id: int, labeler_id: int, at: int)
     if row is None or not 0 <= at < len(row.response_ids):
         return None
     side = row.sides[at] if row.sides else at
-    return _texts(conn, row.response_ids)[side]
+    return texts_of(conn, row.response_ids)[side]
 
 
-def _texts(conn: Connection, response_ids: Sequence[int]) -> list[str]:
+def answers_shown(conn: Connection, response_ids: Sequence[int], sides: Sequence[int]) -> list[Answer]:
+    """Answers in the page's order."""
+    texts = texts_of(conn, response_ids)
+    return [_answer(at, texts[side]) for at, side in enumerate(sides)]
+
+
+def texts_of(conn: Connection, response_ids: Sequence[int]) -> list[str]:
+    """The texts of answers; empty where one was erased."""
     found = {row.id: row.text for row in conn.execute(select(responses.c.id, responses.c.text).where(responses.c.id.in_(response_ids)))}
     return [found.get(response_id) or "" for response_id in response_ids]
 
 
-def _turns(content: Any) -> list[Turn]:
+def turns_shown(content: Any) -> list[Turn]:
+    """The messages of a prompt as it is kept."""
     if isinstance(content, str):
         return [Turn("text", render(content))]
     return [Turn(turn["role"], render(turn["content"])) for turn in content or []]

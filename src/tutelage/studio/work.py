@@ -11,11 +11,12 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, Response
 
 from tutelage.base.errors import TutelageError
-from tutelage.feedback import accounts, queue
+from tutelage.feedback import accounts, queue, revisions
 from tutelage.feedback import guidelines as rules
 from tutelage.feedback.about import done_today
 from tutelage.feedback.accounts import Session
 from tutelage.feedback.newcomers import standing_of
+from tutelage.feedback.pii import mask_text
 from tutelage.feedback.reports import add_report
 from tutelage.feedback.schema import judgements, labelers
 from tutelage.feedback.values import agrees
@@ -24,6 +25,7 @@ from tutelage.web.markdown import plain, render
 from tutelage.web.session import OwnForm, Visitor, text_of
 
 from . import forms, say
+from .assistant import AssistantError, revision_messages
 from .news import GUIDELINES
 from .view import TaskView, load_task, whole_answer
 
@@ -67,8 +69,27 @@ def submit(request: Request, session: Visitor, form: OwnForm, assignment_id: Id)
     tested = view.purpose == "screening"
     if tested and _passed(request, session):
         return _next(request, session, notice=web.words.say(session.language, "screening_passed_now"))
+    if view.kind == "critique" and not tested and request.app.state.assistant.is_set():
+        return web.html(request, "revision.html", view=view)
     said = web.words.say(session.language, "submitted_before" if again else "submitted")
     return _next(request, session, notice=said, may_undo=not again and not tested)
+
+
+@router.post("/work/{assignment_id}/revision")
+def revision(request: Request, session: Visitor, form: OwnForm, assignment_id: Id) -> Response:
+    """Have the model rewrite what was criticised, and give that back to be accepted or changed."""
+    web: Web = request.app.state.web
+    with web.store.read() as conn:
+        about = revisions.criticised(conn, assignment_id, session.labeler_id)
+    edit_id = about.edit_id
+    try:
+        if edit_id is None:
+            made = request.app.state.assistant.one(revision_messages(about.prompt, about.answer, mask_text(about.critique)[0]))
+            edit_id = web.store.write(lambda conn: revisions.add_revision(conn, about, made, session.labeler_id, now=web.store.now()))
+    except AssistantError:
+        return _next(request, session, notice=web.words.say(session.language, "revision_failed"))
+    view = _own_task(request, session, edit_id)
+    return _task_page(request, session, view) if view.state == "reserved" else _next(request, session)
 
 
 @router.post("/work/{assignment_id}/draft")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
@@ -36,14 +37,11 @@ class Site:
     public_url: str | None = None
 
     def __post_init__(self) -> None:
-        if self.public_url is None and self.host not in ("127.0.0.1", "localhost", "::1"):
+        if self.public_url is None and not is_loopback(self.host):
             raise ConfigError(f"--host {self.host} would send passwords over the network in the clear",
                               hint="put a proxy with TLS before it and say its address: --behind-tls https://studio.example.org")
         if self.public_url is not None:
-            parts = urlsplit(self.public_url)
-            if parts.scheme != "https" or not parts.hostname or parts.path.strip("/") or parts.query or parts.username:
-                raise ConfigError(f"--behind-tls {self.public_url} is not the address of a site",
-                                  hint="give what people type, such as https://studio.example.org")
+            check_site_url(self.public_url, "give what people type, such as https://studio.example.org")
 
     @property
     def url(self) -> str:
@@ -61,6 +59,42 @@ class Site:
     def cookie(self) -> str:
         """The session cookie's name; cookies know no ports, so two sites on this machine need two names."""
         return "__Host-tutelage" if self.public_url else f"tutelage-{self.port}"
+
+
+def check_site_url(url: str, hint: str) -> None:
+    """Raises: ConfigError unless --behind-tls names a site that speaks TLS, and no page of one."""
+    parts = urlsplit(url)
+    if parts.scheme != "https" or not parts.hostname or parts.path.strip("/") or parts.query or parts.username:
+        raise ConfigError(f"--behind-tls {url} is not the address of a site", hint=hint)
+
+
+def is_address(name: str) -> bool:
+    """Whether a host is an IP address, not a name."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address."""
+    return host == "localhost" or is_address(host) and ipaddress.ip_address(host).is_loopback
+
+
+def bounded(receive: Receive, most: int, too_large: Callable[[], Exception]) -> Receive:
+    """The body of a request, which raises `too_large` when more than `most` bytes came, whatever the length header said."""
+    received = 0
+
+    async def within() -> MutableMapping[str, Any]:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > most:
+            raise too_large()
+        return message
+
+    return within
 
 
 class Guard:
@@ -87,15 +121,6 @@ class Guard:
         if refusal is not None:
             await _plain(send, *refusal)
             return
-        received = 0
-
-        async def bounded() -> MutableMapping[str, Any]:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > MAX_BODY_BYTES:
-                raise TooLarge
-            return message
 
         async def with_headers(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
@@ -107,7 +132,7 @@ class Guard:
                 message["headers"] = [*message["headers"], *added]
             await send(message)
 
-        await self.app(scope, bounded, with_headers)
+        await self.app(scope, bounded(receive, MAX_BODY_BYTES, TooLarge), with_headers)
 
     def _refusal(self, method: str, headers: dict[str, str]) -> tuple[int, str] | None:
         """(status, text) for a request that is not let through."""

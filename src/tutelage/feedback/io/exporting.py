@@ -144,7 +144,7 @@ def export(store: Store, out: Path, to: str, *, names: bool = False, kinds: Sequ
                           hint=f"one of: {', '.join(KINDS)}")
     suffix = form_of(out, FORMS[to].files)
     done = Exported()
-    key = None if names else store.write(_export_key)
+    key = None if names else store.write(export_key)
     with store.read() as conn, atomic_path(out) as aside:
         if to == "trl":
             _one_type(conn, kinds or KINDS, batch)
@@ -156,7 +156,8 @@ def export(store: Store, out: Path, to: str, *, names: bool = False, kinds: Sequ
     return done
 
 
-def _export_key(conn: Connection) -> str:
+def export_key(conn: Connection) -> str:
+    """What pseudonyms are made with; drawn at the first export."""
     found = content.setting(conn, _KEY)
     if found is None:
         content.set_setting(conn, _KEY, found := secrets.token_hex(16))

@@ -1,0 +1,160 @@
+"""What programs put into the store and take out of it, row by row; files go through feedback/io."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, exists, select
+
+from ..base.faults import shorten
+from ..base.records import Response, prompt_from_json, prompt_text
+from ..base.times import to_iso
+from .content import add_prompt, add_response, add_task
+from .errors import ContentError
+from .io.exporting import KINDS, pseudonym
+from .io.keys import Place, key_of, known, remember, select_in
+from .io.records import judgement_of
+from .pii import Masker
+from .schema import judgements, labelers, prompts, responses, scores, tasks
+from .schema import retractions as retracted
+from .values import FLAGS, LIKERT, STEPS
+
+
+@dataclass(frozen=True)
+class NewItem:
+    """A prompt with answers, as a program sends it. key: the program's own name for it, so that sending it twice adds it once.
+
+    source customer: somebody's own words. They are masked before they are stored, answers too, and given out with consent only.
+    """
+
+    prompt: Any
+    responses: Sequence[Mapping[str, Any]] = ()
+    kind: str | None = None
+    overlap: int = 1
+    p_select: float = 1.0
+    purpose: str = "work"
+    expected: Mapping[str, Any] | None = None
+    batch: str | None = None
+    question: str | None = None
+    source: str = "import"
+    user: str | None = None
+    consent: bool | None = None
+    language: str = "en"
+    warnings: Sequence[str] = ()
+    key: str | None = None
+
+
+def add_item(conn: Connection, item: NewItem, at: int, *, now: float) -> dict[str, Any]:
+    """{"prompt_id", "response_ids", "task_id"}. at: its place among those sent, which an error names. Raises: ContentError."""
+    try:
+        return _add_item(conn, item, now)
+    except ContentError as error:
+        raise ContentError(f"items.{at}: {error}", hint=error.hint) from error
+
+
+def _add_item(conn: Connection, item: NewItem, now: float) -> dict[str, Any]:
+    customers = item.source == "customer"
+    if customers and item.consent is None:
+        raise ContentError("a customer's prompt does not say whether they consent", hint="give consent: true or false")
+    if customers and item.kind and not item.consent:
+        raise ContentError("a customer's prompt without consent is not given to people", hint="leave kind out: then it is only kept")
+    if item.expected is not None:
+        _check_expected(item.expected, len(item.responses))
+    name = None if item.key is None else key_of("api", item.key)
+    if name is not None and item.kind is None:
+        raise ContentError("a key is for items with a kind", hint="the same prompt is kept once anyway")
+    if name is not None and (before := known(conn, [name]).get(name)):
+        row = conn.execute(select(tasks.c.id, tasks.c.prompt_id, tasks.c.response_ids).where(tasks.c.id == before[0])).one()
+        return {"prompt_id": row.prompt_id, "response_ids": row.response_ids, "task_id": row.id}
+    masker = Masker() if customers else None
+    prompt_id = add_prompt(conn, content=_masked(item.prompt, masker), source=item.source, now=now, user=item.user, language=item.language,
+                           consent=item.consent is not False, warnings=item.warnings)
+    ids = [add_response(conn, prompt_id=prompt_id, now=now, **{**answer, "text": _masked(answer["text"], masker)})
+           for answer in item.responses]
+    task = None
+    if item.kind is not None:
+        task = add_task(conn, kind=item.kind, now=now, prompt_id=prompt_id, response_ids=ids, overlap=item.overlap, p_select=item.p_select,
+                        purpose=item.purpose, batch=item.batch, expected=item.expected,
+                        extra={"question": item.question} if item.question else {})
+        if name is not None:
+            remember(conn, {name: (task, Place("api", 0, 0))})
+    return {"prompt_id": prompt_id, "response_ids": ids, "task_id": task}
+
+
+def _check_expected(expected: Mapping[str, Any], answers: int) -> None:
+    """Raises: ContentError that names what is not as judgements have it, which pages would stumble over."""
+    def whole(value: Any, low: int, high: int) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+    good = {"ranks": lambda v: isinstance(v, list) and len(v) == answers and all(whole(one, 0, answers - 1) for one in v),
+            "strength": lambda v: whole(v, 1, STEPS // 2), "rating": lambda v: whole(v, 1, LIKERT), "label": lambda v: isinstance(v, bool),
+            "flags": lambda v: isinstance(v, list) and all(one in FLAGS for one in v),
+            **{name: lambda v: isinstance(v, str) for name in ("reasons", "critique", "edit", "text")},
+            **{name: lambda v: isinstance(v, bool) for name in ("tie", "both_bad", "all_bad")}}
+    for name, value in expected.items():
+        if name not in good or not good[name](value):
+            raise ContentError(f"expected.{name} is {shorten(value)}", hint=f"it holds what a judgement would: {', '.join(good)}")
+
+
+def _masked(content: Any, masker: Masker | None) -> Any:
+    """A text, or messages, without personal data. Raises: ContentError when messages are none."""
+    if masker is None:
+        return content
+    if isinstance(content, str):
+        return masker.mask(content)[0]
+    try:
+        masker.reserve(prompt_text(prompt_from_json(content)))
+    except ValueError as error:
+        raise ContentError(str(error)) from error
+    return [{**message, "content": masker.mask(message["content"])[0]} for message in content]
+
+
+def unscored(conn: Connection, model: str, *, after: int, limit: int) -> list[dict[str, Any]]:
+    """Answers of prompts with open tasks that a model has no score of: {"response_id", "prompt", "text"}, by id."""
+    open_task = exists().where(tasks.c.prompt_id == responses.c.prompt_id, tasks.c.state == "open")
+    there = exists().where(scores.c.response_id == responses.c.id, scores.c.model == model)
+    rows = conn.execute(select(responses.c.id, responses.c.text, prompts.c.content).join(prompts, prompts.c.id == responses.c.prompt_id)
+                        .where(responses.c.id > after, responses.c.text.is_not(None), prompts.c.content.is_not(None), open_task, ~there)
+                        .order_by(responses.c.id).limit(limit))
+    return [{"response_id": row.id, "prompt": row.content, "text": row.text} for row in rows]
+
+
+def judgement_rows(conn: Connection, key: str, *, after: int, limit: int) -> Iterator[dict[str, Any]]:
+    """Judgements that stand, by id: base.records' layout, with "id" and "task_id"; people by their pseudonyms.
+
+    What was erased, retracted or said of prompts without consent is left out, and so are prompts that people wrote and conversations, as in
+    exports (feedback/io/exporting.py).
+    """
+    query = (
+        select(judgements, tasks.c.response_ids, prompts.c.content, labelers.c.name, labelers.c.group, labelers.c.held_out)
+        .join(tasks, tasks.c.id == judgements.c.task_id).join(prompts, prompts.c.id == tasks.c.prompt_id)
+        .join(labelers, labelers.c.id == judgements.c.labeler_id)
+        .outerjoin(retracted, retracted.c.judgement_id == judgements.c.id)
+        .where(judgements.c.value.is_not(None), judgements.c.kind.in_(KINDS), prompts.c.consent, prompts.c.content.is_not(None),
+               labelers.c.erased_at.is_(None), retracted.c.id.is_(None))
+        .order_by(judgements.c.id))
+    while limit > 0 and (rows := conn.execute(query.where(judgements.c.id > after).limit(limit)).all()):
+        after = rows[-1].id
+        answers = {row.id: row for row in select_in(conn, responses.c.id, (i for row in rows for i in row.response_ids), *responses.c)}
+        for row in rows:
+            shown = [answers[i] for i in row.response_ids]
+            if all(answer.text is not None for answer in shown):
+                limit -= 1
+                yield _judgement_row(row, shown, key)
+
+
+def _judgement_row(row: Any, answers: Sequence[Any], key: str) -> dict[str, Any]:
+    told = [Response(answer.text, answer.model, answer.sampling, None if answer.logprobs is None else tuple(answer.logprobs))
+            for answer in answers]
+    extra = {**({"sides": row.sides} if row.sides else {}), **({"held_out_labeler": True} if row.held_out else {})}
+    said = judgement_of(row.kind, prompt_from_json(row.content), told, row.value, at=row.created_at, extra=extra, group=row.group,
+                        labeler=pseudonym(row.name, key), weight=row.weight, p_select=row.p_select, seconds=row.seconds)
+    return {"id": row.id, "task_id": row.task_id, "response_ids": row.response_ids, **said.to_json()}
+
+
+def retraction_rows(conn: Connection, *, after: int, limit: int) -> list[dict[str, Any]]:
+    """Judgements that were undone, overruled or erased, in the order in which that happened."""
+    rows = conn.execute(select(retracted).where(retracted.c.id > after).order_by(retracted.c.id).limit(limit))
+    return [{"id": row.id, "judgement_id": row.judgement_id, "reason": row.reason, "at": to_iso(row.created_at)} for row in rows]

@@ -1,0 +1,64 @@
+"""Language feedback: a person's critique, a model's revision after it, and what the person makes of that.
+
+The revision becomes an edit task for whoever wrote the critique: it is shown back, accepted or changed, and what they leave is preferred
+to the original, as every edit is (likelihood.as_preference). Nothing is preferred until a person said so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from . import queue
+from .content import add_response, add_task
+from .conversations import Sampled
+from .errors import QueueError
+from .io.keys import Place, key_of, known, remember
+from .schema import assignments, judgements, prompts, responses, retractions, tasks
+
+
+@dataclass(frozen=True)
+class Criticised:
+    """An answer and what its critic said. edit_id: the critic's assignment to edit the revision, where there is one already."""
+
+    judgement_id: int
+    prompt_id: int
+    prompt: Any
+    response_id: int
+    answer: str
+    critique: str
+    edit_id: int | None
+
+
+def criticised(conn: Connection, assignment_id: int, labeler_id: int) -> Criticised:
+    """What an assignment's critique was about. Raises: QueueError when this labeler gave none in it, or took it back."""
+    row = conn.execute(
+        select(judgements.c.id, judgements.c.value, tasks.c.prompt_id, tasks.c.response_ids, prompts.c.content)
+        .join(assignments, assignments.c.id == judgements.c.assignment_id).join(tasks, tasks.c.id == judgements.c.task_id)
+        .join(prompts, prompts.c.id == tasks.c.prompt_id).outerjoin(retractions, retractions.c.judgement_id == judgements.c.id)
+        .where(assignments.c.id == assignment_id, assignments.c.labeler_id == labeler_id, judgements.c.kind == "critique",
+               judgements.c.value.is_not(None), retractions.c.id.is_(None))).first()
+    if row is None:
+        raise QueueError("there is no such critique of yours", hint="go back to the start page and take the next task")
+    answer = conn.execute(select(responses.c.id, responses.c.text).where(responses.c.id == row.response_ids[0])).one()
+    before = known(conn, [_key(row.id)]).get(_key(row.id))
+    return Criticised(row.id, row.prompt_id, row.content, answer.id, answer.text or "", row.value["critique"], before and before[0])
+
+
+def _key(judgement_id: int) -> str:
+    return key_of("revision", judgement_id)
+
+
+def add_revision(conn: Connection, about: Criticised, revision: Sampled, labeler_id: int, *, now: float) -> int:
+    """Keep a revision and hold its edit for the critic. Returns the assignment's id; of a second try, the first's."""
+    if before := known(conn, [_key(about.judgement_id)]).get(_key(about.judgement_id)):
+        return before[0]
+    made = add_response(conn, prompt_id=about.prompt_id, text=revision.text, model=revision.model, model_hash=revision.model_hash,
+                        sampling=revision.sampling, logprobs=revision.logprobs, revises_id=about.response_id, now=now)
+    task = add_task(conn, kind="edit", prompt_id=about.prompt_id, response_ids=[about.response_id], now=now,
+                    extra={"revision": made, "critique": about.judgement_id})
+    held = queue.give(conn, task, labeler_id, now=now)
+    remember(conn, {_key(about.judgement_id): (held.assignment_id, Place("studio", 0, 0))})
+    return held.assignment_id

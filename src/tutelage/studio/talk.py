@@ -1,0 +1,223 @@
+"""The playground: a labeler talks to the assistant, and each turn chooses between two answers (Bai et al. 2022)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Request
+from starlette.exceptions import HTTPException
+from starlette.responses import RedirectResponse, Response
+
+from tutelage.base.errors import TutelageError
+from tutelage.feedback import conversations
+from tutelage.feedback.accounts import Session
+from tutelage.feedback.content import setting
+from tutelage.feedback.conversations import Conversation
+from tutelage.feedback.errors import ContentError
+from tutelage.feedback.pii import Masker
+from tutelage.feedback.values import GOOD
+from tutelage.web.app import Web, go
+from tutelage.web.markdown import plain
+from tutelage.web.session import OwnForm, Visitor, text_of
+
+from . import forms
+from .assistant import AssistantError
+from .view import Answer, Turn, answers_shown, texts_of, turns_shown
+
+router = APIRouter(prefix="/talk")
+Id = Annotated[int, Path(ge=1, lt=2**31)]
+MAX_MESSAGE = 20_000
+
+
+@dataclass(frozen=True)
+class TalkView:
+    """What the template shows of a conversation. at: messages so far, by which a form that comes late is told."""
+
+    id: int
+    at: int
+    open: bool
+    turns: list[Turn]
+    answers: list[Answer]
+    waits: bool
+    may_take_back: bool
+    draft: Any
+    draft_at: float
+    base: str
+    allow_tie: bool = field(default=False, init=False)
+    allow_both_bad: bool = field(default=True, init=False)
+
+
+@router.get("")
+def talks(request: Request, session: Visitor) -> Response:
+    """One's conversations, and the way into a new one."""
+    web: Web = request.app.state.web
+    with web.store.read() as conn:
+        mine = conversations.of_labeler(conn, session.labeler_id)
+    return web.html(request, "talks.html", mine=mine)
+
+
+@router.post("")
+def begin(request: Request, session: Visitor, form: OwnForm) -> Response:
+    """A new conversation, for oneself or for a task of the queue."""
+    web: Web = request.app.state.web
+    task = text_of(form, "assignment", 12)
+    assignment_id = int(task) if task.isdecimal() else None
+    found = web.store.write(lambda conn: conversations.start(conn, session.labeler_id, now=web.store.now(), assignment_id=assignment_id))
+    return go(request, f"/talk/{found}")
+
+
+@router.get("/{conversation_id}")
+def talk(request: Request, session: Visitor, conversation_id: Id) -> Response:
+    """Where a conversation stands."""
+    return _page(request, session, conversation_id)
+
+
+@router.post("/{conversation_id}/say")
+def say(request: Request, session: Visitor, form: OwnForm, conversation_id: Id) -> Response:
+    """Say something and get two answers. What was typed is kept before the models are asked, so that no failure of theirs loses it."""
+    web: Web = request.app.state.web
+    found, at, text = _own(request, session, conversation_id), _at(form), text_of(form, "text", MAX_MESSAGE)
+    if found.turn is not None or len(found.messages) != at:           # this was sent before: from another tab, or twice
+        return _page(request, session, conversation_id)
+    web.store.write(lambda conn: conversations.keep_draft(conn, found.id, session.labeler_id, {"text": text}, now=web.store.now()))
+    said = None if found.waits else _masked(found, text)
+    try:
+        if said == "":
+            raise ContentError(web.words.say(session.language, "talk_empty"))
+        with _asking(found.id):
+            answers = request.app.state.assistant.two([*found.said, *([] if said is None else [{"role": "user", "content": said}])])
+        web.store.write(lambda conn: conversations.reply(conn, found.id, session.labeler_id, at=at, text=said, answers=answers,
+                                                         now=web.store.now()))
+    except AssistantError as error:
+        told = web.words.say(session.language, f"talk_failed_{error.reason}")
+        return _page(request, session, conversation_id, 503, error=told, hint=web.words.say(session.language, "talk_kept"))
+    except TutelageError as error:
+        return _page(request, session, conversation_id, 422, error=str(error), hint=error.hint)
+    return _page(request, session, conversation_id)
+
+
+@router.post("/{conversation_id}/choose")
+def choose(request: Request, session: Visitor, form: OwnForm, conversation_id: Id) -> Response:
+    """Which answer is better; it continues."""
+    web: Web = request.app.state.web
+    found, now = _own(request, session, conversation_id), web.store.now()
+    value = forms.value_of("comparison", form, 2)
+    took = forms.seconds(form, now - found.turn.at if found.turn else 0.0)
+    versions = _versions(request)
+    try:
+        web.store.write(lambda conn: conversations.choose(conn, found.id, session.labeler_id, at=_at(form), value=value, now=now,
+                                                          seconds=took, **versions))
+    except TutelageError as error:
+        return _page(request, session, conversation_id, 422, error=str(error), hint=error.hint, entered=forms.fields(form))
+    return _page(request, session, conversation_id)
+
+
+@router.post("/{conversation_id}/back")
+def back(request: Request, session: Visitor, form: OwnForm, conversation_id: Id) -> Response:
+    """Take the last choice back."""
+    web: Web = request.app.state.web
+    found = _own(request, session, conversation_id)
+    web.store.write(lambda conn: conversations.take_back(conn, found.id, session.labeler_id, now=web.store.now()))
+    return _page(request, session, conversation_id)
+
+
+@router.post("/{conversation_id}/draft")
+def draft(request: Request, session: Visitor, form: OwnForm, conversation_id: Id) -> Response:
+    """Keep what was entered so far."""
+    web: Web = request.app.state.web
+    found = _own(request, session, conversation_id)
+    kept = {name: value for name, value in forms.fields(form).items() if name != "at"}
+    if len(found.messages) == _at(form):                            # else it is the draft of a page that was left behind
+        web.store.write(lambda conn: conversations.keep_draft(conn, found.id, session.labeler_id, kept, now=web.store.now()))
+    return Response(status_code=204)
+
+
+@router.post("/{conversation_id}/end")
+def end(request: Request, session: Visitor, form: OwnForm, conversation_id: Id) -> Response:
+    """Rate the whole and close it."""
+    web: Web = request.app.state.web
+    found, now = _own(request, session, conversation_id), web.store.now()
+    rating, comment = text_of(form, "rating", 5), text_of(form, "comment", MAX_MESSAGE)
+    versions = _versions(request)
+    try:
+        web.store.write(lambda conn: conversations.end(conn, found.id, session.labeler_id, now=now, comment=comment,
+                                                       rating=int(rating) if rating.isdecimal() else None, **versions))
+    except TutelageError as error:
+        return _page(request, session, conversation_id, 422, error=str(error), hint=error.hint, comment=comment)
+    return RedirectResponse("/work" if found.assignment_id else "/talk", 303)
+
+
+@router.get("/{conversation_id}/answers/{at}")
+def answer(request: Request, session: Visitor, conversation_id: Id, at: int) -> Response:
+    """One answer of the turn that waits, whole, as plain text."""
+    web: Web = request.app.state.web
+    found = _own(request, session, conversation_id)
+    if found.turn is None or not 0 <= at < len(found.turn.sides):
+        raise HTTPException(404)
+    with web.store.read() as conn:
+        text = texts_of(conn, found.turn.response_ids)[found.turn.sides[at]]
+    return web.html(request, "answer.html", letter=chr(ord("A") + at), html=plain(text))
+
+
+_asked: set[int] = set()
+_lock = threading.Lock()
+
+
+@contextmanager
+def _asking(conversation_id: int) -> Iterator[None]:
+    """One question of a conversation at a time. Raises: AssistantError for a second (a double click, another tab)."""
+    with _lock:
+        if conversation_id in _asked:
+            raise AssistantError("busy", "this conversation is being answered")
+        _asked.add(conversation_id)
+    try:
+        yield
+    finally:
+        with _lock:
+            _asked.discard(conversation_id)
+
+
+def _masked(found: Conversation, text: str) -> str:
+    """What was typed without addresses, numbers and names: others see it later, and the model server may be somebody else's."""
+    masker = Masker()
+    for message in found.messages:
+        masker.reserve(message["content"])
+    return masker.mask(text.strip())[0]
+
+
+def _own(request: Request, session: Session, conversation_id: int) -> Conversation:
+    """Raises: 404 for a conversation that is somebody else's, or is not there, alike."""
+    with request.app.state.web.store.read() as conn:
+        found = conversations.load(conn, conversation_id, session.labeler_id)
+    if found is None:
+        raise HTTPException(404)
+    return found
+
+
+def _at(form: Any) -> int:
+    text = text_of(form, "at", 9)
+    return int(text) if text.isdecimal() else -1
+
+
+def _versions(request: Request) -> dict[str, Any]:
+    """Of the pages and of the guidelines, kept beside a judgement."""
+    web: Web = request.app.state.web
+    with web.store.read() as conn:
+        return {"interface_version": web.assets.version, "guideline_version": setting(conn, "guidelines", {"version": None})["version"]}
+
+
+def _page(request: Request, session: Session, conversation_id: int, status: int = 200, *, error: str | None = None,
+          hint: str | None = None, entered: dict[str, Any] | None = None, comment: str = "") -> Response:
+    web: Web = request.app.state.web
+    found = _own(request, session, conversation_id)
+    answers: list[Answer] = []
+    if found.turn is not None:
+        with web.store.read() as conn:
+            answers = answers_shown(conn, found.turn.response_ids, found.turn.sides)
+    view = TalkView(found.id, len(found.messages), found.state == "open", turns_shown(found.said), answers, found.waits,
+                    found.may_take_back, entered or found.draft, found.draft_at, f"/talk/{found.id}")
+    return web.html(request, "talk.html", status, view=view, error=error, hint=hint, comment=comment, good=GOOD, limit=MAX_MESSAGE)

@@ -1,0 +1,126 @@
+"""Conversations in the store, on both databases: what is chosen is a judgement, and nothing is given to anybody else."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import func, select
+
+from tutelage.feedback import conversations, queue
+from tutelage.feedback.content import add_labeler, add_prompt, add_task
+from tutelage.feedback.conversations import Sampled
+from tutelage.feedback.errors import ContentError, QueueError
+from tutelage.feedback.schema import assignments, judgements, tasks
+
+TWO = [Sampled("left", "m@1", "ab" * 32, {"temperature": 1.0}, [-1.0]), Sampled("right")]
+
+
+@pytest.fixture
+def people(store):
+    def work(conn):
+        return [add_labeler(conn, name=name, now=store.now(), screening={"state": "passed"}) for name in ("ann", "bob")]
+
+    return store.write(work)
+
+
+def talk(store, labeler: int, **begin) -> tuple[int, conversations.Conversation]:
+    """A conversation in which two answers wait for a choice."""
+    def work(conn):
+        found = conversations.start(conn, labeler, now=store.now(), **begin)
+        conversations.reply(conn, found, labeler, at=0, text="Tea?", answers=TWO, now=store.now())
+        return found
+
+    found = store.write(work)
+    return found, load(store, found, labeler)
+
+
+def load(store, found: int, labeler: int) -> conversations.Conversation:
+    with store.read() as conn:
+        loaded = conversations.load(conn, found, labeler)
+    assert loaded is not None
+    return loaded
+
+
+def choose(store, found: int, labeler: int, choice: int, at: int = 1) -> int | None:
+    return store.write(lambda conn: conversations.choose(conn, found, labeler, at=at, value={"choice": choice}, now=store.now()))
+
+
+@pytest.mark.parametrize("choice", range(1, 9))
+def test_the_answer_that_stood_where_was_chosen_continues(store, people, choice):
+    found, waiting = talk(store, people[0])
+    choose(store, found, people[0], choice)
+    side = waiting.turn.sides[0 if choice <= 4 else 1]
+    assert load(store, found, people[0]).said[-1] == {"role": "assistant", "content": TWO[side].text}
+
+
+def test_a_choice_is_a_finished_task_that_the_queue_gives_to_nobody(store, people, clock):
+    found, _ = talk(store, people[0])
+    judgement = choose(store, found, people[0], 2)
+    assert judgement is not None and choose(store, found, people[0], 7) is None, "the second of a double click"
+    clock.advance(1e6)
+    assert store.write(lambda conn: queue.claim(conn, people[1], now=store.now())) is None
+    with store.read() as conn:
+        assert conn.execute(select(tasks.c.state, tasks.c.free, tasks.c.overlap, tasks.c.p_select)).all() == [("done", 0, 1, 1.0)]
+        assert conn.execute(select(judgements.c.p_select, judgements.c.kind)).all() == [(1.0, "comparison")]
+
+
+def test_a_choice_of_a_page_left_behind_does_not_judge_the_next_two_answers(store, people):
+    found, _ = talk(store, people[0])
+    choose(store, found, people[0], 2)
+    store.write(lambda conn: conversations.reply(conn, found, people[0], at=2, text="More", answers=TWO, now=store.now()))
+    assert choose(store, found, people[0], 7, at=1) is None and load(store, found, people[0]).turn is not None
+    assert choose(store, found, people[0], 7, at=3) is not None
+
+
+def test_a_failed_choice_leaves_no_task_behind(store, people):
+    found, _ = talk(store, people[0])
+    for value in ({"choice": 9}, {"tie": True}, {"both_bad": True}, {}):
+        with pytest.raises(ContentError):
+            store.write(lambda conn, value=value: conversations.choose(conn, found, people[0], at=1, value=value, now=store.now()))
+    with store.read() as conn:
+        assert conn.scalar(select(func.count()).select_from(tasks)) == 0
+        assert conn.scalar(select(func.count()).select_from(assignments)) == 0
+
+
+def test_an_ended_conversation_takes_nothing_more(store, people):
+    found, _ = talk(store, people[0])
+    choose(store, found, people[0], 2)
+    store.write(lambda conn: conversations.end(conn, found, people[0], rating=4, comment=" ", now=store.now()))
+    for act in (lambda conn: conversations.reply(conn, found, people[0], at=2, text="More", answers=TWO, now=store.now()),
+                lambda conn: conversations.end(conn, found, people[0], rating=1, comment="", now=store.now()),
+                lambda conn: conversations.take_back(conn, found, people[0], now=store.now())):
+        with pytest.raises(QueueError, match="has ended"):
+            store.write(act)
+    with store.read() as conn:
+        assert conn.scalars(select(judgements.c.value).where(judgements.c.kind == "conversation")).all() == [{"rating": 4}]
+
+
+def test_undoing_the_end_opens_the_conversation_again(store, people):
+    found, _ = talk(store, people[0])
+    choose(store, found, people[0], 2)
+    store.write(lambda conn: conversations.end(conn, found, people[0], rating=4, comment="good", now=store.now()))
+    held = store.write(lambda conn: queue.undo_last(conn, people[0], now=store.now()))
+    assert held.kind == "conversation"
+    again = store.write(lambda conn: conversations.start(conn, people[0], now=store.now(), assignment_id=held.assignment_id))
+    assert again == found and len(load(store, found, people[0]).said) == 2
+    store.write(lambda conn: conversations.end(conn, found, people[0], rating=1, comment="", now=store.now()))
+
+
+def test_saying_something_holds_the_task_on(store, people, clock):
+    task = store.write(lambda conn: add_task(conn, kind="conversation", now=store.now()))
+    held = store.write(lambda conn: queue.claim(conn, people[0], now=store.now()))
+    found, _ = talk(store, people[0], assignment_id=held.assignment_id)
+    for _ in range(3):
+        clock.advance(3000)
+        store.write(lambda conn: conversations.keep_draft(conn, found, people[0], {"text": "hm"}, now=store.now()))
+        assert store.write(lambda conn: queue.claim(conn, people[1], now=store.now())) is None
+    with pytest.raises(QueueError):
+        store.write(lambda conn: conversations.start(conn, people[1], now=store.now(), assignment_id=held.assignment_id))
+    assert held.task_id == task
+
+
+def test_a_task_that_is_not_open_cannot_be_given(store, people):
+    prompt = store.write(lambda conn: add_prompt(conn, content="Tea?", source="labeler", author_id=people[0], now=store.now()))
+    task = store.write(lambda conn: add_task(conn, kind="demonstration", prompt_id=prompt, now=store.now()))
+    store.write(lambda conn: queue.give(conn, task, people[0], now=store.now()))
+    with pytest.raises(QueueError, match="not open"):
+        store.write(lambda conn: queue.give(conn, task, people[1], now=store.now()))

@@ -1,0 +1,138 @@
+"""Language feedback: a critique, the model's revision after it, and an edit that is preferred to the original."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+
+import pytest
+from sqlalchemy import select
+
+from tests.studio.fake_models import SHA256
+from tests.studio.test_browser import violations
+from tests.studio.test_doors import csrf
+from tests.studio.test_work import action, heading
+from tutelage.base.records import Judgement
+from tutelage.feedback.likelihood import as_preference
+from tutelage.feedback.schema import judgements, responses, tasks
+from tutelage.feedback.snapshot import freeze
+
+CRITIQUE = "It should say how long; write to ada@example.com."
+
+
+@pytest.fixture(scope="module")
+def running(talking):
+    return talking
+
+
+@pytest.fixture(autouse=True)
+def a_better_answer(models):
+    models.reset()
+    models.answer = lambda body: ["Boil water and wait *four* minutes."]
+
+
+@pytest.fixture
+def labeler(studio):
+    studio.task("critique", ("Boil water.",), prompt=[{"role": "user", "content": "How do I brew tea?"}])
+    return studio.person()
+
+
+@pytest.fixture
+def browser(studio, labeler):
+    with studio.client(labeler) as client:
+        yield client
+
+
+def criticise(browser):
+    page = browser.get("/work")
+    return browser.post(action(page), data={"csrf": csrf(page), "text": CRITIQUE})
+
+
+def revise(browser, page):
+    return browser.post(re.search(r'action="([^"]+/revision)"', page.text)[1], data={"csrf": csrf(page)})
+
+
+def mine(studio, labeler) -> list[dict]:
+    with studio.store.read() as conn:
+        return [dict(row) for row in conn.execute(select(judgements).where(judgements.c.labeler_id == labeler.id)
+                                                  .order_by(judgements.c.id)).mappings()]
+
+
+@pytest.mark.parametrize("text", ["Boil water and wait *four* minutes.", "Boil water, wait four minutes, pour."])
+def test_what_is_left_of_a_revision_is_preferred_to_the_original(studio, labeler, browser, models, tmp_path, text):
+    page = criticise(browser)
+    assert heading(page) == "After your critique" and "Boil water." in page.text
+    page = revise(browser, page)
+    asked = [message["content"] for message in models.requests[0]["messages"]]
+    assert asked[:2] == ["How do I brew tea?", "Boil water."] and "how long; write to [EMAIL_1]." in asked[2]
+    assert "Boil water and wait *four* minutes.</textarea>" in page.text and "It should say how long" in page.text
+    assert "secret-model" not in page.text
+    browser.post(action(page), data={"csrf": csrf(page), "text": text})
+    critique, edit = mine(studio, labeler)
+    assert (critique["value"], edit["value"]) == ({"critique": CRITIQUE}, {"edit": text})
+    with studio.store.read() as conn:
+        extra = conn.scalar(select(tasks.c.extra).where(tasks.c.id == edit["task_id"]))
+        kept = conn.execute(select(responses).where(responses.c.id == extra["revision"])).mappings().one()
+        rows = (freeze(conn, tmp_path).path / "judgements.jsonl").read_text().splitlines()
+        (original,) = conn.scalar(select(tasks.c.response_ids).where(tasks.c.id == edit["task_id"]))
+    assert extra["critique"] == critique["id"] and kept["revises_id"] == original
+    assert (kept["model_hash"], kept["text"]) == (SHA256, "Boil water and wait *four* minutes.")
+    judgement = Judgement.from_json(next(row for row in map(json.loads, rows) if row["judgement"] == edit["id"]))
+    pair = as_preference(judgement)
+    assert [answer.text for answer in pair.responses] == [text, "Boil water."] and pair.ranks == (0, 1)
+
+
+def test_it_is_asked_for_once_and_comes_back_after_a_reload(studio, labeler, browser, models):
+    page = criticise(browser)
+    first, again = revise(browser, page), revise(browser, page)
+    assert action(first) == action(again) == action(browser.get("/work")) and len(models.requests) == 1
+    browser.post(action(first), data={"csrf": csrf(first), "text": "Done."})
+    assert heading(revise(browser, page)) == "Nothing to do right now"
+
+
+def test_when_the_model_fails_the_critique_is_kept_and_work_goes_on(studio, labeler, browser, models):
+    models.answer = lambda body: 500
+    page = revise(browser, criticise(browser))
+    assert page.status_code == 200 and "could not rewrite" in page.text and heading(page) == "Nothing to do right now"
+    assert [row["value"] for row in mine(studio, labeler)] == [{"critique": CRITIQUE}]
+
+
+def test_nobody_elses_critique_is_rewritten(studio, labeler, browser, models):
+    page = criticise(browser)
+    with studio.client(studio.person()) as other:
+        refused = other.post(re.search(r'action="([^"]+/revision)"', page.text)[1], data={"csrf": csrf(other.get("/me"))})
+    assert refused.status_code == 409 and models.requests == []
+
+
+def test_a_critique_taken_back_is_not_rewritten(studio, labeler, browser, models):
+    page = criticise(browser)
+    browser.post("/work/undo", data={"csrf": csrf(page)})
+    assert revise(browser, page).status_code == 409 and models.requests == []
+
+
+def test_in_a_browser_the_revision_comes_by_itself(studio, labeler, open_page, models):
+    gate, page = threading.Event(), open_page(labeler)
+    models.answer = lambda body: (gate.wait(20), ["Boil water and wait *four* minutes."])[1]
+    page.keyboard.press("e")
+    page.keyboard.type("Say how long.")
+    page.keyboard.press("Control+Enter")
+    page.get_by_role("heading", name="After your critique").wait_for()
+    assert violations(page) == []
+    gate.set()
+    page.get_by_label("The new answer").wait_for()
+    assert violations(page) == [] and page.get_by_label("The new answer").input_value() == "Boil water and wait *four* minutes."
+    page.keyboard.press("e")
+    page.keyboard.type(" Then pour.")
+    page.keyboard.press("Control+Enter")
+    page.get_by_text("Nothing to do").wait_for()
+    assert mine(studio, labeler)[1]["value"] == {"edit": "Boil water and wait *four* minutes. Then pour."}
+
+
+def test_without_scripts_it_is_a_button_away(studio, labeler, open_page):
+    page = open_page(labeler, java_script_enabled=False)
+    page.locator("textarea[name=text]").first.fill("Say how long.")
+    page.get_by_role("button", name="Submit").click()
+    page.get_by_role("button", name="Show the new answer").click()
+    page.get_by_role("button", name="Submit").click()
+    assert mine(studio, labeler)[1]["value"] == {"edit": "Boil water and wait *four* minutes."}
