@@ -62,7 +62,8 @@ def archive() -> bytes:
     ("pairs.zip", archive(), "no file of a kind"), ("pairs.jsonl", archive(), "zip"), ("pairs.exe", b"MZ", "no file of a kind"),
     ("pairs.jsonl.gz", gzip.compress(b" " * 300_000_000), "bomb"), ("pairs.jsonl.gz", gzip.compress(PAIRS)[:40], "truncated"),
     ("pairs.jsonl", b"", ""), ("pairs.parquet", b"PAR1 and no more", ""), (".jsonl", PAIRS, "no file of a kind"),
-    ("x.jsonl", b"\x00\xff" * 1000, "")])
+    ("x.jsonl", b"\x00\xff" * 1000, "")], ids=[
+    "archive", "archive by another name", "program", "bomb", "truncated", "empty", "half a table", "nameless", "noise"])
 def test_what_is_no_file_of_feedback_is_refused_in_words_and_adds_nothing(studio, lead, name, content, said):
     before = counted(studio)
     refused = sent(lead, name, content)
