@@ -190,3 +190,11 @@ def test_a_lead_makes_a_practice_item_of_a_task_with_the_right_answer_and_reason
         assert "practice" in page.text
         told = newcomer.post(action(page), data={"csrf": csrf(page), "choice": "1"})
         assert "It is <strong>kinder</strong>." in told.text
+
+
+def test_an_endless_answer_of_an_item_is_one_link_away(studio, lead):
+    task = studio.task(answers=("A" * 30_000, "short"))
+    link = re.search(rf'href="(/lead/tasks/{task}/answers/0)"', lead.get(f"/lead/tasks/{task}").text)[1]
+    assert "A" * 30_000 in lead.get(link).text
+    for at in ("2", "-1", "x"):
+        assert lead.get(f"/lead/tasks/{task}/answers/{at}").status_code == 404

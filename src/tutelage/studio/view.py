@@ -94,7 +94,7 @@ class ItemView:
 
     @property
     def base(self) -> str:
-        """Below which the pages of this task are."""
+        """Below which the pages of this item are."""
         return f"/lead/tasks/{self.id}"
 
 
