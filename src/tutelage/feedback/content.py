@@ -75,7 +75,7 @@ def add_prompt(conn: Connection, *, content: Any, source: str, now: float, user:
                author_id: int | None = None) -> int:
     """A prompt: text, or a list of messages as base.records writes them. Returns its id; a copy's is that of the prompt it copies.
 
-    Raises: ContentError when it is empty or not a prompt, ValueError's words included.
+    Raises: ContentError when it is empty or not a prompt, ValueError's words included, or was erased.
     """
     _one_of("source", source, schema.SOURCES)
     try:
@@ -94,7 +94,9 @@ def add_prompt(conn: Connection, *, content: Any, source: str, now: float, user:
               hash=digest, content=dump(content), source=source, user=user, language=language, split=split, consent=consent,
               warnings=dump(sorted(set(warnings))), extra=dump(clean(extra or {})), author=author_id, now=now).fetchone()
     if row is None:
-        row = run(conn, "SELECT id FROM prompts WHERE hash = :hash", hash=digest).fetchone()
+        row = run(conn, "SELECT id, erased_at FROM prompts WHERE hash = :hash", hash=digest).fetchone()
+        if row[1] is not None:
+            raise ContentError("this prompt was erased here", hint="write another; what was erased does not come back")
     return int(row[0])
 
 

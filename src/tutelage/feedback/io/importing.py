@@ -82,7 +82,7 @@ def import_files(store: Store, files: Files, *, to_judge: TaskKind | None = None
             done.new += made.new
             done.known += made.known
             for row in made.erased:
-                done.reject(Rejected(path, row.place.line, "its prompt or an answer was erased here"))
+                done.reject(Rejected(path, row.place.line, "its prompt, an answer or who said it was erased here"))
         if done.new != before:
             added: dict[str, Any] = dict(done.new - before)
             store.write(partial(record_audit, action="feedback.import", now=store.now(), subject=path.name, sha256=digest, **added))

@@ -14,6 +14,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from tutelage.base.records import Judgement, Response, prompt_to_json
 from tutelage.base.times import from_iso
 from tutelage.feedback.content import ANSWERS, clean, prompt_hash
+from tutelage.feedback.erase import is_erased
 from tutelage.feedback.errors import ContentError
 from tutelage.feedback.io.keys import Place, insert_all, key_of, known, new_ids, remember, select_in
 from tutelage.feedback.io.records import value_of
@@ -79,6 +80,7 @@ class Batch:
         self.erased: list[Prepared] = []
 
     def write(self) -> Batch:
+        self._erased_people()
         self._prompts()
         self._answers()
         self._tasks()
@@ -88,6 +90,13 @@ class Batch:
         self._count_places(judged - golden.keys())
         self._make_gold(golden)
         return self
+
+    def _erased_people(self) -> None:
+        """Somebody who was erased does not come back with a file, nor does what it says of them."""
+        people = is_erased(self.conn, "labeler", {slot.row.labeler for slot in self.slots if slot.row.labeler is not None})
+        self._leave_out(lambda slot: slot.row.labeler in people)
+        users = is_erased(self.conn, "user", {user for slot in self.slots if (user := user_of(slot.row.judgement)) is not None})
+        self._leave_out(lambda slot: user_of(slot.row.judgement) in users)
 
     def _prompts(self) -> None:
         hashes = (slot.row.hash for slot in self.slots)
@@ -100,7 +109,7 @@ class Batch:
         for row, id_ in zip(missing, new_ids(self.conn, prompts, len(missing)), strict=True):
             ids[row.hash] = id_
             extra = row.judgement.extra
-            made.append({"id": id_, "hash": row.hash, "content": row.content, "source": "import", "user": extra.get("user"),
+            made.append({"id": id_, "hash": row.hash, "content": row.content, "source": "import", "user": user_of(row.judgement),
                          "language": extra.get("language", "en"), "extra": {"file": self.name, "line": row.place.line},
                          "created_at": self.now})
         self._insert(prompts, made)
@@ -263,6 +272,12 @@ class Batch:
 def shown(judgement: Judgement) -> Sequence[Response]:
     """The answers of its task: of a demonstration none, since the answer is what was given."""
     return () if judgement.kind == "demonstration" else judgement.responses
+
+
+def user_of(judgement: Judgement) -> str | None:
+    """Whose prompt it is, by the customer's own id; None where the file does not say."""
+    user = judgement.extra.get("user")
+    return None if user is None else str(user)
 
 
 def answer_key(prompt: int, judgement: Judgement, answer: Response) -> str:
