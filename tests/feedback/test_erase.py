@@ -159,6 +159,7 @@ def planted(store, tmp_path) -> Planted:
         store.close()
         (folder / "studio.db").write_bytes((tmp_path / "studio.db").read_bytes())
         with Store.open(folder / "studio.db", clock=store.now) as moved:
+            moved.write(lambda conn: conn.exec_driver_sql("PRAGMA secure_delete=OFF"))             # as SQLite is built in many places
             yield Planted(moved, folder)
     else:
         yield Planted(store, folder)
