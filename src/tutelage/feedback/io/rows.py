@@ -26,7 +26,10 @@ OF_TASK = ("item", "labels", "untold")
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A judgement ready to be stored: who gave it (None: nobody yet), the batch its item is in, where it stood, its prompt as kept."""
+    """A judgement ready to be stored: who gave it (None: nobody yet), the batch its item is in, where it stood, its prompt as kept.
+
+    split: the side a new prompt is put on.
+    """
 
     judgement: Judgement
     labeler: str | None
@@ -35,6 +38,7 @@ class Prepared:
     content: Any
     hash: str
     at: float | None
+    split: str = "train"
 
 
 def prepare(judgement: Judgement, labeler: str | None, batch: str | None, place: Place) -> Prepared:
@@ -68,12 +72,14 @@ class _Slot:
 
 class Batch:
     """Rows of one file, written in one transaction. name: what people call the file. overlap: people wanted for each item, if it is said.
+    source: of new prompts, one of schema.SOURCES.
 
     new: table -> rows added. known: judgements and skips that were there already. erased: rows left out, since what they speak of was.
     """
 
-    def __init__(self, conn: Connection, rows: Sequence[Prepared], *, name: str, overlap: int | None, now: float) -> None:
-        self.conn, self.name, self.overlap, self.now = conn, name, overlap, now
+    def __init__(self, conn: Connection, rows: Sequence[Prepared], *, name: str, overlap: int | None, now: float,
+                 source: str = "import") -> None:
+        self.conn, self.name, self.overlap, self.now, self.source = conn, name, overlap, now, source
         self.slots = [_Slot(row) for row in rows]
         self.new: Counter[str] = Counter()
         self.known = 0
@@ -109,9 +115,9 @@ class Batch:
         for row, id_ in zip(missing, new_ids(self.conn, prompts, len(missing)), strict=True):
             ids[row.hash] = id_
             extra = row.judgement.extra
-            made.append({"id": id_, "hash": row.hash, "content": row.content, "source": "import", "user": user_of(row.judgement),
-                         "language": extra.get("language", "en"), "extra": {"file": self.name, "line": row.place.line},
-                         "created_at": self.now})
+            made.append({"id": id_, "hash": row.hash, "content": row.content, "source": self.source, "split": row.split,
+                         "user": user_of(row.judgement), "language": extra.get("language", "en"),
+                         "extra": {"file": self.name, "line": row.place.line}, "created_at": self.now})
         self._insert(prompts, made)
         for slot in self.slots:
             slot.prompt = ids[slot.row.hash]
