@@ -95,7 +95,15 @@ class Planted:
             of = conn.execute(select(schema.responses).where(schema.responses.c.author_id == self.ann)).first()
             content.add_response(conn, prompt_id=of.prompt_id, text=PLANTED + "!", now=store.now(), model="m", revises_id=of.id)
 
+        def after_her_critique(conn):
+            about = conn.execute(select(schema.tasks).where(schema.tasks.c.kind == "critique")).first()
+            made = content.add_response(conn, prompt_id=about.prompt_id, text="better, as you said: " + PLANTED, now=store.now(), model="m",
+                                        revises_id=about.response_ids[0])
+            return content.add_task(conn, kind="edit", prompt_id=about.prompt_id, response_ids=about.response_ids, now=store.now(),
+                                    extra={"revision": made})
+
         store.write(revised)
+        self.hold(store.write(after_her_critique), self.ann)
 
     def beside_judgements(self) -> None:
         """What she typed that is no judgement: drafts, reasons, reports, answers, talk, names of tokens, what a lead writes."""
@@ -109,11 +117,15 @@ class Planted:
         store.write(lambda conn: accounts.make_api_token(conn, self.ann, name=PLANTED, scopes=["tasks:write"], now=now))
 
         def more(conn):
+            about = conn.execute(select(schema.tasks).where(schema.tasks.c.id == self.plain)).one()
             accounts.set_setting_of(conn, self.ann, theme=PLANTED)
             put(conn, "reports", kind="question", labeler_id=self.bo, text="how?", answer=PLANTED, answered_by=self.ann, created_at=now)
             talk = [{"role": "user", "content": PLANTED}]
             put(conn, "conversations", labeler_id=self.ann, messages=talk, comment=PLANTED, created_at=now)
             content.record_audit(conn, action="make token", now=now, actor_id=self.ann, subject=PLANTED, group=PLANTED)
+            gold = content.add_task(conn, kind="comparison", prompt_id=about.prompt_id, response_ids=about.response_ids, now=now,
+                                    purpose="gold", expected={"ranks": [0, 1], "reasons": "why: " + PLANTED})
+            content.record_audit(conn, action="make item", now=now, actor_id=self.ann, subject=f"task {self.plain}", made=gold)
             content.record_audit(conn, action="role lead", now=now, actor_id=self.bo, subject=NAME)
 
         store.write(more)
@@ -227,6 +239,8 @@ def test_a_file_given_again_does_not_bring_an_erased_person_back(planted, tmp_pa
     assert count(planted.store, schema.labelers) == known and planted.holding() == set()
     with pytest.raises(ContentError, match="was erased here"):
         planted.task("comparison", ("a", "b"), prompt=PLANTED)
+    planted.task("comparison", ("a", "b"), prompt=PLANTED, author_id=planted.bo)                   # his own, of the same words
+    assert planted.store.url.get_backend_name() == "postgresql" or planted.holding()
 
 
 def test_snapshots_and_trainings_are_tainted_and_nothing_trains_from_what_is_left(planted):

@@ -117,6 +117,7 @@ def gather(conn: Connection, subject: Subject) -> Found:
     answers = set(_ids(conn, responses, responses.c.prompt_id, asked))
     if who is not None:
         answers |= set(conn.scalars(select(responses.c.id).where(responses.c.author_id == who)))
+        answers |= _after_critiques(conn, who)
     answers = _with_revisions(conn, answers)
     work = _tasks_of(conn, asked, answers)
     own = [] if who is None else list(conn.scalars(select(judgements.c.id).where(judgements.c.labeler_id == who)))
@@ -145,6 +146,7 @@ def erase(conn: Connection, subject: Subject, *, now: float, by_id: int | None =
         _known_answers(conn, subject.labeler_id)
         _close_account(conn, subject, now)
     queue.withdraw(conn, found.tasks, now=now)
+    _hide_hashes(conn, found.prompts)
     _set(conn, prompts, found.prompts, content=None, user=None, extra={}, erased_at=now)
     _set(conn, responses, found.responses, text=None, logprobs=None, sampling=None, erased_at=now)
     _set(conn, tasks, found.tasks, expected=None, extra={})
@@ -201,6 +203,12 @@ def _with_revisions(conn: Connection, answers: set[int]) -> set[int]:
     return found
 
 
+def _after_critiques(conn: Connection, labeler_id: int) -> set[int]:
+    """What models made of their critiques, which it may repeat: tasks that were held for them name it."""
+    theirs = select(tasks.c.extra).join(assignments).where(assignments.c.labeler_id == labeler_id, tasks.c.kind == "edit")
+    return {extra["revision"] for extra in conn.scalars(theirs) if "revision" in extra}
+
+
 def _tasks_of(conn: Connection, asked: set[int], answers: set[int]) -> set[int]:
     """Tasks on these prompts, or that show one of these answers."""
     around = {row.prompt_id for row in select_in(conn, responses.c.id, answers, responses.c.prompt_id)}
@@ -210,13 +218,24 @@ def _tasks_of(conn: Connection, asked: set[int], answers: set[int]) -> set[int]:
 
 def _known_answers(conn: Connection, labeler_id: int) -> None:
     """What they said as an expert or lead stands once more with gold items: their comments and reasons go from there too."""
+    details = conn.scalars(select(audit.c.details).where(audit.c.actor_id == labeler_id)).all()
+    made = {found[name] for found in details for name in ("follows", "made") if name in found}
     texts = set(conn.scalars(select(reports.c.text).where(reports.c.labeler_id == labeler_id)))
     for value in conn.scalars(select(judgements.c.value).where(judgements.c.labeler_id == labeler_id, judgements.c.value.is_not(None))):
         texts.update(_texts(value))
     for row in conn.execute(select(tasks.c.id, tasks.c.expected).where(tasks.c.expected.is_not(None))).all():
-        kept = {name: value for name, value in row.expected.items() if not isinstance(value, str) or value not in texts}
+        kept = {name: value for name, value in row.expected.items()
+                if not isinstance(value, str) or (row.id not in made and value not in texts)}
         if kept != row.expected:
             conn.execute(update(tasks).where(tasks.c.id == row.id).values(expected=kept))
+
+
+def _hide_hashes(conn: Connection, ids: list[int]) -> None:
+    """Put the hashes of prompts under the store's key: they still tell a copy, and nobody can try words on them."""
+    key = key_of_store(conn)
+    for row in select_in(conn, prompts.c.id, ids, prompts.c.id, prompts.c.hash, prompts.c.erased_at):
+        if row.erased_at is None:
+            conn.execute(update(prompts).where(prompts.c.id == row.id).values(hash=tombstone("prompt", row.hash, key)))
 
 
 def _close_account(conn: Connection, subject: Subject, now: float) -> None:

@@ -8,18 +8,18 @@ from __future__ import annotations
 import hmac
 import secrets
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, insert, select
 
-from . import content
+from .schema import settings
 
 _KEY = "export_key"
 
 
 def key_of_store(conn: Connection) -> str:
     """The store's key, drawn at the first call."""
-    found = content.setting(conn, _KEY)
+    found = conn.scalar(select(settings.c.value).where(settings.c.name == _KEY))
     if found is None:
-        content.set_setting(conn, _KEY, found := secrets.token_hex(16))
+        conn.execute(insert(settings).values(name=_KEY, value=(found := secrets.token_hex(16))))
     return str(found)
 
 
@@ -29,7 +29,7 @@ def pseudonym(name: str, key: str | None) -> str:
 
 
 def tombstone(what: str, name: str, key: str) -> str:
-    """By what an erased person is known again. what: "labeler" or "user"."""
+    """By what something erased is known again. what: "labeler", "user", or "prompt", whose name is its hash."""
     return _digest(f"{what}\0{name}", key)
 
 

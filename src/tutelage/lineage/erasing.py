@@ -15,7 +15,7 @@ from tutelage.base.files import read_json_object
 from tutelage.feedback.erase import Found, Subject, erase, find, gather, sources
 from tutelage.feedback.erase_files import Tainted, Traces, mark, redact_run, redact_snapshot, tainted_snapshots
 from tutelage.feedback.pseudonyms import key_of_store
-from tutelage.feedback.schema import audit, labelers
+from tutelage.feedback.schema import api_tokens, audit, labelers
 from tutelage.feedback.store import Store
 
 
@@ -123,6 +123,8 @@ def _copies(conn: Connection, subject: Subject, found: Found) -> list[str]:
         kind = f"the export of {_day(row.at)}, in which they are called {called}" if row.action == "feedback.export" else \
             f"the backup of {_day(row.at)}"
         told.append(f"{kind}: {row.details.get('path') or 'a file whose name is no longer known'}")
+    told += [f"what the program {row.name} read, last on {_day(row.last_seen_at)}" for row in conn.execute(select(api_tokens).where(
+        api_tokens.c.last_seen_at >= subject.since).order_by(api_tokens.c.id)) if "judgements:read" in row.scopes]
     told += [f"{name or 'a file'} they came in with, {count} row{'s' * (count > 1)} (sha256 {file[:16]}…)" for file, (count, name) in
              sources(conn, found).items()]
     return told

@@ -13,7 +13,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from tutelage.base.records import Judgement, Response, prompt_to_json
 from tutelage.base.times import from_iso
-from tutelage.feedback.content import ANSWERS, clean, prompt_hash
+from tutelage.feedback.content import ANSWERS, clean, erased_prompts, prompt_hash
 from tutelage.feedback.erase import is_erased
 from tutelage.feedback.errors import ContentError
 from tutelage.feedback.io.keys import Place, insert_all, key_of, known, new_ids, remember, select_in
@@ -105,10 +105,10 @@ class Batch:
         self._leave_out(lambda slot: user_of(slot.row.judgement) in users)
 
     def _prompts(self) -> None:
-        hashes = (slot.row.hash for slot in self.slots)
-        there = select_in(self.conn, prompts.c.hash, hashes, prompts.c.hash, prompts.c.id, prompts.c.erased_at)
-        erased = {row.hash for row in there if row.erased_at is not None}
+        hashes = {slot.row.hash for slot in self.slots}
+        erased = erased_prompts(self.conn, hashes)
         self._leave_out(lambda slot: slot.row.hash in erased)
+        there = select_in(self.conn, prompts.c.hash, hashes, prompts.c.hash, prompts.c.id)
         ids = {row.hash: row.id for row in there}
         missing = list({slot.row.hash: slot.row for slot in reversed(self.slots) if slot.row.hash not in ids}.values())
         made = []
