@@ -79,3 +79,27 @@ def test_an_empty_store_has_nothing_to_agree_on(run):
 
 def test_the_help_names_what_there_is():
     assert tuple(FORMS) == FORMATS and {*KINDS} == {*TO_JUDGE}
+
+
+def test_a_person_is_erased_by_name_after_a_look_at_what_would_go(run, tmp_path):
+    run("import", "a.jsonl", *COLUMNS)
+    assert run("erase")[0] == 2 and "no labeler '4'" in run("erase", "--labeler", "4", "--yes")[2]
+    code, out, _ = run("erase", "--labeler", "1", "--dry-run")
+    assert code == 0 and out.splitlines()[:2] == ["labeler 1: this would go", "store       2 judgements"]
+    told = json.loads(run("erase", "--labeler", "1", "--yes", "--json")[1])
+    assert told["counts"] == {"judgements": 2} and told["scrubbed"] and "a.jsonl they came in with, 2 rows" in told["unreached"][0]
+    assert run("stats", "--resamples", "0")[1].startswith("judgements  3 ")
+    assert run("import", "a.jsonl", *COLUMNS)[1].splitlines()[2:4] == ["known     3", "rejected  2"]
+
+
+def test_a_customers_file_tells_what_was_masked_and_what_stayed_outside_and_why(run, tmp_path):
+    words = "please tell me all you know about the birds that come to our garden when snow lies on it, and what they eat"
+    rows = [{"prompt": f"{start} a@example.com", "user": "u", "agreed": agreed}
+            for start, agreed in (("mail", True), ("write", False), (words, True), (words + ", and where they sleep", True))]
+    (tmp_path / "c.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = ("import", "c.jsonl", "--as", "demonstration", "--source", "customer", "--column", "consent=agreed", "--column",
+               "prompt=prompt", "--column", "user=user")
+    code, out, _ = run(*command)
+    assert code == 0 and out.splitlines() == ["read      4", "new       2 prompts, 2 tasks", "known     0", "masked    4 rows (4 email)",
+                                              "left out  2 rows (1 no consent, 1 shares a long prefix)", "rejected  0"]
+    assert json.loads(run(*command, "--json")[1])["left_out"] == {"no consent": 1, "shares a long prefix": 1}

@@ -7,8 +7,8 @@ import pytest
 from tutelage.feedback import programs, queue
 from tutelage.feedback.content import add_labeler
 from tutelage.feedback.errors import ContentError
-from tutelage.feedback.io.exporting import export_key
 from tutelage.feedback.programs import NewItem
+from tutelage.feedback.pseudonyms import key_of_store
 from tutelage.feedback.schema import responses
 from tutelage.feedback.scores import Score, add_scores
 
@@ -21,7 +21,7 @@ def add(store, **fields):
 
 
 def out(store, after: int = 0, limit: int = 10) -> list[dict]:
-    key = store.write(export_key)
+    key = store.write(key_of_store)
     with store.read() as conn:
         return list(programs.judgement_rows(conn, key, after=after, limit=limit))
 

@@ -46,6 +46,6 @@ def test_the_part_without_a_finite_score_is_named(tokenizer, rollout):
 
 
 @pytest.mark.parametrize("values", [{}, {"weight": 2}, {"model": "a", "function": "b:c"}])
-def test_a_reward_is_a_model_or_a_function(values):
-    with pytest.raises(ConfigError, match="give either model or function"):
+def test_a_reward_is_a_model_a_function_or_people(values):
+    with pytest.raises(ConfigError, match="give one of model, function and studio"):
         load_values(RewardSection, values, where="here")

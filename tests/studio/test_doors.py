@@ -207,3 +207,17 @@ def test_a_hammered_door_closes(start, tmp_path):
         while 429 not in codes and len(codes) < 300:                 # it refills meanwhile, however slow this machine is just now
             codes.append(client.post("/join/none", data={"name": "a", "password": "b" * 12}).status_code)
     assert codes[-1] == 429 and codes.count(422) == len(codes) - 1 >= 40
+
+
+def test_an_admin_erases_somebody_whose_name_they_type(studio):
+    gone, admin, lead = studio.person(), studio.person("admin"), studio.person("lead")
+    with studio.client(gone) as theirs, studio.client(admin) as ours, studio.client(lead) as leads:
+        page, action = ours.get("/people"), f"/people/{gone.id}/erase"
+        assert f'action="{action}"' in page.text and "/erase" not in leads.get("/people").text
+        assert leads.post(action, data={"csrf": csrf(leads.get("/people")), "name": gone.name}).status_code == 404
+        other = ours.post(action, data={"csrf": csrf(page), "name": "somebody"})
+        assert other.status_code == 409 and "that is not the name" in other.text and theirs.get("/me").url.path == "/me"
+        done = ours.post(action, data={"csrf": csrf(page), "name": gone.name})
+        assert f"Erased: labeler {gone.name}." in done.text and "written over" in done.text and "drafts in their own browser" in done.text
+        assert theirs.get("/me").url.path == "/login" and gone.name not in ours.get("/people").text
+        assert action not in ours.get("/people").text

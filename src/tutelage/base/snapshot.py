@@ -35,6 +35,9 @@ def check_rows(path: Path, sha256: str) -> str | None:
     record = record_of(path) if path.name == ROWS else None
     if record is None:
         return None
+    if record["hash"] != sha256 and record.get("erased"):
+        raise ArtifactError(f"{path} lost {record['erased']} rows since it was frozen, of people who were erased",
+                            hint="freeze the judgements again and train from that: tutelage feedback snapshot")
     if record["hash"] != sha256:
         raise ArtifactError(f"{path} is not what was frozen: its sha256 is {sha256[:12]}…, the snapshot's {record['hash'][:12]}…",
                             hint="a snapshot is never edited; freeze the judgements again: tutelage feedback snapshot")

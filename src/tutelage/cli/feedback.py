@@ -9,6 +9,7 @@ import click
 
 from tutelage.base.log import setup_logging
 
+from .feedback_erase import erase_command
 from .feedback_files import export_command, import_command, simulate_command, stats_command
 from .feedback_scores import scores_command
 from .group import Group
@@ -20,7 +21,7 @@ def feedback() -> None:
     """What people said: bring it in, count it, take it out, freeze it, train on it (docs/feedback.md, docs/feedback-files.md)."""
 
 
-for _command in (import_command, export_command, scores_command, stats_command, simulate_command):
+for _command in (import_command, export_command, scores_command, stats_command, simulate_command, erase_command):
     feedback.add_command(_command)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,12 +49,15 @@ def everywhere(command: Callable[..., Any]) -> Callable[..., Any]:
               help="People wanted for each item.  [default: as many as judged it, one for an open item]")
 @click.option("--labelers", "prefix", default="", metavar="PREFIX", help="Put before labelers' names, which else mean the same person.")
 @click.option("--batch", metavar="NAME", help="A name for these items; the same item in two batches is two.")
+@click.option("--source", type=click.Choice(["import", "customer"]), default="import", show_default=True,
+              help="Whose prompts these are. A customer's are masked, used with their consent only, and at most 200 of each user.")
 @click.option("--max-rejected-frac", type=click.FloatRange(0, 1), default=0.1, show_default=True,
               help="More rejected rows than this share make the exit code 1.")
 @click.option("--dry-run", is_flag=True, help="Read the files and add nothing.")
 @everywhere
 def import_command(files: tuple[str, ...], db: str | None, as_json: bool, verbose: bool, where: tuple[str, ...], to_judge: Any,
-                   overlap: int | None, prefix: str, batch: str | None, max_rejected_frac: float, dry_run: bool, **reading: Any) -> int:
+                   overlap: int | None, prefix: str, batch: str | None, source: str, max_rejected_frac: float, dry_run: bool,
+                   **reading: Any) -> int:
     """Bring files of feedback into the store. What is there already is not added again, so a file may be given twice."""
     setup_logging(int(verbose))
     with only_json_on_stdout(as_json):
@@ -62,22 +66,31 @@ def import_command(files: tuple[str, ...], db: str | None, as_json: bool, verbos
 
         options = reading_options(where=_fields(where) or None, **reading)
         with Store.open(db) as store:
-            done = import_files(store, list(files), to_judge=to_judge, overlap=overlap, prefix=prefix, batch=batch, dry_run=dry_run,
-                                **options)
+            done = import_files(store, list(files), to_judge=to_judge, overlap=overlap, prefix=prefix, batch=batch, source=source,
+                                dry_run=dry_run, **options)
     result = {"read": done.read, "new": dict(done.new), "known": done.known, "rejected": done.num_rejected,
               "reasons": {reason: {"rows": found.rows, "lines": found.lines} for reason, found in
                           sorted(done.rejected.items(), key=lambda item: -item[1].rows)}}
+    if source == "customer":
+        result |= {"masked_rows": done.masked_rows, "masked": dict(done.masked), "left_out": dict(done.left_out)}
     if as_json:
         print_result(result, as_json)
     else:
         print(f"read      {done.read:,}")
         print("new       " + (", ".join(_counted(count, table) for table, count in done.new.items()) or "nothing"))
         print(f"known     {done.known:,}")
+        if source == "customer":
+            print(f"masked    {_counted(done.masked_rows, 'rows')}{_listed(done.masked)}")
+            print(f"left out  {_counted(done.left_out.total(), 'rows')}{_listed(done.left_out)}")
         print(f"rejected  {done.num_rejected:,}")
         for reason, found in list(result["reasons"].items())[:_SHOWN]:      # type: ignore[attr-defined]
             more = "" if found["rows"] == 1 else f", {found['rows']:,} rows"
             print(f"            {reason} (first: {found['lines'][0]}{more})")
     return int(done.num_rejected > max_rejected_frac * done.read)
+
+
+def _listed(counts: Counter[str]) -> str:
+    return f" ({', '.join(f'{count:,} {what}' for what, count in counts.most_common())})" if counts else ""
 
 
 def _fields(where: tuple[str, ...]) -> dict[str, Any]:

@@ -122,7 +122,8 @@ def as_given(judgement: Judgement) -> dict[str, Any]:
 
 def _plenty(conn: Connection, leave: int) -> list[str]:
     """Kinds of which there is enough for the panel and for people."""
-    open_tasks = select(tasks.c.kind).where(tasks.c.state == "open", tasks.c.free > 0, tasks.c.purpose == "work", tasks.c.kind.in_(KINDS))
+    open_tasks = select(tasks.c.kind).where(tasks.c.state == "open", tasks.c.free > 0, tasks.c.purpose.in_(("work", "rollout")),
+                                             tasks.c.kind.in_(KINDS))
     return [row.kind for row in conn.execute(open_tasks.group_by(tasks.c.kind).having(func.count() > leave))]
 
 

@@ -303,13 +303,13 @@ def set_role(conn: Connection, labeler_id: int, role: str, *, now: float) -> Non
     if role not in ROLES:
         raise AccountError(f"no role {role!r}", hint=f"one of {', '.join(ROLES)}")
     if role != "admin":
-        _another_admin(conn, labeler_id)
+        check_another_admin(conn, labeler_id)
     conn.execute(update(labelers).where(labelers.c.id == labeler_id).values(role=role))
 
 
 def disable(conn: Connection, labeler_id: int, *, now: float) -> None:
     """Shut a person out at once: no session, token or password of theirs works any more. What they judged stays."""
-    _another_admin(conn, labeler_id)
+    check_another_admin(conn, labeler_id)
     conn.execute(update(labelers).where(labelers.c.id == labeler_id, labelers.c.disabled_at.is_(None)).values(disabled_at=now))
     revoke_sessions(conn, labeler_id, now=now)
     conn.execute(update(api_tokens).where(api_tokens.c.labeler_id == labeler_id, api_tokens.c.revoked_at.is_(None)).values(revoked_at=now))
@@ -331,7 +331,8 @@ def set_language(conn: Connection, labeler_id: int, language: str) -> None:
     conn.execute(update(labelers).where(labelers.c.id == labeler_id).values(language=language))
 
 
-def _another_admin(conn: Connection, labeler_id: int) -> None:
+def check_another_admin(conn: Connection, labeler_id: int) -> None:
+    """Raises: AccountError where this is the only admin who can sign in."""
     admins = set(conn.scalars(select(labelers.c.id).where(labelers.c.role == "admin", labelers.c.disabled_at.is_(None))))
     if admins == {labeler_id}:
         raise AccountError("this is the only admin", hint="make somebody else an admin first")

@@ -7,7 +7,7 @@ import json
 import math
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, select
@@ -16,6 +16,7 @@ from ..base.errors import did_you_mean
 from ..base.records import prompt_from_json, prompt_to_json
 from . import schema
 from .errors import ContentError
+from .pseudonyms import key_of_store, tombstone
 from .sql import dump, load, run
 
 # How many answers a task of each kind shows; a conversation's are made while it runs.
@@ -75,7 +76,8 @@ def add_prompt(conn: Connection, *, content: Any, source: str, now: float, user:
                author_id: int | None = None) -> int:
     """A prompt: text, or a list of messages as base.records writes them. Returns its id; a copy's is that of the prompt it copies.
 
-    Raises: ContentError when it is empty or not a prompt, ValueError's words included.
+    Raises: ContentError when it is empty or not a prompt, ValueError's words included, or was erased; who writes the
+        same words themselves is the author of a new one.
     """
     _one_of("source", source, schema.SOURCES)
     try:
@@ -88,6 +90,8 @@ def add_prompt(conn: Connection, *, content: Any, source: str, now: float, user:
         if not re.fullmatch(r"[a-z_]+", warning):
             raise ContentError(f"a content warning named {warning!r}", hint="warnings are words such as violence or self_harm")
     digest = prompt_hash(content)
+    if author_id is None and erased_prompts(conn, [digest]):
+        raise ContentError("this prompt was erased here", hint="take it out of what you bring: what was erased does not come back")
     row = run(conn, """INSERT INTO prompts (hash, content, source, "user", language, split, consent, warnings, extra, author_id, created_at)
                        VALUES (:hash, :content, :source, :user, :language, :split, :consent, :warnings, :extra, :author, :now)
                        ON CONFLICT (hash) DO NOTHING RETURNING id""",
@@ -96,6 +100,17 @@ def add_prompt(conn: Connection, *, content: Any, source: str, now: float, user:
     if row is None:
         row = run(conn, "SELECT id FROM prompts WHERE hash = :hash", hash=digest).fetchone()
     return int(row[0])
+
+
+def erased_prompts(conn: Connection, hashes: Iterable[str]) -> set[str]:
+    """Those of the hashes that were of prompts which were erased: their own hashes are under the store's key since."""
+    if conn.scalar(select(schema.prompts.c.id).where(schema.prompts.c.erased_at.is_not(None)).limit(1)) is None:
+        return set()
+    key = key_of_store(conn)
+    kept = {tombstone("prompt", digest, key): digest for digest in hashes}
+    ordered = list(kept)
+    return {kept[row.hash] for at in range(0, len(ordered), 500) for row in conn.execute(
+        select(schema.prompts.c.hash).where(schema.prompts.c.hash.in_(ordered[at:at + 500])))}
 
 
 def add_response(conn: Connection, *, prompt_id: int, text: str, now: float, model: str | None = None, model_hash: str | None = None,

@@ -82,9 +82,13 @@ def mask_text(text: str, kinds: Collection[PiiKind] = KINDS) -> tuple[str, list[
     return Masker(kinds).mask(text)
 
 
-def mask_prompt(prompt: Prompt, kinds: Collection[PiiKind] = KINDS) -> tuple[Prompt, list[tuple[Span, ...]]]:
-    """(the prompt with placeholders, what was replaced in each message); one tuple of spans where the prompt is raw text."""
-    masker = Masker(kinds)
+def mask_prompt(prompt: Prompt, kinds: Collection[PiiKind] = KINDS, masker: Masker | None = None
+                ) -> tuple[Prompt, list[tuple[Span, ...]]]:
+    """(the prompt with placeholders, what was replaced in each message); one tuple of spans where the prompt is raw text.
+
+    masker: one that goes on to what belongs to the prompt, such as the answers beside it, in place of one for these kinds.
+    """
+    masker = masker or Masker(kinds)
     if isinstance(prompt, str):
         text, spans = masker.mask(prompt)
         return text, [tuple(spans)]

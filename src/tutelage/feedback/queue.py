@@ -220,6 +220,16 @@ def revoke(conn: Connection, labeler_id: int, *, now: float) -> int:
     return len(rows)
 
 
+def withdraw(conn: Connection, task_ids: Sequence[int], *, now: float) -> None:
+    """Give these tasks to nobody any more; who holds one finds it revoked."""
+    for task in task_ids:
+        held = run(conn, """UPDATE assignments SET state = 'revoked', ended_at = :now WHERE task_id = :task AND state = 'reserved'""",
+                   task=task, now=now).rowcount
+        for _ in range(held):
+            _give_back(conn, task)
+        run(conn, "UPDATE tasks SET state = 'done' WHERE id = :task", task=task)
+
+
 def set_priorities(conn: Connection, priorities: Mapping[int, float]) -> int:
     """Put open tasks in a new order, highest first: scores of a reward model or an ensemble. Returns how many of the ids are tasks."""
     return sum(run(conn, "UPDATE tasks SET priority = :priority WHERE id = :id", priority=float(priority), id=task).rowcount

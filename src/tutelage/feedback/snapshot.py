@@ -95,6 +95,9 @@ def freeze(conn: Connection, folder: Path, selection: Selection | None = None) -
                 with artifact_dir(target) as made:
                     os.rename(rows, made / ROWS)
                     atomic_write_text(made / RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+            elif (record_of(target) or {}).get("erased"):
+                raise ArtifactError(f"{target} is this snapshot without people who were erased, and the store has them again",
+                                    hint="was a backup restored? erase them again: tutelage feedback erase")
     return open_snapshot(target)
 
 

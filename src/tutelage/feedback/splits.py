@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Literal
@@ -50,14 +50,18 @@ class Selection:
     left_out: dict[str, list[int]] = field(default_factory=dict)
 
 
-def select_prompts(prompts: Sequence[UserPrompt], *, eval_frac: float, seed: int, max_per_user: int = MAX_PER_USER) -> Selection:
+def select_prompts(prompts: Sequence[UserPrompt], *, eval_frac: float, seed: int, max_per_user: int = MAX_PER_USER,
+                   in_use: Collection[int] = ()) -> Selection:
     """Consent, then one prompt of each long prefix, then the cap, then sides by user.
 
     What is kept and where it goes depends on the prompts and the seed, not on their order. A user's side depends on their id and the seed
-    alone. Raises: ValueError if eval_frac is outside [0, 1].
+    alone. in_use: places of prompts that are used already, so that of several these are kept.
+    Raises: ValueError if eval_frac is outside [0, 1].
     """
     keys = [split_key(prompt.prompt) for prompt in prompts]
-    ranks = [_rank(prompt, key, seed) for prompt, key in zip(prompts, keys, strict=True)]
+    used = frozenset(in_use)
+    ranks = [(i not in used, _rank(prompt, key, seed), not prompt.consent, str(prompt.prompt))   # the last two where words are the same
+             for i, (prompt, key) in enumerate(zip(prompts, keys, strict=True))]
     usable = [i for i, prompt in enumerate(prompts) if prompt.usable]
     groups = ([usable[at] for at in group] for group in prefix_groups([asked(prompts[i].prompt) for i in usable]))
     distinct = [min(group, key=lambda i: (ranks[i], i)) for group in groups]
@@ -117,7 +121,7 @@ def _run(ordered: Sequence[str], text: str) -> tuple[int, int]:
     return first, bisect_left(ordered, True, first, key=lambda other: not other.startswith(prefix)) - 1
 
 
-def _capped(prompts: Sequence[UserPrompt], ranks: Sequence[bytes], kept: Sequence[int], most: int) -> list[int]:
+def _capped(prompts: Sequence[UserPrompt], ranks: Sequence[tuple[bool, bytes, bool, str]], kept: Sequence[int], most: int) -> list[int]:
     """At most so many prompts of each customer. Labelers write for pay and are not capped."""
     of_user = defaultdict[Any, list[int]](list)
     for i in kept:

@@ -21,8 +21,10 @@ from sqlalchemy.exc import DBAPIError
 
 from ..base.files import atomic_path, fsync
 from . import migrations
+from .content import record_audit
 from .errors import StoreError
 from .location import APPLICATION_ID, check_file, locate, need_psycopg, shown
+from .schema import metadata
 from .writer import Writer
 
 T = TypeVar("T")
@@ -108,7 +110,26 @@ class Store:
         except sqlite3.Error as error:
             raise StoreError(f"{path}: the backup failed: {error}",
                              hint="look at the disk's free space; the store itself is untouched") from error
+        self.write(lambda conn: record_audit(conn, action="backup", now=self.now(), subject=path.name, path=str(path.resolve())))
         return path
+
+    def scrub(self) -> str | None:
+        """Write the database anew without freed pages, which still hold what was erased. Returns why it could not be done now, else None.
+
+        SQLite: VACUUM, and the log emptied; PostgreSQL: VACUUM FULL of every table, which waits for whoever uses one.
+        """
+        if self.url.get_backend_name() == "sqlite":
+            return _scrub_sqlite(Path(str(self.url.database)))
+        engine = create_engine(self.url, isolation_level="AUTOCOMMIT")
+        try:
+            with engine.connect() as conn:
+                for table in metadata.sorted_tables:
+                    conn.exec_driver_sql(f"VACUUM FULL {table.name}")
+        except DBAPIError as error:
+            return str(self._explain(error))
+        finally:
+            engine.dispose()
+        return None
 
     def close(self) -> None:
         """Finish the queued writes and let go of the database."""
@@ -246,6 +267,19 @@ def _prepare_postgresql(url: URL) -> None:
         raise explain(error, shown(url)) from error
     finally:
         engine.dispose()
+
+
+def _scrub_sqlite(path: Path) -> str | None:
+    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+    try:
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("VACUUM")                                # into the log; the checkpoint writes it over every page of the file
+        busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+    except sqlite3.Error as error:
+        return str(explain(error, str(path)))
+    finally:
+        connection.close()
+    return "somebody reads the database without end, so its log could not be emptied" if busy else None
 
 
 def _check_copy(path: Path) -> None:

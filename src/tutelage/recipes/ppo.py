@@ -137,9 +137,9 @@ def ppo(players: Players, cfg: PPOConfig, run: Run) -> dict[str, Any]:
 
 def roll_out(players: Players, cfg: PPOConfig, iteration: int) -> tuple[list[Prompt], Rollout]:
     """batch_size responses from the current policy; prompts in shuffled epochs, each response with its own random stream."""
-    size = cfg.algo.batch_size
-    rows = rows_of_step(iteration, len(players.prompts), min(size, len(players.prompts)), cfg.seed)
-    rows = np.resize(rows, size)                                     # fewer prompts than responses: prompts repeat
+    size, each = cfg.algo.batch_size, cfg.rollout.answers_per_prompt
+    rows = rows_of_step(iteration, len(players.prompts), min(size // each, len(players.prompts)), cfg.seed)
+    rows = np.repeat(np.resize(rows, size // each), each)            # fewer prompts than responses: prompts repeat
     players.engine.sync(players.actor_critic.policy, version=iteration)
     prompt_tokens = [players.prompt_tokens[i] for i in rows]
     completions = players.engine.generate(prompt_tokens, players.sampling, row_ids=[iteration * size + i for i in range(size)])
@@ -279,7 +279,7 @@ def preview(cfg: PPOConfig) -> Preview:
         short = cfg.model_copy(update={"run_dir": Path(scratch) / "run", "resume": False, "algo": few, "track": TrackSection(),
                                        "save": SaveSection()})
         with Run.open(short, "ppo") as run:
-            players = build(short, run, functions)
+            players = build(short, run, functions, ask=False)
             setup = time.perf_counter() - started
             with only_warnings():
                 ppo(players, short, run)

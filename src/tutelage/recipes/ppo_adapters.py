@@ -68,8 +68,8 @@ class Bases:
         return self.rewards[folder]
 
 
-def build_on_one_base(cfg: PPOConfig, run: Run, source: Path, functions: Mapping[str, Function], tokenizer: Any
-                      ) -> tuple[ActorCritic, Any, Reward]:
+def build_on_one_base(cfg: PPOConfig, run: Run, source: Path, functions: Mapping[str, Function], tokenizer: Any,
+                      people: Mapping[str, Reward]) -> tuple[ActorCritic, Any, Reward]:
     """(policy and critic, reference, reward). The reference is the base itself, or the adapter that the policy starts from.
 
     A reward model with another base brings that one, which a critic that starts from it shares.
@@ -80,7 +80,7 @@ def build_on_one_base(cfg: PPOConfig, run: Run, source: Path, functions: Mapping
     roles.begin("policy", Path(run.weights_dir("adapters/policy", source)), **lora_options(cfg))
     if is_adapter(source):
         roles.load("reference", source)
-    reward = open_reward(cfg.all_rewards(), functions, tokenizer, cfg.device, bases.open_reward)
+    reward = open_reward(cfg.all_rewards(), functions, tokenizer, cfg.device, bases.open_reward, people)
     ref_policy = roles.causal("reference" if is_adapter(source) else None)
     if cfg.critic.kind == "shared":
         saved = run.weights_dir("critic", "")

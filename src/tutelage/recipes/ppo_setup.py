@@ -21,9 +21,10 @@ from tutelage.models.actor_critic import ActorCritic, SeparateNetworks, SharedTr
 from tutelage.models.batches import Batch, PackedBatch
 from tutelage.models.heads import ScoredModel
 from tutelage.models.policy import context_length, open_policy, packed_logprobs, require_context, resolve_model
+from tutelage.recipes.ppo_people import named, open_people
 from tutelage.rewards.base import ModelReward, Reward
 from tutelage.rewards.functions import Function, source_of
-from tutelage.rewards.mix import RewardSection, load_functions, model_rewards, open_reward
+from tutelage.rewards.mix import RewardSection, StudioSection, load_functions, model_rewards, open_reward
 from tutelage.rollout import Engine, InProcessEngine, Sampling
 from tutelage.text.chat import encode_prompt, encode_texts, stop_tokens
 from tutelage.text.packing import pack_texts
@@ -35,6 +36,8 @@ from tutelage.train.sections import DataSection, LoraSection, MemorySection, Nam
 from tutelage.train.trainees import economise, throughout
 
 log = get_logger()
+STUDIO = "studio"
+"""model.reward of a run that people reward; a folder of that name is written ./studio."""
 
 
 class ModelSection(Section):
@@ -43,7 +46,7 @@ class ModelSection(Section):
     policy: str
     """SFT model: where the policy starts and what it is held near (the reference)."""
     reward: str | None = None
-    """Reward model folder or run directory; several, or functions, go into `rewards`."""
+    """Reward model folder or run directory, or `studio`: people score each rollout; several, or functions, go into `rewards`."""
 
 
 class CriticSection(Section):
@@ -67,6 +70,8 @@ class RolloutSection(Section):
     """Logits are divided by it, when sampling and in every log-prob."""
     max_tokens: int = Field(64, ge=1)
     """Longest response, tokens."""
+    answers_per_prompt: int = Field(1, ge=1)
+    """Responses to each prompt of an iteration; people compare or rank them."""
     batch_size: int = Field(256, ge=1)
     """Sequences decoded side by side."""
 
@@ -183,8 +188,17 @@ class PPOConfig(RunConfig):
             raise ValueError("rewards: give either model.reward or rewards")
         return self
 
+    @model_validator(mode="after")
+    def _whole_groups(self) -> Self:
+        if self.algo.batch_size % self.rollout.answers_per_prompt:
+            raise ValueError(f"algo.batch_size={self.algo.batch_size} is not a multiple of rollout.answers_per_prompt="
+                             f"{self.rollout.answers_per_prompt}")
+        return self
+
     def all_rewards(self) -> dict[str, RewardSection]:
         """Every reward by name; `model.reward` is called reward."""
+        if self.model.reward == STUDIO:
+            return {"reward": RewardSection(studio=StudioSection())}
         return self.rewards if self.model.reward is None else {"reward": RewardSection(model=self.model.reward)}
 
 
@@ -232,7 +246,7 @@ def find_functions(cfg: PPOConfig, given: Function | None = None) -> dict[str, F
         raise ConfigError("rewards.given: that is the name of the reward passed as a function", hint="give the config's another name")
     functions = load_functions(cfg.all_rewards()) | ({} if given is None else {"given": given})
     if not functions and not cfg.all_rewards():
-        raise ConfigError("nothing scores the answers", hint="give model.reward=FOLDER, rewards.NAME.model or rewards.NAME.function")
+        raise ConfigError("nothing scores the answers", hint="give model.reward=FOLDER or =studio, or rewards.NAME.model or .function")
     return functions
 
 
@@ -241,23 +255,28 @@ def describe_inputs(cfg: PPOConfig, functions: Mapping[str, Function] = MappingP
     names = {name: "reward" if cfg.model.reward else f"reward {name}" for name in (*cfg.all_rewards(), *functions)}
     inputs: dict[str, Any] = {"policy": resolve_model(cfg.model.policy)}
     inputs |= {names[name]: resolve_model(part.model) for name, part in cfg.all_rewards().items() if part.model is not None}
+    inputs |= {names[name]: named(part.studio) for name, part in cfg.all_rewards().items() if part.studio is not None}
     inputs |= {names[name]: source_of(function) for name, function in functions.items()}
     inputs["data"] = input_files(cfg.data.each(), cfg.data.held_out)
     return inputs | ({"ptx": expand_files(cfg.ptx.files)} if cfg.ptx.files else {})
 
 
-def build(cfg: PPOConfig, run: Run, functions: Mapping[str, Function] = MappingProxyType({})) -> Players:
-    """Open the models (from the last checkpoint when resuming) and read the prompts of the training side."""
+def build(cfg: PPOConfig, run: Run, functions: Mapping[str, Function] = MappingProxyType({}), *, ask: bool = True) -> Players:
+    """Open the models (from the last checkpoint when resuming) and read the prompts of the training side.
+
+    ask: False puts no rollout before people, and scores what they would with 0.
+    """
     source = resolve_model(cfg.model.policy)
     tokenizer = open_tokenizer(source)
+    people = open_people(cfg.all_rewards(), tokenizer, run, cfg.rollout.model_dump(include={"temperature", "max_tokens"}), ask=ask)
     if cfg.lora.rank:
         from tutelage.recipes.ppo_adapters import build_on_one_base
 
-        actor_critic, ref_policy, reward = build_on_one_base(cfg, run, source, functions, tokenizer)
+        actor_critic, ref_policy, reward = build_on_one_base(cfg, run, source, functions, tokenizer, people)
     else:
         policy = throughout(cfg, economise(cfg, open_policy(run.weights_dir("model", source), device=cfg.device, tokenizer=tokenizer)))
         ref_policy = throughout(cfg, open_policy(source, device=cfg.device, tokenizer=tokenizer).requires_grad_(False))
-        reward = open_reward(cfg.all_rewards(), functions, tokenizer, cfg.device)
+        reward = open_reward(cfg.all_rewards(), functions, tokenizer, cfg.device, people=people)
         for judge in model_rewards(reward):
             throughout(cfg, judge.model.model)
         actor_critic = open_actor_critic(cfg, run, policy, source, tokenizer)

@@ -17,8 +17,8 @@ from tutelage.base.errors import TutelageError
 from tutelage.base.log import get_logger
 from tutelage.feedback import accounts, programs
 from tutelage.feedback.content import record_audit
-from tutelage.feedback.io.exporting import export_key
 from tutelage.feedback.programs import NewItem
+from tutelage.feedback.pseudonyms import key_of_store
 from tutelage.feedback.schema import Row
 from tutelage.feedback.scores import Score, add_scores
 from tutelage.web.app import Web
@@ -163,7 +163,7 @@ def to_score(request: Request, token: Scores, model: Annotated[str, Query(max_le
 def judgements(request: Request, token: Judgements, after: After = 0, limit: Limit = 200) -> Response:
     """Judgements that stand, one a line, oldest first, in the layout of `feedback export --to judgements`, with the `id` to go on after."""
     web: Web = request.app.state.web
-    key = web.store.write(export_key)
+    key = web.store.write(key_of_store)
     with web.store.read() as conn:
         return _lines(programs.judgement_rows(conn, key, after=after, limit=limit))
 

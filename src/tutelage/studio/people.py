@@ -6,14 +6,16 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Request
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 from starlette.responses import Response
 
 from tutelage.base.errors import TutelageError
 from tutelage.feedback import accounts
-from tutelage.feedback.accounts import Session
+from tutelage.feedback.accounts import AccountError, Session
 from tutelage.feedback.content import record_audit
-from tutelage.feedback.schema import ROLES
+from tutelage.feedback.location import data_folder
+from tutelage.feedback.schema import ROLES, labelers
+from tutelage.lineage.erasing import erase_person
 from tutelage.web.app import Web, go
 from tutelage.web.session import OwnForm, at_least, text_of
 
@@ -70,6 +72,24 @@ def enable(request: Request, session: Admin, form: OwnForm, labeler_id: Id) -> R
     return _do(request, session, "enable", labeler_id, lambda conn, now: accounts.enable(conn, labeler_id))
 
 
+@router.post("/{labeler_id}/erase")
+def erase(request: Request, session: Admin, form: OwnForm, labeler_id: Id) -> Response:
+    """Erase somebody for good, whose name was typed to confirm it. The page that answers says what cannot be reached."""
+    web: Web = request.app.state.web
+    with web.store.read() as conn:
+        name = conn.scalar(select(labelers.c.name).where(labelers.c.id == labeler_id, labelers.c.erased_at.is_(None)))
+    try:
+        if name is None or text_of(form, "name", 500).strip() != name:
+            raise AccountError(web.words.say(session.language, "people_erase_other"),
+                               hint=web.words.say(session.language, "people_erase_other_hint"))
+        told = erase_person(web.store, "labeler", name, runs=[data_folder() / "trainings"], by_id=session.labeler_id)
+    except TutelageError as error:
+        return _page(request, session, 409, error=str(error), hint=error.hint)
+    if labeler_id == session.labeler_id:
+        return go(request, "/login")
+    return _page(request, session, erased=told)
+
+
 @router.post("/sessions/{session_id}/revoke")
 def revoke_session(request: Request, session: Admin, form: OwnForm, session_id: Id) -> Response:
     """Sign somebody out."""
@@ -118,7 +138,7 @@ def _do(request: Request, session: Session, action: str, subject: int, change: C
     return go(request, "/people")
 
 
-def _page(request: Request, session: Session, status: int = 200, **said: str | None) -> Response:
+def _page(request: Request, session: Session, status: int = 200, **said: Any) -> Response:
     web: Web = request.app.state.web
     now = web.store.now()
     with web.store.read() as conn:
@@ -128,4 +148,4 @@ def _page(request: Request, session: Session, status: int = 200, **said: str | N
         tokens = [row for row in accounts.list_api_tokens(conn) if not row["revoked_at"]] if session.may("admin") else []
     return web.html(request, "people.html", status, everybody=everybody, links=links, sessions=sessions, tokens=tokens, now=now,
                     may_invite=_may_invite(session), scopes=accounts.SCOPES, roles=ROLES,
-                    **({"link": None, "token": None, "error": None, "hint": None} | said))
+                    **({"link": None, "token": None, "erased": None, "error": None, "hint": None} | said))

@@ -15,6 +15,7 @@ from tutelage.feedback import accounts, queue, revisions
 from tutelage.feedback import guidelines as rules
 from tutelage.feedback.about import done_today
 from tutelage.feedback.accounts import Session
+from tutelage.feedback.errors import StoreError
 from tutelage.feedback.newcomers import standing_of
 from tutelage.feedback.pii import mask_text
 from tutelage.feedback.reports import add_report
@@ -63,7 +64,8 @@ def submit(request: Request, session: Visitor, form: OwnForm, assignment_id: Id)
             conn, assignment_id=assignment_id, labeler_id=session.labeler_id, value=value, seconds=took, now=now,
             interface_version=version, guideline_version=guideline_version))
     except TutelageError as error:
-        return _task_page(request, session, view, 422, error=str(error), hint=error.hint, entered=forms.fields(form))
+        status = 503 if isinstance(error, StoreError) else 422
+        return _task_page(request, session, view, status, error=str(error), hint=error.hint, entered=forms.fields(form))
     if view.purpose == "practice" and view.expected:
         return _practice_page(request, session, view, judgement_id)
     tested = view.purpose == "screening"
@@ -175,7 +177,13 @@ def _own_task(request: Request, session: Session, assignment_id: int) -> TaskVie
 def _next(request: Request, session: Session, *, notice: str | None = None, may_undo: bool = False, shown_id: int = 0) -> Response:
     """The open reservation or a new one, behind its content warning; or that there is nothing to do."""
     web: Web = request.app.state.web
-    claim = web.store.write(lambda conn: queue.claim(conn, session.labeler_id, now=web.store.now()))
+    try:
+        claim = web.store.write(lambda conn: queue.claim(conn, session.labeler_id, now=web.store.now()))
+    except StoreError as error:                                      # what came before is done; only the next task cannot be held now
+        with web.store.read() as conn:
+            claim = queue.resume(conn, session.labeler_id)
+        if claim is None:
+            return web.html(request, "error.html", 503, message=f"{notice or ''} {error}".strip(), hint=error.hint)
     if claim is None:
         with web.store.read() as conn:
             standing = standing_of(conn, session.labeler_id)

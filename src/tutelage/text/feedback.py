@@ -147,7 +147,7 @@ def _to_judge(judged: list[Judgement], kind: TaskKind) -> Iterator[Judgement]:
             groups = [answers] if kind == "ranking" else [(answer,) for answer in answers]
         if not groups or (kind == "ranking" and len(answers) < 2):
             raise ValueError(f"{len(answers)} answers, too few for a {kind}")
-        kept = {name: one.extra[name] for name in ("item", "batch", "language", "user") if name in one.extra}
+        kept = {name: one.extra[name] for name in ("item", "batch", "language", "user", "consent") if name in one.extra}
         yield from (_bare(one.prompt, group, kind, {"open": True, **kept}) for group in groups)
 
 
@@ -165,6 +165,8 @@ def _checked(judgement: Judgement) -> Judgement:
     for name in ("skipped", "open", "gold", "both_bad", "all_bad"):
         if extra.pop(name, None) not in (None, False, 0, "false"):
             extra[name] = True
+    if "consent" in extra:
+        extra["consent"] = extra["consent"] in (True, "1") or yes_or_no([extra["consent"]]) is True
     label = judgement.label
     if "verdict" in extra:
         extra["verdict"] = verdict_of(extra["verdict"])

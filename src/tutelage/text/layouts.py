@@ -69,7 +69,7 @@ ABOUT = ("labeler", "group", "strength", "weight", "p_select", "seconds", "at")
 PAIR_NUMBERS = ("margin", "target")
 """Optional columns of a pair: how much better in score units; P(chosen, or the first answer, is preferred), such as a share of votes."""
 BESIDE = ("item", "batch", "comment", "language", "user", "annotation", "skipped", "open", "gold", "both_bad", "all_bad", "ratings",
-          "flags", "sides")
+          "flags", "sides", "consent")
 """Optional columns that a store of feedback keeps and training does not read."""
 COLUMNS = frozenset().union(*(layout.columns for layout in CORE.values())) | {
     *ABOUT, *PAIR_NUMBERS, *BESIDE, "response", "votes", "ranks", "model", "model_a", "model_b"}

@@ -278,6 +278,11 @@ class Run:
             raise self._interrupted(signal.SIGTERM if terminated else self._signum or signal.SIGINT,
                                     f"with {saved[-1].name} as last checkpoint" if saved else "before its first checkpoint") from error
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether a signal asked to stop after this step."""
+        return self._signum is not None
+
     def _interrupted(self, signum: int, when: str) -> Interrupted:
         command = ["tutelage", self.verb, f"{self.folder}/config.yaml", "--run-dir", str(self.folder), "--resume"]
         return Interrupted(signum, f"stopped by signal {signum} {when}", shlex.join(command))

@@ -20,6 +20,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from tutelage.base.errors import TutelageError
 from tutelage.base.log import get_logger
 from tutelage.feedback.accounts import Session
+from tutelage.feedback.errors import StoreError
 from tutelage.feedback.store import Store
 
 from .assets import Assets, check_vendored
@@ -141,9 +142,14 @@ def _too_large(request: Request, error: Exception) -> Response:
     return _http_error(request, HTTPException(413))
 
 
+def status_of(error: TutelageError) -> int:
+    """503 where nothing can be written or read now, such as on a full disk; else 409."""
+    return 503 if isinstance(error, StoreError) else 409
+
+
 def _our_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, TutelageError)
-    return error_page(request, 409, str(error), error.hint)
+    return error_page(request, status_of(error), str(error), error.hint)
 
 
 def _unexpected(request: Request, error: Exception) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import secrets
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from starlette.responses import Response
 
 from tutelage.feedback import accounts
 from tutelage.feedback.accounts import Session
+from tutelage.feedback.errors import StoreError
 
 SEEN_EVERY_SECONDS = 300.0
 _TOKEN_BYTES = 32
@@ -36,7 +38,8 @@ def current(request: Request) -> Session:
     if web.requests.wait(str(session.id)):
         raise HTTPException(429)
     if now - session.last_seen_at > SEEN_EVERY_SECONDS:
-        web.store.write(lambda conn: accounts.note_seen(conn, session.id, now=now))
+        with contextlib.suppress(StoreError):                        # on a full disk pages can still be read
+            web.store.write(lambda conn: accounts.note_seen(conn, session.id, now=now))
     request.state.session = session
     return session
 

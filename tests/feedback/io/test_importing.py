@@ -15,8 +15,10 @@ from sqlalchemy import func, select, update
 
 from tutelage.base.errors import DataError
 from tutelage.feedback import queue, schema
+from tutelage.feedback.erase import erase, find
 from tutelage.feedback.io import importing
 from tutelage.feedback.io.importing import import_files
+from tutelage.feedback.pseudonyms import key_of_store
 from tutelage.feedback.store import Store
 
 HI = [{"role": "user", "content": "hi"}]
@@ -117,8 +119,10 @@ def test_a_prompt_or_answer_that_was_erased_here_stays_erased(store, tmp_path):
     first = rows_of(store, schema.responses)[0].id
     store.write(lambda conn: conn.execute(update(schema.responses).where(schema.responses.c.id == first).values(text=None, erased_at=1.0)))
     again = import_files(store, written(tmp_path / "b.jsonl", judged("bo", [0, 1]), judged("bo", [0, 1], answers=("so", "no"))))
-    assert again.new["judgements"] == 1 and again.rejected["its prompt or an answer was erased here"].lines == [f"{tmp_path / 'b.jsonl'}:1"]
-    store.write(lambda conn: conn.execute(update(schema.prompts).values(content=None, erased_at=1.0)))
+    erased = again.rejected["its prompt, an answer or who said it was erased here"]
+    assert again.new["judgements"] == 1 and erased.lines == [f"{tmp_path / 'b.jsonl'}:1"]
+    store.write(lambda conn: conn.execute(update(schema.prompts).values(user="u-1")))
+    store.write(lambda conn: erase(conn, find(conn, "user", "u-1", key_of_store(conn)), now=store.now()))
     assert import_files(store, path).num_rejected == 2
 
 

@@ -6,8 +6,6 @@ prompt's user did not consent stays here.
 
 from __future__ import annotations
 
-import hmac
-import secrets
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,11 +18,12 @@ from tutelage.base.errors import ConfigError, did_you_mean
 from tutelage.base.files import atomic_path
 from tutelage.base.records import Demonstration, Judgement, JudgementKind, Response, prompt_from_json
 from tutelage.base.times import to_iso
-from tutelage.feedback import content
+from tutelage.feedback.content import record_audit
 from tutelage.feedback.errors import ContentError
 from tutelage.feedback.io.keys import select_in
 from tutelage.feedback.io.records import judgement_of
 from tutelage.feedback.io.rows import OF_TASK
+from tutelage.feedback.pseudonyms import key_of_store, pseudonym
 from tutelage.feedback.schema import assignments, judgements, labelers, prompts, responses, retractions, tasks
 from tutelage.feedback.store import Store
 from tutelage.text.arena import battles_of
@@ -38,7 +37,6 @@ from tutelage.text.oasst import tree_of
 from tutelage.text.writers import WRITERS
 
 _TASKS_AT_ONCE = 500
-_KEY = "export_key"
 KINDS = ("comparison", "ranking", "rating", "label", "critique", "edit", "demonstration")
 """Kinds of judgements that files have a form for. Prompts people wrote and conversations are the store's own."""
 _TRL = {"comparison": "preference", "ranking": "preference", "label": "unpaired", "demonstration": "prompt-completion"}
@@ -144,7 +142,7 @@ def export(store: Store, out: Path, to: str, *, names: bool = False, kinds: Sequ
                           hint=f"one of: {', '.join(KINDS)}")
     suffix = form_of(out, FORMS[to].files)
     done = Exported()
-    key = None if names else store.write(export_key)
+    key = None if names else store.write(key_of_store)
     with store.read() as conn, atomic_path(out) as aside:
         if to == "trl":
             _one_type(conn, kinds or KINDS, batch)
@@ -153,15 +151,9 @@ def export(store: Store, out: Path, to: str, *, names: bool = False, kinds: Sequ
         if not done.rows:
             reasons = ", ".join(f"{count} {reason}" for reason, count in done.skipped.items())
             raise ContentError(f"nothing to export{f' ({reasons})' if reasons else ''}", hint="look at: tutelage feedback stats")
+    store.write(lambda conn: record_audit(conn, action="feedback.export", now=store.now(), subject=out.name, path=str(out.resolve()),
+                                          to=to, names=names, judgements=done.judgements))
     return done
-
-
-def export_key(conn: Connection) -> str:
-    """What pseudonyms are made with; drawn at the first export."""
-    found = content.setting(conn, _KEY)
-    if found is None:
-        content.set_setting(conn, _KEY, found := secrets.token_hex(16))
-    return str(found)
 
 
 def _one_type(conn: Connection, kinds: Sequence[str], batch: str | None) -> None:
@@ -261,8 +253,3 @@ def _item(task: Row[*tuple[Any, ...]], answers: Sequence[Row[*tuple[Any, ...]]],
     if everything and not item and task.state == "open":
         item.append(Judgement(prompt, tuple(shown), kind, p_select=task.p_select, extra={**told, "open": True}))
     return item
-
-
-def pseudonym(name: str, key: str | None) -> str:
-    """What stands for a person outside; their name where there is no key."""
-    return name if key is None else f"person-{hmac.digest(bytes.fromhex(key), name.encode(), 'sha256').hex()[:12]}"

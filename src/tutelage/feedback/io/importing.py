@@ -7,9 +7,10 @@ The same file read again adds nothing, a longer one adds what is new, and the sa
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,10 @@ from tutelage.base.files import sha256_file
 from tutelage.base.records import Judgement
 from tutelage.feedback.content import record_audit
 from tutelage.feedback.errors import ContentError
+from tutelage.feedback.io.customers import Choice, choose, masked
 from tutelage.feedback.io.keys import Place
-from tutelage.feedback.io.rows import Batch, Prepared, prepare
+from tutelage.feedback.io.rows import Batch, Prepared, prepare, user_of
+from tutelage.feedback.splits import UserPrompt
 from tutelage.feedback.store import Store
 from tutelage.text.feedback import TaskKind, read_feedback
 from tutelage.text.lines import Rejected
@@ -41,12 +44,19 @@ class Reason:
 
 @dataclass
 class Imported:
-    """What came of it. new: what -> rows added; known: judgements, skips and open items that the store had already."""
+    """What came of it. new: what -> rows added; known: judgements, skips and open items that the store had already.
+
+    Of customers' files: masked: rows in which personal data was replaced, and of which kinds how much; left_out: why -> rows whose prompts
+    may not be used.
+    """
 
     read: int = 0
     new: Counter[str] = field(default_factory=Counter)
     known: int = 0
     rejected: dict[str, Reason] = field(default_factory=dict)
+    masked_rows: int = 0
+    masked: Counter[str] = field(default_factory=Counter)
+    left_out: Counter[str] = field(default_factory=Counter)
 
     @property
     def num_rejected(self) -> int:
@@ -61,28 +71,32 @@ class Imported:
 
 
 def import_files(store: Store, files: Files, *, to_judge: TaskKind | None = None, overlap: int | None = None, prefix: str = "",
-                 batch: str | None = None, dry_run: bool = False, **reading: Any) -> Imported:
+                 batch: str | None = None, source: str = "import", dry_run: bool = False, **reading: Any) -> Imported:
     """Read files of feedback into the store, a few thousand rows at a time, beside whatever else it does.
 
     to_judge: make items to be judged of the prompts or answers, whatever the file says of them. overlap: how many people an item is for;
     None: as many as judged it, one for an open one. prefix: put before labelers' names, where those of two files mean different people.
-    batch: a name for these items; the same item in two batches is two. dry_run: read, and add nothing. reading: as every reader's
+    batch: a name for these items; the same item in two batches is two. source: whose prompts these are; a "customer"'s are masked, and
+    used as `customers.choose` says, for which the files are read twice. dry_run: read, and add nothing. reading: as every reader's
     (tutelage.text.readers.ReadOptions).
     Raises: DataError when a file cannot be read, at the line where it breaks: what stood before it is in the store then, and reading the
         mended file adds the rest.
     """
     done = Imported()
-    for path in expand_files(files):
+    paths = expand_files(files)
+    read = partial(_prepared, to_judge=to_judge, prefix=prefix, batch=batch, source=source, reading=reading)
+    choice = _choice(store, chain.from_iterable(read(path, "", done=Imported()) for path in paths)) if source == "customer" else None
+    for path in paths:
         digest = sha256_file(path)
         before = done.new.copy()
-        for found in _batches(_prepared(path, digest, to_judge, prefix, batch, reading, done)):
+        for found in _batches(_used(read(path, digest, done=done), choice, done)):
             if dry_run:
                 continue
-            made = store.write(partial(_write, found, name=path.name, overlap=overlap, now=store.now()))
+            made = store.write(partial(_write, found, name=path.name, overlap=overlap, source=source, now=store.now()))
             done.new += made.new
             done.known += made.known
             for row in made.erased:
-                done.reject(Rejected(path, row.place.line, "its prompt or an answer was erased here"))
+                done.reject(Rejected(path, row.place.line, "its prompt, an answer or who said it was erased here"))
         if done.new != before:
             added: dict[str, Any] = dict(done.new - before)
             store.write(partial(record_audit, action="feedback.import", now=store.now(), subject=path.name, sha256=digest, **added))
@@ -110,14 +124,40 @@ def _write(rows: Sequence[Prepared], conn: Connection, **about: Any) -> Batch:
     return Batch(conn, rows, **about).write()
 
 
-def _prepared(path: Path, digest: str, to_judge: TaskKind | None, prefix: str, batch: str | None, reading: dict[str, Any],
-              done: Imported) -> Iterator[Prepared]:
+def _choice(store: Store, rows: Iterable[Prepared]) -> Choice:
+    found = (((row.hash, user_of(row.judgement)), _whose(row)) for row in rows)
+    with store.read() as conn:
+        return choose(conn, found)
+
+
+def _whose(row: Prepared) -> UserPrompt:
+    return UserPrompt(row.judgement.prompt, "customer", user_of(row.judgement), bool(row.judgement.extra.get("consent")))
+
+
+def _used(rows: Iterator[Prepared], choice: Choice | None, done: Imported) -> Iterator[Prepared]:
+    """The rows that come in, each with the side its prompt is on."""
+    for row in rows:
+        key = row.hash, user_of(row.judgement)
+        if choice is None:
+            yield row
+        elif key in choice.splits:
+            yield replace(row, split=choice.splits[key])
+        else:
+            done.left_out[choice.left_out[key]] += 1
+
+
+def _prepared(path: Path, digest: str, *, to_judge: TaskKind | None, prefix: str, batch: str | None, source: str,
+              reading: dict[str, Any], done: Imported) -> Iterator[Prepared]:
     for _, line, part, item in read_feedback(path, to_judge=to_judge, **reading):
         done.read += 1
         if isinstance(item, Rejected):
             done.reject(item)
             continue
         try:
+            if source == "customer":
+                item, counts = masked(item)
+                done.masked_rows += bool(counts)
+                done.masked.update(counts)
             yield prepare(item, _labeler(path, prefix, item), item.extra.get("batch", batch), Place(digest, line, part))
         except (ValueError, ContentError) as error:
             done.reject(Rejected(path, line, str(error)))

@@ -13,7 +13,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from tutelage.base.records import Judgement, Response, prompt_to_json
 from tutelage.base.times import from_iso
-from tutelage.feedback.content import ANSWERS, clean, prompt_hash
+from tutelage.feedback.content import ANSWERS, clean, erased_prompts, prompt_hash
+from tutelage.feedback.erase import is_erased
 from tutelage.feedback.errors import ContentError
 from tutelage.feedback.io.keys import Place, insert_all, key_of, known, new_ids, remember, select_in
 from tutelage.feedback.io.records import value_of
@@ -25,7 +26,10 @@ OF_TASK = ("item", "labels", "untold")
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A judgement ready to be stored: who gave it (None: nobody yet), the batch its item is in, where it stood, its prompt as kept."""
+    """A judgement ready to be stored: who gave it (None: nobody yet), the batch its item is in, where it stood, its prompt as kept.
+
+    split: the side a new prompt is put on.
+    """
 
     judgement: Judgement
     labeler: str | None
@@ -34,6 +38,7 @@ class Prepared:
     content: Any
     hash: str
     at: float | None
+    split: str = "train"
 
 
 def prepare(judgement: Judgement, labeler: str | None, batch: str | None, place: Place) -> Prepared:
@@ -67,18 +72,21 @@ class _Slot:
 
 class Batch:
     """Rows of one file, written in one transaction. name: what people call the file. overlap: people wanted for each item, if it is said.
+    source: of new prompts, one of schema.SOURCES.
 
     new: table -> rows added. known: judgements and skips that were there already. erased: rows left out, since what they speak of was.
     """
 
-    def __init__(self, conn: Connection, rows: Sequence[Prepared], *, name: str, overlap: int | None, now: float) -> None:
-        self.conn, self.name, self.overlap, self.now = conn, name, overlap, now
+    def __init__(self, conn: Connection, rows: Sequence[Prepared], *, name: str, overlap: int | None, now: float,
+                 source: str = "import") -> None:
+        self.conn, self.name, self.overlap, self.now, self.source = conn, name, overlap, now, source
         self.slots = [_Slot(row) for row in rows]
         self.new: Counter[str] = Counter()
         self.known = 0
         self.erased: list[Prepared] = []
 
     def write(self) -> Batch:
+        self._erased_people()
         self._prompts()
         self._answers()
         self._tasks()
@@ -89,20 +97,27 @@ class Batch:
         self._make_gold(golden)
         return self
 
+    def _erased_people(self) -> None:
+        """Somebody who was erased does not come back with a file, nor does what it says of them."""
+        people = is_erased(self.conn, "labeler", {slot.row.labeler for slot in self.slots if slot.row.labeler is not None})
+        self._leave_out(lambda slot: slot.row.labeler in people)
+        users = is_erased(self.conn, "user", {user for slot in self.slots if (user := user_of(slot.row.judgement)) is not None})
+        self._leave_out(lambda slot: user_of(slot.row.judgement) in users)
+
     def _prompts(self) -> None:
-        hashes = (slot.row.hash for slot in self.slots)
-        there = select_in(self.conn, prompts.c.hash, hashes, prompts.c.hash, prompts.c.id, prompts.c.erased_at)
-        erased = {row.hash for row in there if row.erased_at is not None}
+        hashes = {slot.row.hash for slot in self.slots}
+        erased = erased_prompts(self.conn, hashes)
         self._leave_out(lambda slot: slot.row.hash in erased)
+        there = select_in(self.conn, prompts.c.hash, hashes, prompts.c.hash, prompts.c.id)
         ids = {row.hash: row.id for row in there}
         missing = list({slot.row.hash: slot.row for slot in reversed(self.slots) if slot.row.hash not in ids}.values())
         made = []
         for row, id_ in zip(missing, new_ids(self.conn, prompts, len(missing)), strict=True):
             ids[row.hash] = id_
             extra = row.judgement.extra
-            made.append({"id": id_, "hash": row.hash, "content": row.content, "source": "import", "user": extra.get("user"),
-                         "language": extra.get("language", "en"), "extra": {"file": self.name, "line": row.place.line},
-                         "created_at": self.now})
+            made.append({"id": id_, "hash": row.hash, "content": row.content, "source": self.source, "split": row.split,
+                         "user": user_of(row.judgement), "language": extra.get("language", "en"),
+                         "extra": {"file": self.name, "line": row.place.line}, "created_at": self.now})
         self._insert(prompts, made)
         for slot in self.slots:
             slot.prompt = ids[slot.row.hash]
@@ -263,6 +278,12 @@ class Batch:
 def shown(judgement: Judgement) -> Sequence[Response]:
     """The answers of its task: of a demonstration none, since the answer is what was given."""
     return () if judgement.kind == "demonstration" else judgement.responses
+
+
+def user_of(judgement: Judgement) -> str | None:
+    """Whose prompt it is, by the customer's own id; None where the file does not say."""
+    user = judgement.extra.get("user")
+    return None if user is None else str(user)
 
 
 def answer_key(prompt: int, judgement: Judgement, answer: Response) -> str:

@@ -142,13 +142,19 @@
     if (!form || !key) return;
     clearTimeout(localTimer); clearTimeout(serverTimer);
     localTimer = setTimeout(() => { try { localStorage.setItem(key, JSON.stringify({ at: Date.now(), entries: entries(form) })); } catch { /* full */ } }, 150);
-    serverTimer = setTimeout(async () => {
-      const said = $("#saved");
-      try {
-        const response = await fetch(form.dataset.draft, { method: "POST", body: new URLSearchParams(new FormData(form)) });
-        if (response.ok && said) said.textContent = document.body.dataset.saved;
-      } catch { /* it is kept here, and sent with the next change */ }
-    }, 1200);
+    serverTimer = setTimeout(sendDraft, 1200);
+  }
+  async function sendDraft() {
+    const form = $("#task"), said = $("#saved");
+    if (!form) return;
+    try {
+      const response = await fetch(form.dataset.draft, { method: "POST", body: new URLSearchParams(new FormData(form)) });
+      if (response.status === 503) {                                  // the server cannot write: its disk is full, say
+        banner(document.body.dataset.unsaved);
+        clearTimeout(serverTimer); serverTimer = setTimeout(sendDraft, 10e3);
+      } else $("#offline")?.remove();
+      if (response.ok && said) said.textContent = document.body.dataset.saved;
+    } catch { /* it is kept here, and sent with the next change */ }
   }
   function restoreDraft() {
     const form = $("#task"), key = draftKey();
@@ -204,11 +210,12 @@
     const title = $("main h1");
     if (swapped && title) document.title = title.textContent.trim();
   }
-  function fail() {
+  const fail = () => banner(document.body.dataset.offline);
+  function banner(words) {
     const form = $("#task");
     if (!form || $("#offline")) return;
     const note = document.createElement("p");
-    Object.assign(note, { id: "offline", className: "alert", textContent: document.body.dataset.offline });
+    Object.assign(note, { id: "offline", className: "alert", textContent: words });
     note.setAttribute("role", "alert");
     form.before(note);
     note.scrollIntoView({ block: "nearest" });
