@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import func, select
 
 from tests.studio.test_doors import csrf
-from tutelage.feedback.schema import judgements, labelers, tasks
+from tutelage.feedback.schema import judgements, labelers, prompts, tasks
 
 PAIRS = "".join(json.dumps({"prompt": f"What is tea {i}?", "chosen": "A drink.", "rejected": "No idea.", "labeler": "from the file"}) + "\n"
                 for i in range(3)).encode()
@@ -49,6 +49,17 @@ def test_rows_that_cannot_be_read_are_counted_with_the_reason_and_the_rest_is_ta
     broken = PAIRS.replace(b"tea", b"soup") + b'{"prompt": "\xe2\x80\xae<b>", "chosen": 7, "rejected": "x"}\n{"prompt": \n'
     done = sent(lead, "pairs.jsonl", broken)
     assert counted(studio)[1] == before[1] + 3 and "pairs.jsonl:4" in done.text and "/tmp" not in done.text and "<b>" not in done.text
+
+
+def test_customers_prompts_are_masked_and_taken_with_consent_only(studio, lead):
+    rows = [{"prompt": f"Write to ann@example.org about tea {i}, please.", "chosen": "Yes.", "rejected": "No.", "user": "u7",
+             "consent": i == 0} for i in range(2)]
+    before = counted(studio)
+    done = sent(lead, "pairs.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode(), customers="yes")
+    assert counted(studio)[0] == before[0] + 1 and "consent" in done.text
+    with studio.store.read() as conn:
+        kept = str(conn.scalar(select(prompts.c.content).where(prompts.c.user == "u7")))
+    assert "tea 0" in kept and "[EMAIL_1]" in kept and "ann@" not in kept
 
 
 def archive() -> bytes:

@@ -38,6 +38,7 @@ def bring_in(request: Request, session: Lead, form: OwnUpload) -> Response:
     """Read a file; add what it holds, or only say what that is. Nothing of it is kept as a file."""
     web: Web = request.app.state.web
     given, look, as_kind = form.get("file"), "look" in form, text_of(form, "as", 20)
+    source = "customer" if form.get("customers") == "yes" else "import"
     if not isinstance(given, UploadFile) or not given.filename:
         return _page(request, 422, error="no file was chosen", hint="choose one")
     name = _name(given.filename)
@@ -47,7 +48,8 @@ def bring_in(request: Request, session: Lead, form: OwnUpload) -> Response:
         path = Path(folder, name)
         path.write_bytes(sent.read())
         try:
-            done = import_files(web.store, path, to_judge=as_kind if as_kind in KINDS else None, dry_run=look)    # type: ignore[arg-type]
+            done = import_files(web.store, path, source=source, dry_run=look,
+                                to_judge=as_kind if as_kind in KINDS else None)                    # type: ignore[arg-type]
         except TutelageError as error:
             return _page(request, 422, error=str(error).replace(f"{folder}/", ""), hint=error.hint)
     if not look:
