@@ -176,7 +176,7 @@ def test_the_command_freezes_a_store_and_names_what_trains_from_it(address, stor
         judgement(conn, task(conn, prompt(conn), ["a", "b"]), labeler(conn, "amara"), {"ranks": [0, 1]})
 
     store.write(fill)
-    arguments = ["feedback", "snapshot", "--database", address, "--out", str(tmp_path / "frozen")]
+    arguments = ["feedback", "snapshot", "--db", address, "--out", str(tmp_path / "frozen")]
     for _ in range(2):
         with pytest.raises(SystemExit) as end:
             main([*arguments, "--json"])

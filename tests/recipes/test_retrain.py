@@ -22,7 +22,7 @@ def test_the_command_ends_with_a_reward_model_of_what_people_said_and_with_the_e
                 asked = few.prompt(conn, [{"role": "user", "content": f"where is {ANIMALS[i % 8]} {i}?"}])
                 few.judgement(conn, few.task(conn, asked, ["in the barn with a cat", "no"]), amara, {"ranks": [0, 1]})
         store.write(judged)
-    given = ["feedback", "retrain", "--database", str(tmp_path / "studio.db"), "--out", str(tmp_path / "data"), "--json"]
+    given = ["feedback", "retrain", "--db", str(tmp_path / "studio.db"), "--out", str(tmp_path / "data"), "--json"]
     with pytest.raises(SystemExit, match="^0$"):
         main([*given, "--policy", str(small.sft), "train.max_steps=2", "train.epochs=null"])
     result = json.loads(capsys.readouterr().out)

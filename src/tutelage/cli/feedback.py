@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,7 +27,7 @@ for _command in (import_command, export_command, scores_command, stats_command, 
 
 
 @feedback.command()
-@click.option("--db", "--database", "database", metavar="URL",
+@click.option("--db", "database", metavar="URL",
               help="SQLite file or postgresql://…  [default: TUTELAGE_DATABASE_URL, else studio.db in your data folder]")
 @click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER",
               help="Where snapshots lie, each in a folder named by its hash.  [default: snapshots in your data folder]")
@@ -59,7 +60,7 @@ def snapshot(database: str | None, out: Path | None, kinds: tuple[str, ...], pur
 @feedback.command()
 @click.argument("overrides", nargs=-1, metavar="[section.key=value]…")
 @click.option("--policy", required=True, metavar="FOLDER", help="Where the weights come from: model.policy of `tutelage reward`.")
-@click.option("--database", metavar="URL", help="As for snapshot.")
+@click.option("--db", "database", metavar="URL", help="As for snapshot.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER",
               help="Where snapshots/ and trainings/ lie.  [default: your data folder]")
 @click.option("--no-wait", is_flag=True, help="Start it and return; it goes on by itself.")
@@ -79,11 +80,22 @@ def retrain(overrides: tuple[str, ...], policy: str, database: str | None, out: 
 
         with Store.open(database) as store:
             training = start(store, policy=policy, folder=out or data_folder(), overrides=overrides)
+            told = 0
             while training.state == "running" and not no_wait:
                 time.sleep(0.5)
-                training = look(store, training.id)
+                training, told = look(store, training.id), _tell(training.log, told)
         if training.state == "failed":
             raise RetrainError(f"training {training.id} failed: {training.result['error']}",
                                hint=f"all it said: {training.log}; go on with: {training.result['resume']}")
     print_result({"training": training.id, "state": training.state, "snapshot": str(training.snapshot), "run_dir": str(training.run_dir),
                   "log": str(training.log), **training.result}, as_json)
+
+
+def _tell(log: Path, told: int) -> int:
+    """Show what a training has said beyond `told` bytes; how far it is stands there too. Returns the bytes told now."""
+    with log.open("rb") as file:
+        file.seek(told)
+        said = file.read()
+    sys.stderr.write(said.decode("utf-8", "replace"))
+    sys.stderr.flush()
+    return told + len(said)
