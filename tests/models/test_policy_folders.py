@@ -151,8 +151,12 @@ def test_an_index_does_not_lead_out_of_the_folder(folder):
 
 
 def test_weights_that_may_not_be_read_are_not_called_damaged(folder, monkeypatch):
+    opened = Path.open
+
     def refuse(path, *args, **options):
-        raise PermissionError(13, "Permission denied", str(path))
+        if path.suffix == ".safetensors":
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, *args, **options)
 
     monkeypatch.setattr(Path, "open", refuse)                        # to root every file is readable
     assert "permissions" in damaged(folder, "model.safetensors may not be read").hint

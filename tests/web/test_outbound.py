@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import json
+import re
 import socket
 import threading
 import time
@@ -15,6 +16,18 @@ import pytest
 from tutelage.base.errors import ConfigError
 from tutelage.web import outbound
 from tutelage.web.outbound import OutboundError, Server, ask, may_reach
+
+
+def whole_request(connection: socket.socket) -> bytes:
+    """Head and body, which may come apart; closing with bytes unread would reset the connection before the answer is read."""
+    got = b""
+    while part := connection.recv(65536):
+        got += part
+        head, end, body = got.partition(b"\r\n\r\n")
+        length = re.search(rb"content-length: (\d+)", head, re.I)
+        if not got.startswith((b"GET ", b"POST ")) or (end and len(body) >= (int(length[1]) if length else 0)):
+            break
+    return got
 
 
 class Local:
@@ -33,7 +46,7 @@ class Local:
 
     def _serve(self, connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):
-            self.heads.append(connection.recv(65536).decode("latin-1"))
+            self.heads.append(whole_request(connection).decode("latin-1"))
             self.act(connection)
 
 
