@@ -12,6 +12,8 @@ from tutelage.base.log import setup_logging
 from .keys import key_from
 
 DEFAULT_PORT = 8600
+KEEP_ALIVE_SECONDS = 75
+"""A person reads for longer than the 5 seconds after which uvicorn would close the connection."""
 SHOWN = ("eval.labels_worth=true",)
 """Settings of a training that its page has a place for."""
 
@@ -76,7 +78,7 @@ def studio(db: str | None, port: int, host: str, public_url: str | None, models_
         if link is not None:
             print(f"you are the first: become the admin at {site.url}/join/{link}\n(works once, within a day)", flush=True)
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, proxy_headers=False,
-                                               timeout_graceful_shutdown=5))
+                                               timeout_graceful_shutdown=5, timeout_keep_alive=KEEP_ALIVE_SECONDS))
         try:
             server.run(sockets=[listener])
         finally:
