@@ -20,6 +20,7 @@ from tutelage.base.records import Judgement, Response
 from tutelage.feedback import schema
 from tutelage.feedback.snapshot import freeze
 from tutelage.recipes import reward_model as recipe
+from tutelage.recipes import reward_model_setup
 from tutelage.recipes.reward_model import Item, train_reward_model
 from tutelage.recipes.reward_model_disagreements import against, disagreements
 from tutelage.recipes.reward_model_loss import loss_of
@@ -308,3 +309,12 @@ def test_a_strength_is_a_margin_or_a_probability_not_both(small, tmp_path):
         reward_config(small, tmp_path, {"algo": {"strength_margin": 0.1, "strength_targets": [0.6, 0.9]}})
     with pytest.raises(ConfigError, match="does not hear"):
         reward_config(small, tmp_path, {"algo": {"strength_targets": [0.6, 0.9], "soft_targets": False}})
+
+
+def test_answers_that_read_alike_to_the_tokenizer_are_left_out_and_counted(small, tmp_path, monkeypatch):
+    encode = reward_model_setup.encode_example
+    monkeypatch.setattr(reward_model_setup, "encode_example", lambda tokenizer, prompt, text: encode(tokenizer, prompt, text.lower()))
+    rows = [{"prompt": f"where is {ANIMALS[i % 8]} {i}?", "chosen": "In the barn", "rejected": "in the barn" if i % 2 else "a cat"}
+            for i in range(40)]
+    parts, _ = parts_of(small, tmp_path, {"data": {"files": [str(write_rows(tmp_path / "j.jsonl", rows))]}})
+    assert parts.left_out == 20 and len(parts.train) + len(parts.held_out) == 20
