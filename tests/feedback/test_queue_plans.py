@@ -133,3 +133,17 @@ def test_a_long_history_makes_no_step_longer(tmp_path, migrated_sqlite, monkeypa
 
     short, long = steps(300), steps(3000)
     assert {name: long[name] for name in long if long[name] > 1.2 * short[name]} == {}
+
+
+def test_a_postgresql_that_has_not_counted_its_tables_reads_none_from_end_to_end(new_postgresql, clock):
+    with Store.open(new_postgresql(), clock=clock) as store:
+        person, = labelers(store, 1)
+        comparisons(store, 300, overlap=2)
+
+        def read_whole(conn):
+            claimed = queue.claim(conn, person, now=store.now())
+            queue.submit(conn, assignment_id=claimed.assignment_id, labeler_id=person, value={"choice": 1}, now=store.now())
+            return sql.run(conn, "SELECT relname, seq_scan FROM pg_stat_xact_user_tables WHERE seq_scan > 0").fetchall()
+
+        whole = {name for name, _ in store.write(read_whole)}
+    assert not whole & set(LARGE)
