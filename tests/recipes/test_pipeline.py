@@ -87,7 +87,8 @@ def test_a_pipeline_goes_on_under_another_name_of_its_folder_and_after_a_move(ki
 
 @pytest.mark.parametrize(("second", "says"), [
     (stage(sise=3), r"stages.two.config: sise: .*did you mean size"), (stage(size="many"), r"stages.two.config: size"),
-    ({"verb": "bake"}, r"stages.two.verb: 'bake' is not one of cook"), (stage(word="${nowhere}/x"), r"\$\{nowhere\} is not known"),
+    ({"verb": "bake"}, r"stages.two.verb: no verb 'bake'"), ({"verb": "cok"}, r"no verb 'cok' \(did you mean cook\?\)"),
+    (stage(word="${nowhere}/x"), r"\$\{nowhere\} is not known"),
     ({"verb": "cook", "like": "three"}, r"stages.two.like: no stage 'three'"),
     ({"verb": "cook", "like": "two"}, "two is like two, without end"),
     (stage(source="${run}/onn"), r"stages.two: no stage onn \(did you mean one\?\)"),

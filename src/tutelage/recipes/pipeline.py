@@ -130,7 +130,8 @@ def plan(cfg: PipelineConfig, verbs: Mapping[str, Verb], folder: Path, names: Ma
     names = {"run": str(folder), "data": cfg.data.root, "seed": cfg.seed} | dict(names or {})
     for name, stage in cfg.stages.items():
         if stage.verb not in verbs:
-            raise ConfigError(f"stages.{name}.verb: {stage.verb!r} is not one of {', '.join(sorted(verbs))}")
+            raise ConfigError(f"stages.{name}.verb: no verb {stage.verb!r}{did_you_mean(stage.verb, verbs)}",
+                              hint=f"there are {', '.join(sorted(verbs))}")
         verb = verbs[stage.verb]
         written = _written(cfg, name)
         if names["run"] == str(folder):                             # else ${run} is that of the folds' common stages
