@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -97,6 +98,25 @@ def test_a_killed_process_is_noticed_and_the_next_one_may_start(store, begin):
     assert failed.result == {"error": "the process is gone without a word of why",
                              "resume": f"tutelage reward {training.run_dir}/config.yaml --run-dir {training.run_dir} --resume"}
     assert begin().state == "running"
+
+
+def test_one_that_failed_and_was_resumed_by_hand_runs_again_and_is_done_when_it_is(store, begin):
+    training = begin("fail=1")
+    until(lambda: look(store, training.id).state == "failed")
+    with (training.run_dir / ".lock").open("w") as lock:             # as train.run holds it while a process works there
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert current(store).id == training.id and newest(store)[0].state == "running"
+        assert (look(store, training.id).result, look(store, training.id).ended_at) == ({}, None)
+        with pytest.raises(RetrainError, match="still running"):
+            begin()
+        lea = store.write(lambda conn: few.labeler(conn, "lea", role="lead"))
+        with pytest.raises(RetrainError, match="was resumed by hand"):
+            stop(store, training.id, by_id=lea)
+    assert look(store, training.id).state == "failed", "it was killed once more"
+    (training.run_dir / "result.json").write_text('{"steps": 9}')
+    assert current(store) is None and newest(store)[0].result == {"steps": 9} and newest(store)[0].state == "done"
+    with store.read() as conn:
+        assert conn.scalar(select(schema.trainings.c.state)) == "done"
 
 
 def test_an_error_is_told_in_the_words_of_the_process(store, begin):
