@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import select
 
 from tests.feedback import few
+from tutelage.cli.main import main
 from tutelage.feedback import retrain, schema
 from tutelage.feedback.errors import RetrainError
 from tutelage.feedback.retrain import STARTING_SECONDS, Training, current, look, newest, start, stop
@@ -27,10 +28,11 @@ run.mkdir(parents=True)
 (run / "argv.json").write_text(json.dumps(sys.argv[1:]))
 (run / "metrics.jsonl").write_text('{"step": 0, "train/loss": 0.7}\\n{"step": 1, "train/loss": 0.6}\\n{"st')
 if "fail=1" in sys.argv:
-    print("error: no such model"); print("hint:  look elsewhere"); sys.exit(1)
-while not (run / "go").exists():
+    sys.stderr.write("error: no such model\\nhint:  look elsewhere\\n"); sys.exit(1)
+while not (run / "go").exists() and "go=1" not in sys.argv:
     time.sleep(0.01)
 (run / "result.json").write_text('{"steps": 2}')
+sys.stderr.write("it learns\\n"); print("steps: 2")
 """
 
 
@@ -75,6 +77,17 @@ def test_it_trains_from_what_was_frozen_shows_its_progress_and_records_its_resul
         "reward", "model.policy=runs/sft", f'data.files=["{training.snapshot}"]', "train.epochs=2", "--run-dir", str(training.run_dir)]
     with store.read() as conn:
         assert conn.scalar(select(schema.audit.c.details))["snapshot"] == frozen.hash
+
+
+def test_the_command_tells_what_the_process_says_and_its_result_once(tmp_path, monkeypatch, capfd):
+    with Store.open(tmp_path / "studio.db") as store:
+        store.write(lambda conn: few.judgement(conn, few.task(conn, few.prompt(conn), ["a", "b"]), few.labeler(conn, "amara"),
+                                               {"ranks": [0, 1]}))
+    monkeypatch.setitem(start.__kwdefaults__, "program", (sys.executable, "-c", PROGRAM))
+    with pytest.raises(SystemExit, match="^0$"):
+        main(["feedback", "retrain", "--policy", "runs/sft", "--db", str(tmp_path / "studio.db"), "--out", str(tmp_path), "go=1"])
+    said = capfd.readouterr()
+    assert said.out.splitlines()[-1] == "steps: 2" and said.err == "it learns\n"
 
 
 def test_a_second_one_waits_until_the_first_has_ended_also_in_another_server(store, begin, address, monkeypatch):

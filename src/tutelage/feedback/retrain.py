@@ -104,8 +104,8 @@ def start(store: Store, *, policy: str | Path, folder: Path, overrides: Sequence
                "--run-dir", str(run_dir)]
     try:
         run_dir.parent.mkdir(parents=True, exist_ok=True)
-        with run_dir.with_suffix(".log").open("wb") as log:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        with run_dir.with_suffix(".log").open("wb") as log:          # its stdout is the result, which is in result.json
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log, start_new_session=True)
     except OSError as error:
         _turn(store, look(store, number), "failed", {"error": str(error)})
         raise RetrainError(f"the training could not be started: {error}") from error
