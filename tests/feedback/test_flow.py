@@ -41,6 +41,15 @@ def test_days_without_work_are_days_and_imports_are_none(store, worked):
     assert flow.throughput([]) == []
 
 
+def test_the_last_moment_of_a_day_is_of_that_day(store, worked):
+    def work(conn):
+        held = few.put(conn, "assignments", task_id=worked["tasks"][1], labeler_id=worked["bo"], claimed_at=0.0, expires_at=1.0)
+        few.judgement(conn, worked["tasks"][1], worked["bo"], A, assignment_id=held, created_at=MONDAY + DAY - 0.25)
+    store.write(work)
+    with store.read() as conn:
+        assert flow.throughput(flow.work_done(conn))[0] == (int(MONDAY) // DAY, {"comparison": 2})
+
+
 def test_pay_counts_all_time_up_to_the_cap_and_is_unknown_without_a_rate(store, worked):
     with store.read() as conn:
         amara, bo = flow.pay(flow.work_done(conn), flow.rates(conn))

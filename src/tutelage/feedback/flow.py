@@ -102,10 +102,11 @@ class Rate:
 
 def work_done(conn: Connection) -> list[Done]:
     """All that was given here (not imported), oldest day first. What was taken back took time too: it is in `given` and in the seconds."""
-    rows = run(conn, """
+    day = "j.created_at / 86400" if conn.dialect.name == "sqlite" else "FLOOR(j.created_at / 86400)"    # PostgreSQL's CAST rounds
+    rows = run(conn, f"""
         SELECT labeler_id, kind, day, SUM(counts), COUNT(*), SUM(CASE WHEN seconds > :cap THEN :cap ELSE seconds END),
                SUM(CASE WHEN seconds > :cap THEN seconds - :cap ELSE 0.0 END)
-        FROM (SELECT j.labeler_id, j.kind, CAST(j.created_at AS INTEGER) / 86400 AS day, COALESCE(j.seconds, 0.0) AS seconds,
+        FROM (SELECT j.labeler_id, j.kind, CAST({day} AS INTEGER) AS day, COALESCE(j.seconds, 0.0) AS seconds,
                      CASE WHEN j.value IS NULL OR r.id IS NOT NULL THEN 0 ELSE 1 END AS counts
               FROM judgements j LEFT JOIN retractions r ON r.judgement_id = j.id WHERE j.assignment_id IS NOT NULL) AS given
         GROUP BY labeler_id, kind, day ORDER BY day, labeler_id, kind""", cap=PAID_SECONDS)
