@@ -10,8 +10,8 @@ from tutelage.feedback.about import done_today
 
 MONDAY = 1_699_833_600.0                                              # 2023-11-13 00:00 UTC
 GIVEN = (("yesterday", -1.0, 10.0, None), ("stands", 0.0, 60.0, None), ("undone", 1.0, 30.0, "undone"),
-         ("overruled", 2.0, 40.0, "overruled by item 9"), ("its prompt erased", 3.0, 5.0, "erased"), ("left open overnight", 4.0, 9e4, None),
-         ("without a clock", 5.0, None, None))
+         ("overruled", 2.0, 40.0, "overruled by item 9"), ("its prompt erased", 3.0, 5.0, "erased"),
+         ("left open overnight", 4.0, 9e4, None), ("without a clock", 5.0, None, None))
 
 
 @pytest.fixture
