@@ -291,6 +291,11 @@ def test_copies_that_left_are_told_with_their_dates(planted, clock):
     told = "\n".join(erase_person(planted.store, "labeler", NAME).unreached)
     assert f"the export of 2027-01-15, in which they are called {pseudonym}: {out}" in told and "in.jsonl they came in with" in told
     assert f"the weights of {planted.run}: delete the run" in told
+    scales = planted.run / "ckpt" / "step-000002" / "model" / "people.json"
+    scales.parent.mkdir(parents=True)
+    scales.write_text("{}")
+    again = erase_person(planted.store, "labeler", NAME).unreached
+    assert f"the weights of {planted.run} and people.json beside them, which names who rated: delete the run, and train it again" in again
     if planted.store.url.get_backend_name() == "sqlite":
         assert f"the backup of 2027-01-15: {planted.folder.parent / 'monday.db'}" in told
     else:
