@@ -96,7 +96,7 @@ def read_standing(conn: Connection) -> Standing:
     answers = {row[0]: (row[1], row[2]) for row in run(conn, """
         SELECT id, model, CASE WHEN text IS NULL THEN 0 ELSE LENGTH(text) - LENGTH(REPLACE(text, ' ', '')) + 1 END FROM responses""")}
     scores = dict(run(conn, """SELECT response_id, score FROM scores
-                               WHERE model = (SELECT model FROM scores ORDER BY id DESC LIMIT 1)""").fetchall())
+                               WHERE model = (SELECT model FROM scores ORDER BY created_at DESC, id DESC LIMIT 1)""").fetchall())
     items = {}
     for task, kind, purpose, batch, prompt, expected, response_ids in rows:
         ids = load(response_ids)
