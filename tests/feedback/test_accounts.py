@@ -121,10 +121,10 @@ def test_whoever_is_shut_out_is_out_with_every_key(do, clock, ann):
 
 def test_the_last_admin_can_neither_go_nor_step_down(do, clock, ann):
     root = do(accounts.add_account, name="Root", role="admin", password_hash="h", now=clock())
-    for change in (lambda: do(accounts.disable, root, now=clock()), lambda: do(accounts.set_role, root, "lead", now=clock())):
+    for change in (lambda: do(accounts.disable, root, now=clock()), lambda: do(accounts.set_role, root, "lead")):
         with pytest.raises(AccountError, match="only admin"):
             change()
-    do(accounts.set_role, ann, "admin", now=clock())
+    do(accounts.set_role, ann, "admin")
     do(accounts.disable, root, now=clock())
 
 

@@ -56,11 +56,11 @@ def judged(store, world, choice_for_first: int) -> int:
 
 def test_disputes_are_listed_strongest_first_until_an_expert_was_asked(store, world):
     with store.read() as conn:
-        found = [(one.task_id, one.strength, one.people) for one in adjudication.disputes(conn)]
+        found = [(one.task_id, one.strength, one.people) for one in adjudication.disputes(conn).listed]
     assert found == [(world["strong"], 0.75, 2), (world["weak"], 0.25, 2)]
     (item,) = store.write(lambda conn: adjudication.send(conn, [world["strong"]], by_id=world["lea"], now=1.0))
     with store.read() as conn:
-        assert [one.task_id for one in adjudication.disputes(conn)] == [world["weak"]] and adjudication.waiting(conn) == [item]
+        assert [one.task_id for one in adjudication.disputes(conn).listed] == [world["weak"]] and adjudication.waiting(conn) == [item]
     with pytest.raises(ContentError, match="has an item for adjudication already"):
         store.write(lambda conn: adjudication.send(conn, [world["strong"]], by_id=world["lea"], now=1.0))
 
@@ -68,7 +68,7 @@ def test_disputes_are_listed_strongest_first_until_an_expert_was_asked(store, wo
 def test_what_was_taken_back_contradicts_nobody(store, world):
     store.write(lambda conn: few.put(conn, "retractions", judgement_id=world[f"bo {world['strong']}"], reason="undone", created_at=1.0))
     with store.read() as conn:
-        assert [one.task_id for one in adjudication.disputes(conn)] == [world["weak"]]
+        assert [one.task_id for one in adjudication.disputes(conn).listed] == [world["weak"]]
 
 
 def test_nothing_is_overruled_until_a_lead_says_so_and_then_it_says_by_what(store, world):
@@ -112,3 +112,38 @@ def test_what_nobody_judged_cannot_be_settled(store, world):
     for number in (item, world["strong"], 999):
         with pytest.raises(ContentError, match="nobody has judged"):
             store.write(lambda conn, n=number: adjudication.settle(conn, n, overrule=True, by_id=world["lea"], now=2.0))
+
+
+def test_old_disputes_are_found_behind_thousands_of_newer_judgements_and_the_end_of_the_look_is_told(store, world, monkeypatch):
+    def fill(conn):
+        newer = few.task(conn, few.prompt(conn, "newer"), ["a", "b"])
+        people = [few.labeler(conn, f"p{number}") for number in range(3)]
+        conn.execute(schema.judgements.insert(), [{"task_id": newer, "labeler_id": people[number % 3], "kind": "comparison", "value": LEFT,
+                                                   "created_at": few.AT} for number in range(6_000)])
+    store.write(fill)
+    with store.read() as conn:
+        found = adjudication.disputes(conn, limit=1)
+    assert ([one.task_id for one in found.listed], found.found, found.all) == ([world["strong"]], 2, True)
+    monkeypatch.setattr(adjudication, "RECENT", 6_001)
+    with store.read() as conn:
+        assert adjudication.disputes(conn) == ([], 0, False)
+
+
+def test_who_contradicts_only_themselves_is_no_dispute(store, world):
+    for value in (LEFT, RIGHT):
+        store.write(lambda conn, value=value: few.judgement(conn, world["none"], world["amara"], value))
+    with store.read() as conn:
+        assert world["none"] not in [one.task_id for one in adjudication.disputes(conn).listed]
+
+
+def test_what_is_to_be_settled_is_not_hidden_by_newer_items_that_are(store, world):
+    old = judged(store, world, 8)
+
+    def settled(conn):
+        for number in range(3):
+            made = few.task(conn, few.prompt(conn, f"newer {number}"), ["a", "b"], purpose="adjudication",
+                            extra={"disputed": world["weak"], "settled": "kept"})
+            few.judgement(conn, made, world["eve"], LEFT)
+    store.write(settled)
+    with store.read() as conn:
+        assert [(one.item_id, one.settled) for one in adjudication.adjudicated(conn, limit=1)] == [(old, None)]

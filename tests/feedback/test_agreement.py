@@ -167,6 +167,8 @@ def test_what_is_undefined_says_why_and_is_never_one():
 def test_a_value_off_the_scale_is_refused_by_name():
     with pytest.raises(DataError, match="a label is 8, the scale is 1, 2, 3"):
         Labels.of(["i"], ["w"], [8], scale=[1, 2, 3])
+    with pytest.raises(DataError, match="a label is 0, the scale is 1, 2, 3"):
+        Labels.of(["i"], ["w"], [0], scale=[1, 2, 3])
     with pytest.raises(ValueError, match="needs numbers, and one is 'a'"):
         alpha(of_matrix([["b", "a"], ["b", "b"]]), "interval")
 

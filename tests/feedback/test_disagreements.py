@@ -59,6 +59,12 @@ def test_a_list_that_is_gone_or_damaged_or_of_another_store_gives_what_can_be_re
         assert [row.task_id for row in disagreements(conn).left] == [world["tasks"][0]]
 
 
+def test_a_list_longer_than_a_statement_may_name_is_read(store, world, tmp_path):
+    wrote(tmp_path, 2, "".join(line(number, 0.9) for number in range(1, 70_000)))        # PostgreSQL takes 65,535 parameters
+    with store.read() as conn:
+        assert len(disagreements(conn).left) == 3
+
+
 def test_before_the_first_training_there_is_no_list(store):
     with store.read() as conn:
         found = disagreements(conn)

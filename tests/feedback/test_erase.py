@@ -9,8 +9,10 @@ import pytest
 from sqlalchemy import func, select
 
 from tests.feedback.few import put
+from tutelage.base.config import read_yaml
 from tutelage.base.errors import ArtifactError
 from tutelage.feedback import accounts, content, queue, schema
+from tutelage.feedback.erase_files import Traces, redact_run
 from tutelage.feedback.errors import ContentError
 from tutelage.feedback.io.exporting import export
 from tutelage.feedback.io.importing import import_files
@@ -260,6 +262,26 @@ def test_snapshots_and_trainings_are_tainted_and_nothing_trains_from_what_is_lef
     assert runs_made_of([planted.folder], {"f" * 64}) == []
 
 
+@pytest.mark.parametrize(("name", "before", "after"), [
+    ("Ann", "reliability: Ann: weight 0.34 for 9 labels\nAnna's annotator Ann_2 and ANN; no labeler 'Ann', Ann.\n",
+     "reliability: erased 7: weight 0.34 for 9 labels\nAnna's annotator Ann_2 and ANN; no labeler 'erased 7', erased 7.\n"),
+    ("a", "reliability: a: weight 0.34 for a labeler; no labeler 'a'\n",
+     "reliability: erased 7: weight 0.34 for a labeler; no labeler 'erased 7'\n"),
+    ("1", "step 1 of 1: 0.1\nreliability: 1: weight 0.10\n", "step 1 of 1: 0.1\nreliability: erased 7: weight 0.10\n"),
+    ("O'Neil (QA)", "O&#x27;Neil (QA) and O'Neil (QA), not O'Neil\n", "erased 7 and erased 7, not O'Neil\n")])
+def test_a_name_goes_from_logs_where_it_is_the_name_and_nothing_else_does(tmp_path, name, before, after):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run.log").write_text(before)
+    redact_run(tmp_path / "run", Traces(frozenset(), frozenset(), name, "erased 7"))
+    assert (tmp_path / "run.log").read_text() == after
+
+
+def test_a_name_goes_from_a_runs_settings_whatever_it_looks_like(tmp_path):
+    (tmp_path / "config.yaml").write_text("people: {held_out: ['1', bo], names: 1}\nrate: 1e-4\n")
+    redact_run(tmp_path, Traces(frozenset(), frozenset(), "1", "erased 7"))
+    assert read_yaml(tmp_path / "config.yaml") == {"people": {"held_out": ["erased 7", "bo"], "names": 1}, "rate": 1e-4}
+
+
 def test_copies_that_left_are_told_with_their_dates(planted, clock):
     out = planted.folder.parent / "out.jsonl"
     export(planted.store, out, "judgements")
@@ -269,6 +291,11 @@ def test_copies_that_left_are_told_with_their_dates(planted, clock):
     told = "\n".join(erase_person(planted.store, "labeler", NAME).unreached)
     assert f"the export of 2027-01-15, in which they are called {pseudonym}: {out}" in told and "in.jsonl they came in with" in told
     assert f"the weights of {planted.run}: delete the run" in told
+    scales = planted.run / "ckpt" / "step-000002" / "model" / "people.json"
+    scales.parent.mkdir(parents=True)
+    scales.write_text("{}")
+    again = erase_person(planted.store, "labeler", NAME).unreached
+    assert f"the weights of {planted.run} and people.json beside them, which names who rated: delete the run, and train it again" in again
     if planted.store.url.get_backend_name() == "sqlite":
         assert f"the backup of 2027-01-15: {planted.folder.parent / 'monday.db'}" in told
     else:

@@ -41,6 +41,15 @@ def test_days_without_work_are_days_and_imports_are_none(store, worked):
     assert flow.throughput([]) == []
 
 
+def test_the_last_moment_of_a_day_is_of_that_day(store, worked):
+    def work(conn):
+        held = few.put(conn, "assignments", task_id=worked["tasks"][1], labeler_id=worked["bo"], claimed_at=0.0, expires_at=1.0)
+        few.judgement(conn, worked["tasks"][1], worked["bo"], A, assignment_id=held, created_at=MONDAY + DAY - 0.25)
+    store.write(work)
+    with store.read() as conn:
+        assert flow.throughput(flow.work_done(conn))[0] == (int(MONDAY) // DAY, {"comparison": 2})
+
+
 def test_pay_counts_all_time_up_to_the_cap_and_is_unknown_without_a_rate(store, worked):
     with store.read() as conn:
         amara, bo = flow.pay(flow.work_done(conn), flow.rates(conn))
@@ -49,11 +58,23 @@ def test_pay_counts_all_time_up_to_the_cap_and_is_unknown_without_a_rate(store, 
     assert amara.pay == pytest.approx(8.0) and (bo.given, bo.hours, bo.pay) == (2, pytest.approx(1 / 12), None)
 
 
+def test_a_rise_is_paid_from_its_day_on_and_what_was_done_before_keeps_its_rate(store, worked):
+    for rate, at in ((12.0, MONDAY + 9), (30.0, MONDAY + DAY)):
+        store.write(lambda conn, rate=rate, at=at: flow.set_rate(conn, worked["amara"], rate, by_id=worked["bo"], now=at))
+    with store.read() as conn:
+        done, people = flow.work_done(conn), flow.rates(conn)
+    rows = [(row.hours, row.pay_per_hour, row.pay) for row in flow.pay(done, people) if row.labeler == "amara"]
+    # 600 s on Monday at 12; half an hour on Wednesday at 30.
+    assert rows == [(pytest.approx(1 / 6), 12.0, pytest.approx(2.0)), (0.5, 30.0, pytest.approx(15.0))]
+    with store.read() as conn:
+        assert flow.costs(conn, done, people)[0].cost == pytest.approx(17.0)
+
+
 def test_an_item_costs_the_known_pay_by_the_items_with_a_judgement_that_counts(store, worked):
     with store.read() as conn:
         [cost] = flow.costs(conn, flow.work_done(conn), flow.rates(conn))
     assert (cost.items, cost.judgements, cost.unpaid, cost.per_item) == (3, 3, pytest.approx(1 / 12), pytest.approx(8 / 3))
-    store.write(lambda conn: flow.set_rate(conn, worked["amara"], None))
+    store.write(lambda conn: flow.set_rate(conn, worked["amara"], None, by_id=worked["bo"], now=MONDAY))
     with store.read() as conn:
         assert flow.costs(conn, flow.work_done(conn), flow.rates(conn))[0].per_item is None
 
@@ -61,7 +82,7 @@ def test_an_item_costs_the_known_pay_by_the_items_with_a_judgement_that_counts(s
 def test_a_rate_is_a_number_of_somebody_there(store, worked):
     for labeler, rate in ((worked["bo"], -1.0), (worked["bo"], float("nan")), (999, 3.0)):
         with pytest.raises(ContentError):
-            store.write(lambda conn, labeler=labeler, rate=rate: flow.set_rate(conn, labeler, rate))
+            store.write(lambda conn, labeler=labeler, rate=rate: flow.set_rate(conn, labeler, rate, by_id=worked["bo"], now=0.0))
 
 
 def test_yield_is_of_what_has_ended(store, worked):

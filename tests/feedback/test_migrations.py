@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sqlite3
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, select
+from sqlalchemy import create_engine, insert, select
 
+from tests.feedback import few
 from tests.feedback.world import comparisons, labelers
 from tutelage.feedback import migrations, schema
+from tutelage.feedback.content import set_setting
 from tutelage.feedback.errors import StoreError
-from tutelage.feedback.location import locate
+from tutelage.feedback.location import APPLICATION_ID, locate
 from tutelage.feedback.store import Store
 
 LATEST = ScriptDirectory.from_config(migrations.config()).get_current_head()
@@ -42,7 +46,7 @@ def described(conn) -> set[str]:
     """Every table, column, constraint and index as the database itself tells it."""
     if conn.dialect.name == "sqlite":
         made = conn.exec_driver_sql("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name <> 'alembic_version'").all()
-        return {f"{name}: {' '.join(part.split()).strip(' ,)')}" for name, sql in made for part in sql.split("\n")}
+        return {f"{name}: {' '.join(part.split()).strip(' ,)')}" for name, sql in made for part in re.split(r"\n|, ", sql)}
     columns = conn.exec_driver_sql("SELECT table_name, column_name, ordinal_position, data_type, is_nullable, column_default "
                                    "FROM information_schema.columns WHERE table_schema = 'public'").all()
     constraints = conn.exec_driver_sql("SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint "
@@ -82,6 +86,23 @@ def test_an_older_database_is_brought_forward_with_its_rows(old, clock, later):
         after = conn.exec_driver_sql("SELECT id, bunch, mood FROM tasks ORDER BY id").all()
         assert [row[:2] for row in after] == before and {row[2] for row in after} == {"calm"}
         assert conn.exec_driver_sql("SELECT count(*) FROM labelers").scalar() == 2
+
+
+def test_open_assignments_of_an_older_database_get_the_guidelines_they_were_given_under_where_that_is_known(old, clock):
+    engine = create_engine(locate(old))
+    with engine.begin() as conn:
+        if conn.dialect.name == "sqlite":
+            conn.exec_driver_sql(f"PRAGMA application_id={APPLICATION_ID}")
+        command.upgrade(migrations.config(conn), "0002")
+        who = few.labeler(conn, "ann")
+        set_setting(conn, "guidelines", {"version": "4", "text": "Be kind.", "at": 100.0})
+        for number, (state, at) in enumerate((("reserved", 100.0), ("reserved", 99.0), ("expired", 101.0), ("submitted", 101.0))):
+            asked = few.task(conn, few.prompt(conn, f"question {number}"), ["a", "b"])
+            conn.execute(insert(schema.assignments).values(task_id=asked, labeler_id=who, state=state, claimed_at=at, expires_at=at + 9))
+    engine.dispose()
+    with Store.open(old, clock=clock) as store, store.read() as conn:
+        found = conn.scalars(select(schema.assignments.c.guideline_version).order_by(schema.assignments.c.id)).all()
+    assert found == ["4", None, "4", None]
 
 
 def test_a_database_of_a_newer_version_is_refused_and_left_alone(old, clock, later, monkeypatch):

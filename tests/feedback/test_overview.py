@@ -88,9 +88,9 @@ def test_agreement_is_told_by_the_newest_scores_margin(store, people):
     def score(conn):
         for i, task in enumerate(tasks[:8]):                          # i apart by the newer model, all alike by the older one
             first, second = conn.scalar(select(schema.tasks.c.response_ids).where(schema.tasks.c.id == task))
-            for model, at in (("old", (0.0, 0.0)), ("new", (5.0, 5.0 - i))):
+            for model, at, when in (("new", (5.0, 5.0 - i), 9.0), ("old", (0.0, 0.0), 0.0)):   # rows written over
                 for response, number in zip((first, second), at, strict=True):
-                    few.put(conn, "scores", response_id=response, model=model, score=number, created_at=few.AT)
+                    few.put(conn, "scores", response_id=response, model=model, score=number, created_at=few.AT + when)
     assert told(store).difficulty == []
     store.write(score)
     found = told(store).difficulty

@@ -274,6 +274,17 @@ def test_rollouts_that_training_waits_for_come_first_and_adjudication_goes_to_ex
     assert claim(store, person).task_id == rollout
 
 
+def test_what_a_run_waits_for_is_given_though_its_kind_has_no_weight(store):
+    person, = labelers(store, 1)
+    comparisons(store, 1, purpose="work")
+    rollout, = comparisons(store, 1, start=10, purpose="rollout")
+    store.write(lambda conn: set_shares(conn, kind_weights={"comparison": 0}))
+    held = claim(store, person)
+    assert held.task_id == rollout
+    submit(store, held, person)
+    assert claim(store, person) is None, "work of that kind only when it is asked for"
+
+
 def test_kinds_come_by_their_weights_and_at_weight_zero_only_when_asked_for(store):
     person, = labelers(store, 1)
     comparisons(store, 1)
@@ -386,9 +397,9 @@ def test_a_judgement_carries_how_it_was_made(store):
     person, = labelers(store, 1)
     comparisons(store, 1, p_select=0.25)
     claimed = claim(store, person)
-    submit(store, claimed, person, interface_version="1.2", guideline_version="g3")
+    submit(store, claimed, person, interface_version="1.2")
     row, = judgements(store)
-    assert (row["seconds"], row["interface_version"], row["guideline_version"], row["created_at"]) == (3.0, "1.2", "g3", store.now())
+    assert (row["seconds"], row["interface_version"], row["guideline_version"], row["created_at"]) == (3.0, "1.2", None, store.now())
     assert (row["p_select"], row["kind"], row["labeler_id"], row["sides"]) == (0.25, "comparison", person, list(claimed.sides))
 
 

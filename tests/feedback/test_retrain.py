@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ import pytest
 from sqlalchemy import select
 
 from tests.feedback import few
+from tutelage.cli.main import main
 from tutelage.feedback import retrain, schema
 from tutelage.feedback.errors import RetrainError
 from tutelage.feedback.retrain import STARTING_SECONDS, Training, current, look, newest, start, stop
@@ -26,10 +28,11 @@ run.mkdir(parents=True)
 (run / "argv.json").write_text(json.dumps(sys.argv[1:]))
 (run / "metrics.jsonl").write_text('{"step": 0, "train/loss": 0.7}\\n{"step": 1, "train/loss": 0.6}\\n{"st')
 if "fail=1" in sys.argv:
-    print("error: no such model"); print("hint:  look elsewhere"); sys.exit(1)
-while not (run / "go").exists():
+    sys.stderr.write("error: no such model\\nhint:  look elsewhere\\n"); sys.exit(1)
+while not (run / "go").exists() and "go=1" not in sys.argv:
     time.sleep(0.01)
 (run / "result.json").write_text('{"steps": 2}')
+sys.stderr.write("it learns\\n"); print("steps: 2")
 """
 
 
@@ -76,6 +79,17 @@ def test_it_trains_from_what_was_frozen_shows_its_progress_and_records_its_resul
         assert conn.scalar(select(schema.audit.c.details))["snapshot"] == frozen.hash
 
 
+def test_the_command_tells_what_the_process_says_and_its_result_once(tmp_path, monkeypatch, capfd):
+    with Store.open(tmp_path / "studio.db") as store:
+        store.write(lambda conn: few.judgement(conn, few.task(conn, few.prompt(conn), ["a", "b"]), few.labeler(conn, "amara"),
+                                               {"ranks": [0, 1]}))
+    monkeypatch.setitem(start.__kwdefaults__, "program", (sys.executable, "-c", PROGRAM))
+    with pytest.raises(SystemExit, match="^0$"):
+        main(["feedback", "retrain", "--policy", "runs/sft", "--db", str(tmp_path / "studio.db"), "--out", str(tmp_path), "go=1"])
+    said = capfd.readouterr()
+    assert said.out.splitlines()[-1] == "steps: 2" and said.err == "it learns\n"
+
+
 def test_a_second_one_waits_until_the_first_has_ended_also_in_another_server(store, begin, address, monkeypatch):
     first = begin()
     with Store.open(address) as other, pytest.raises(RetrainError, match=f"training {first.id} is still running"):
@@ -97,6 +111,25 @@ def test_a_killed_process_is_noticed_and_the_next_one_may_start(store, begin):
     assert failed.result == {"error": "the process is gone without a word of why",
                              "resume": f"tutelage reward {training.run_dir}/config.yaml --run-dir {training.run_dir} --resume"}
     assert begin().state == "running"
+
+
+def test_one_that_failed_and_was_resumed_by_hand_runs_again_and_is_done_when_it_is(store, begin):
+    training = begin("fail=1")
+    until(lambda: look(store, training.id).state == "failed")
+    with (training.run_dir / ".lock").open("w") as lock:             # as train.run holds it while a process works there
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert current(store).id == training.id and newest(store)[0].state == "running"
+        assert (look(store, training.id).result, look(store, training.id).ended_at) == ({}, None)
+        with pytest.raises(RetrainError, match="still running"):
+            begin()
+        lea = store.write(lambda conn: few.labeler(conn, "lea", role="lead"))
+        with pytest.raises(RetrainError, match="was resumed by hand"):
+            stop(store, training.id, by_id=lea)
+    assert look(store, training.id).state == "failed", "it was killed once more"
+    (training.run_dir / "result.json").write_text('{"steps": 9}')
+    assert current(store) is None and newest(store)[0].result == {"steps": 9} and newest(store)[0].state == "done"
+    with store.read() as conn:
+        assert conn.scalar(select(schema.trainings.c.state)) == "done"
 
 
 def test_an_error_is_told_in_the_words_of_the_process(store, begin):

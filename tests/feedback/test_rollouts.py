@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import random
+
 import pytest
 from sqlalchemy import select, update
 
-from tests.feedback.few import put
+from tests.feedback.few import judgement, labeler, prompt, put, task
 from tests.feedback.world import labelers
+from tutelage.base.records import Judgement
 from tutelage.feedback import queue, schema
 from tutelage.feedback.erase import erase, find
+from tutelage.feedback.likelihood import labeler_reliability
 from tutelage.feedback.pseudonyms import key_of_store
 from tutelage.feedback.rollouts import Asked, ask, ask_again, mean_scores, scores_of, standing
+from tutelage.feedback.snapshot import freeze
+from tutelage.feedback.trust import trust
 
 PROMPTS = {"one": ("a",), "two": ("a", "b"), "four": ("a", "b", "c", "d")}
 
@@ -58,6 +65,46 @@ def test_an_answer_sampled_several_times_counts_as_often_and_ties_with_itself():
 def test_of_several_people_the_weighted_mean_counts():
     said = [({"ranks": [0, 1]}, 1.0), ({"ranks": [1, 0]}, 0.5)]
     assert mean_scores("comparison", said, [1, 1]) == pytest.approx([1 / 3, -1 / 3])
+
+
+@pytest.fixture
+def panel(store) -> dict[str, int]:
+    """Three honest people and one who says the opposite, two of them on each of 120 pairs."""
+    rng = random.Random(0)
+
+    def work(conn):
+        people = {name: labeler(conn, name, screening={"state": "passed"}) for name in ("ann", "bob", "cyd", "opp")}
+        for number in range(120):
+            made = task(conn, prompt(conn, f"q{number}"), ["x", "y"])
+            for who in rng.sample(sorted(people), 2):
+                right = (rng.random() < 0.9) != (who == "opp")
+                ranks = [0, 1] if right == (number % 2 == 0) else [1, 0]
+                judgement(conn, made, people[who], {"ranks": ranks}, sides=rng.choice([[0, 1], [1, 0]]))
+        return people
+    return store.write(work)
+
+
+def test_people_are_trusted_as_by_a_reward_model_that_learns_from_a_snapshot(store, panel, tmp_path):
+    with store.read() as conn:
+        found = trust(conn)
+        rows = (freeze(conn, tmp_path).path / "judgements.jsonl").read_text().splitlines()
+    snapshot = labeler_reliability([Judgement.from_json(json.loads(row)) for row in rows])
+    assert found.weights == pytest.approx(snapshot.weights, abs=1e-9) and found.weights["opp"] == 0.0 and found.weights["ann"] > 0.8
+
+
+def test_who_cannot_be_believed_weighs_little_beside_others_and_stands_where_nobody_else_judged(store, panel):
+    both, alone = asking(store, "one", overlap=2) + asking(store, "one", batch="ppo run 1")
+    store.write(lambda conn: [judgement(conn, made, panel[who], {"rating": rating}, "rating") for made, who, rating in (
+        (both, "ann", 7), (both, "opp", 1), (alone, "opp", 1))])
+    with store.read() as conn:
+        weighed = standing(conn, {both: [1], alone: [1]}, overlap=1, trusted=trust(conn).weights).scores
+        plain = standing(conn, {both: [1], alone: [1]}, overlap=1).scores
+    assert (weighed, plain) == ({both: [1.0], alone: [-1.0]}, {both: [0.0], alone: [-1.0]})
+
+
+def test_nobody_is_weighed_where_no_two_people_judged_the_same(store):
+    with store.read() as conn:
+        assert (trust(conn).weights, trust(conn).told) == ({}, ("nobody is weighed by reliability: no comparisons",))
 
 
 def test_what_people_say_of_a_rollout_comes_back_by_task_in_the_rollout_s_order(store):

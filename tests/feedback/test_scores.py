@@ -12,7 +12,7 @@ from tutelage.cli.main import main
 from tutelage.feedback import queue
 from tutelage.feedback.content import add_labeler, add_prompt, add_response, add_task
 from tutelage.feedback.errors import ContentError
-from tutelage.feedback.schema import scores, tasks
+from tutelage.feedback.schema import audit, scores, tasks
 from tutelage.feedback.scores import Score, add_scores, doubt
 from tutelage.feedback.shares import set_shares
 from tutelage.feedback.store import Store
@@ -136,6 +136,8 @@ def test_scores_come_from_a_file_by_id_or_by_words(tmp_path, capsys):
         assert command("feedback", "scores", str(file), "--db", str(database), "--model", "rm", "--json") == 0
         assert json.loads(capsys.readouterr().out) == {"scores": 4, "tasks": 2}
         assert priorities(store) == {one: pytest.approx(0.1), two: pytest.approx(0.5)}
+        with store.read() as conn:
+            assert conn.execute(select(audit.c.action, audit.c.subject)).all() == [("feedback.scores", "rm")], "the quality page sees it"
 
 
 @pytest.mark.parametrize(("row", "said"), [

@@ -14,6 +14,7 @@ from collections import Counter
 import pytest
 from sqlalchemy import func, select
 
+from tests.feedback import few
 from tests.small import ppo_config
 from tutelage.base.errors import ConfigError
 from tutelage.base.records import Message
@@ -21,7 +22,8 @@ from tutelage.feedback import queue, schema
 from tutelage.feedback.content import add_labeler
 from tutelage.feedback.store import Store
 from tutelage.recipes.ppo import preview, train_ppo
-from tutelage.recipes.ppo_people import groups_of
+from tutelage.recipes.ppo_people import PeopleReward, groups_of
+from tutelage.rewards.mix import StudioSection
 
 
 class Briefly(threading.Thread):
@@ -96,6 +98,27 @@ def test_model_reward_studio_has_single_answers_rated_in_the_store_of_the_enviro
         said = conn.scalars(select(schema.judgements.c.value)).all()
     assert somebody.done == {"rating": 8}
     assert metrics(tmp_path / "run")[0]["objective/score"] == pytest.approx(sum((value["rating"] - 4) / 3 for value in said) / 8)
+
+
+@pytest.mark.parametrize(("studio", "score"), [({"overlap": 2}, 1.0), ({"overlap": 2, "reliability": False}, 0.0)])
+def test_of_two_people_the_one_who_contradicts_everybody_is_not_learnt_from(tmp_path, studio, score, caplog):
+    def judged(conn):
+        people = [few.labeler(conn, name) for name in ("ann", "bob", "cyd", "opp")]
+        for number in range(60):
+            made = few.task(conn, few.prompt(conn, f"q{number}"), ["x", "y"])
+            for who in people:
+                few.judgement(conn, made, who, {"ranks": [0, 1] if (number % 2 == 0) != (who == people[3]) else [1, 0]})
+        asked = few.task(conn, few.prompt(conn, "rollout"), ["a"], "rating", purpose="rollout", state="done")
+        for who, rating in ((people[0], 7), (people[3], 1)):
+            few.judgement(conn, asked, who, {"rating": rating}, "rating")
+        return asked
+
+    caplog.set_level("INFO")
+    with Store.open(tmp_path / "studio.db") as store:
+        asked = store.write(judged)
+        reward = PeopleReward(store, StudioSection(**studio), None, "run", {}, lambda: False)
+        assert reward._wait({asked: [1]}, 0).scores == {asked: [pytest.approx(score)]}
+    assert ("people are weighed: 0.00, " in caplog.text) == studio.get("reliability", True) and "opp" not in caplog.text
 
 
 RUN = """

@@ -32,7 +32,7 @@ run = pathlib.Path(sys.argv[sys.argv.index("--run-dir") + 1])
 (run / "report").mkdir(parents=True)
 (run / "argv.json").write_text(json.dumps(sys.argv[1:]))
 (run / "metrics.jsonl").write_text('{"step": 7, "train/loss": 0.6123456}\\n')
-print("reward 8/20 step, 3 s, about 5 s left <b>", flush=True)
+print("reward 8/20 step, 3 s, about 5 s left <b>", file=sys.stderr, flush=True)
 while not (run / "go").exists():
     time.sleep(0.01)
 (run / "report" / "reward.json").write_text(os.environ["REPORT"])

@@ -210,7 +210,12 @@ def load_values(cls: type[C], values: Mapping[str, Any], *, where: str) -> C:
 
 def dump_config(cfg: Section) -> str:
     """The resolved config as YAML that load_config reads back to an equal config."""
-    return yaml.dump(cfg.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+    return dump_yaml(cfg.model_dump(mode="json"))
+
+
+def dump_yaml(values: Mapping[str, Any]) -> str:
+    """Plain values as YAML that `read_yaml` reads back."""
+    return yaml.dump(dict(values), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
 def config_schema(cls: type[Section]) -> dict[str, Any]:

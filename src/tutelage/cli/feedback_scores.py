@@ -32,6 +32,7 @@ def scores_command(file: Path, model: str, db: str | None, as_json: bool, verbos
     """
     setup_logging(int(verbose))
     with only_json_on_stdout(as_json):
+        from tutelage.feedback.content import record_audit
         from tutelage.feedback.scores import add_scores
         from tutelage.feedback.store import Store
         from tutelage.text.lines import read_json_lines
@@ -40,6 +41,7 @@ def scores_command(file: Path, model: str, db: str | None, as_json: bool, verbos
         with Store.open(db) as store:
             def work(conn: Connection) -> tuple[int, int]:
                 given = [_score(conn, file, number, row) for number, row in rows]
+                record_audit(conn, action="feedback.scores", now=store.now(), subject=model, scores=len(given))
                 return len(given), add_scores(conn, model, given, now=store.now())
 
             count, reordered = store.write(work)

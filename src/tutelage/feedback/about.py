@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Table, func, select
+from sqlalchemy import Connection, Table, case, func, select
 
+from .flow import DAY, PAID_SECONDS
 from .schema import Row, api_tokens, assignments, conversations, judgements, labelers, prompts, reports, responses, retractions, sessions
 
-DAY_SECONDS = 86400.0
 _SECRET = {"password_hash", "token_hash", "csrf_token"}
 
 
 class Done(NamedTuple):
-    """judgements: those that still count. seconds: spent on them."""
+    """judgements: given, and not undone; what others overruled or erased since was work all the same. seconds: as pay counts them."""
 
     judgements: int
     seconds: float
@@ -21,10 +21,13 @@ class Done(NamedTuple):
 
 def done_today(conn: Connection, labeler_id: int, *, now: float) -> Done:
     """What somebody gave since midnight UTC."""
+    undone = func.coalesce(retractions.c.reason, "") == "undone"
+    paid = case((judgements.c.seconds > PAID_SECONDS, PAID_SECONDS), else_=judgements.c.seconds)
     row = conn.execute(
-        select(func.count(), func.coalesce(func.sum(judgements.c.seconds), 0.0)).select_from(judgements)
+        select(func.coalesce(func.sum(case((undone, 0), else_=1)), 0), func.coalesce(func.sum(paid), 0.0)).select_from(judgements)
         .outerjoin(retractions, retractions.c.judgement_id == judgements.c.id)
-        .where(judgements.c.labeler_id == labeler_id, judgements.c.created_at >= now - now % DAY_SECONDS, retractions.c.id.is_(None))).one()
+        .where(judgements.c.labeler_id == labeler_id, judgements.c.assignment_id.is_not(None),
+               judgements.c.created_at >= now - now % DAY)).one()
     return Done(int(row[0]), float(row[1]))
 
 

@@ -298,7 +298,7 @@ def list_people(conn: Connection) -> list[Row]:
     return [dict(row) for row in conn.execute(select(*columns).order_by(func.lower(labelers.c.name))).mappings()]
 
 
-def set_role(conn: Connection, labeler_id: int, role: str, *, now: float) -> None:
+def set_role(conn: Connection, labeler_id: int, role: str) -> None:
     """Give a person another role. Raises: AccountError for an unknown role, and rather than leave the studio without an admin."""
     if role not in ROLES:
         raise AccountError(f"no role {role!r}", hint=f"one of {', '.join(ROLES)}")

@@ -16,11 +16,14 @@ from .content import record_audit
 from .errors import ContentError
 from .items import copy_task, judgements_of_task
 from .schema import Row, judgements, retractions, tasks
+from .sql import loader, run
 from .values import LIKERT
 
 DISPUTABLE = ("work", "shared", "rollout")
-RECENT = 5_000
-"""Judgements looked at for disputes, the newest."""
+CONTRADICTED = ("comparison", "ranking", "rating", "label")
+"""Kinds whose judgements can say the opposite."""
+RECENT = 100_000
+"""Judgements looked at for disputes, the newest: what a page waits half a second for."""
 _SOURCE = ("triaged", "disputed")                                   # what an item's notes name the task it was made of by
 _MIDDLE = (LIKERT + 1) / 2
 _JUDGED = (select(judgements.c.id).outerjoin(retractions).where(judgements.c.task_id == tasks.c.id, retractions.c.id.is_(None))
@@ -34,6 +37,14 @@ class Dispute(NamedTuple):
     kind: str
     strength: float
     people: int
+
+
+class Disputes(NamedTuple):
+    """listed: the strongest. found: how many there are. all: whether every judgement was looked at, not the newest RECENT only."""
+
+    listed: list[Dispute]
+    found: int
+    all: bool
 
 
 class Adjudicated(NamedTuple):
@@ -71,20 +82,32 @@ def contradiction(kind: str, one: Mapping[str, Any], other: Mapping[str, Any]) -
     return 0.0
 
 
-def disputes(conn: Connection, *, limit: int = 100) -> list[Dispute]:
-    """Tasks among the newest RECENT judgements on which people contradict each other and no expert was asked, strongest first."""
-    newest = (select(judgements.c.task_id, judgements.c.kind, judgements.c.value)
-              .join(tasks, tasks.c.id == judgements.c.task_id)
-              .outerjoin(retractions, retractions.c.judgement_id == judgements.c.id)
-              .where(tasks.c.purpose.in_(DISPUTABLE), retractions.c.id.is_(None), judgements.c.value.is_not(None))
-              .order_by(judgements.c.id.desc()).limit(RECENT))
-    said: dict[int, tuple[str, list[Any]]] = {}
-    for row in conn.execute(newest):
-        said.setdefault(row.task_id, (row.kind, []))[1].append(row.value)
-    found = [Dispute(task_id, kind, max(contradiction(kind, one, other) for one, other in combinations(values, 2)), len(values))
-             for task_id, (kind, values) in said.items() if len(values) > 1]
+def disputes(conn: Connection, *, limit: int = 100) -> Disputes:
+    """Tasks on which people contradict each other and no expert was asked, strongest first. Of who spoke twice the last word counts."""
+    rows = run(conn, f"""
+        SELECT j.task_id, j.kind, j.labeler_id, j.value FROM judgements j JOIN tasks t ON t.id = j.task_id
+        WHERE t.purpose IN ({_listed(DISPUTABLE)}) AND j.kind IN ({_listed(CONTRADICTED)}) AND j.value IS NOT NULL
+              AND NOT EXISTS (SELECT 1 FROM retractions r WHERE r.judgement_id = j.id)
+        ORDER BY j.id DESC LIMIT :most""", most=RECENT + 1).fetchall()
+    loaded = loader()
+    said: dict[int, tuple[str, dict[int, Any]]] = {}
+    for task_id, kind, labeler, value in rows[:RECENT]:
+        said.setdefault(task_id, (kind, {}))[1].setdefault(labeler, loaded(value))
     asked = {_source(extra) for extra in conn.scalars(select(tasks.c.extra).where(tasks.c.purpose == "adjudication"))}
-    return sorted((one for one in found if one.strength > 0 and one.task_id not in asked), key=lambda one: -one.strength)[:limit]
+    found = [Dispute(task_id, kind, _strongest(kind, list(values.values())), len(values))
+             for task_id, (kind, values) in said.items() if len(values) > 1 and task_id not in asked]
+    found = sorted((one for one in found if one.strength > 0), key=lambda one: -one.strength)
+    return Disputes(found[:limit], len(found), len(rows) <= RECENT)
+
+
+def _strongest(kind: str, values: Sequence[Mapping[str, Any]]) -> float:
+    """The worst contradiction. A shared item has hundreds of judgements, which say a dozen different things."""
+    different = {tuple(str(value.get(name)) for name in ("ranks", "strength", "label", "rating")): value for value in values}
+    return max((contradiction(kind, one, other) for one, other in combinations(different.values(), 2)), default=0.0)
+
+
+def _listed(words: Sequence[str]) -> str:
+    return ", ".join(f"'{word}'" for word in words)
 
 
 def send(conn: Connection, task_ids: Sequence[int], *, by_id: int, now: float) -> list[int]:
@@ -99,9 +122,10 @@ def waiting(conn: Connection) -> list[int]:
 
 
 def adjudicated(conn: Connection, *, limit: int = 50) -> list[Adjudicated]:
-    """The newest items that an expert has judged, those first that are to be settled."""
-    newest = conn.scalars(select(tasks.c.id).where(tasks.c.purpose == "adjudication", _JUDGED).order_by(tasks.c.id.desc()).limit(limit))
-    found = [outcome for item_id in newest.all() if (outcome := outcome_of(conn, item_id)) is not None]
+    """Items that an expert has judged, those first that are to be settled, then the newest."""
+    items = conn.execute(select(tasks.c.id, tasks.c.extra).where(tasks.c.purpose == "adjudication", _JUDGED)).all()
+    newest = sorted(items, key=lambda item: ("settled" in item.extra, -item.id))[:limit]
+    found = [outcome for item in newest if (outcome := outcome_of(conn, item.id)) is not None]
     return sorted(found, key=lambda one: (one.settled is not None, -one.said["id"]))
 
 

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, insert, select, update
 from . import queue
 from .content import add_prompt, add_response, add_task, clean
 from .errors import ContentError, QueueError
+from .guidelines import version_in_force
 from .schema import Row, assignments, conversations, judgements, prompts, responses, retractions, tasks
 
 BATCH = "conversations"
@@ -35,12 +36,16 @@ class Sampled:
 
 @dataclass(frozen=True)
 class Turn:
-    """Two answers that wait for a choice. sides: position on the page -> index into response_ids. at: since when."""
+    """Two answers that wait for a choice. sides: position on the page -> index into response_ids.
+
+    at: since when they do. guidelines: the version in force then.
+    """
 
     prompt_id: int
     response_ids: tuple[int, ...]
     sides: tuple[int, ...]
     at: float
+    guidelines: str | None
 
 
 @dataclass(frozen=True)
@@ -111,7 +116,8 @@ def load(conn: Connection, conversation_id: int, labeler_id: int) -> Conversatio
     document = row["messages"]
     turn, draft = document.get("turn"), document.get("draft") or {}
     return Conversation(row["id"], labeler_id, row["assignment_id"], row["state"], tuple(document["messages"]),
-                        None if turn is None else Turn(turn["prompt"], tuple(turn["responses"]), tuple(turn["sides"]), turn["at"]),
+                        None if turn is None else Turn(turn["prompt"], tuple(turn["responses"]), tuple(turn["sides"]), turn["at"],
+                                                          turn.get("guidelines")),
                         draft.get("fields", {}), draft.get("at", 0.0), row["rating"], row["comment"])
 
 
@@ -155,12 +161,12 @@ def reply(conn: Connection, conversation_id: int, labeler_id: int, *, at: int, t
         return True
     sides = list(range(len(ids)))
     _RANDOM.shuffle(sides)
-    _save(conn, found, now, messages=messages, turn=Turn(prompt_id, tuple(ids), tuple(sides), now))
+    _save(conn, found, now, messages=messages, turn=Turn(prompt_id, tuple(ids), tuple(sides), now, version_in_force(conn)))
     return True
 
 
 def choose(conn: Connection, conversation_id: int, labeler_id: int, *, at: int, value: Mapping[str, Any], now: float,
-           seconds: float | None = None, interface_version: str | None = None, guideline_version: str | None = None) -> int | None:
+           seconds: float | None = None, interface_version: str | None = None) -> int | None:
     """Record which of the two answers is better, as the page showed them; that one continues. Returns the judgement's id.
 
     None when the choice was made already. Raises: ContentError when nothing was chosen; QueueError.
@@ -172,9 +178,9 @@ def choose(conn: Connection, conversation_id: int, labeler_id: int, *, at: int, 
         raise ContentError("nothing was chosen", hint="choose a step from 1 (A much better) to 8 (B much better)")
     task = add_task(conn, kind="comparison", now=now, prompt_id=found.turn.prompt_id, response_ids=found.turn.response_ids, batch=BATCH,
                     extra={"conversation": found.id})
-    held = queue.give(conn, task, labeler_id, now=now, sides=found.turn.sides)
+    held = queue.give(conn, task, labeler_id, now=now, sides=found.turn.sides, guideline_version=found.turn.guidelines)
     judgement = queue.submit(conn, assignment_id=held.assignment_id, labeler_id=labeler_id, value=value, now=now, seconds=seconds,
-                             interface_version=interface_version, guideline_version=guideline_version)
+                             interface_version=interface_version)
     ranks = conn.execute(select(judgements.c.value).where(judgements.c.id == judgement)).scalar_one()["ranks"]
     text = conn.scalar(select(responses.c.text).where(responses.c.id == found.turn.response_ids[ranks.index(0)]))
     _save(conn, found, now, messages=[*found.messages, {"role": "assistant", "content": text, "task": task}], turn=None)
@@ -190,11 +196,12 @@ def take_back(conn: Connection, conversation_id: int, labeler_id: int, *, now: f
     row = conn.execute(select(judgements.c.id, judgements.c.sides, tasks.c.prompt_id, tasks.c.response_ids)
                        .join(tasks, tasks.c.id == judgements.c.task_id).where(tasks.c.id == task)).one()
     conn.execute(insert(retractions).values(judgement_id=row.id, by_id=labeler_id, reason="undone", created_at=now))
-    _save(conn, found, now, messages=found.messages[:-1], turn=Turn(row.prompt_id, tuple(row.response_ids), tuple(row.sides), now))
+    turn = Turn(row.prompt_id, tuple(row.response_ids), tuple(row.sides), now, version_in_force(conn))
+    _save(conn, found, now, messages=found.messages[:-1], turn=turn)
 
 
 def end(conn: Connection, conversation_id: int, labeler_id: int, *, rating: Any, comment: str, now: float,
-        interface_version: str | None = None, guideline_version: str | None = None) -> int:
+        interface_version: str | None = None) -> int:
     """Close it with a rating, 1 (bad) to 4 (good), and a comment: a judgement of the kind conversation, whose id is returned.
 
     Where it was begun for a task that meanwhile went to another, it counts for itself. Raises: ContentError; QueueError.
@@ -203,7 +210,7 @@ def end(conn: Connection, conversation_id: int, labeler_id: int, *, rating: Any,
     if not found.messages:
         raise ContentError("nothing was said yet")
     told: dict[str, Any] = {"value": {"rating": rating, "comment": comment.strip() or None}, "now": now, "labeler_id": labeler_id,
-                            "interface_version": interface_version, "guideline_version": guideline_version}
+                            "interface_version": interface_version}
     assignment, judgement = found.assignment_id, None
     if assignment is not None:
         try:
@@ -231,7 +238,8 @@ def _save(conn: Connection, found: Conversation, now: float, *, messages: Sequen
     """Keep where it stands, and hold its task on."""
     document: dict[str, Any] = {"messages": list(messages)}
     if turn is not None:
-        document["turn"] = {"prompt": turn.prompt_id, "responses": list(turn.response_ids), "sides": list(turn.sides), "at": turn.at}
+        document["turn"] = {"prompt": turn.prompt_id, "responses": list(turn.response_ids), "sides": list(turn.sides), "at": turn.at,
+                            "guidelines": turn.guidelines}
     if draft:
         document["draft"] = {"fields": clean(draft), "at": now}
     conn.execute(update(conversations).where(conversations.c.id == found.id).values(messages=document))

@@ -25,7 +25,6 @@ class DawidSkene:
     prior: Floats
     confusion: Floats
     posterior: Floats
-    log_likelihood: float
     iterations: int
 
     def skills(self) -> list[Skill]:
@@ -63,7 +62,7 @@ def dawid_skene(labels: Labels, *, known: Mapping[Hashable, Any] | None = None, 
     gold = fixed.any(1, keepdims=True)
     truth = np.where(gold, fixed, labels.counts() / labels.counts().sum(1, keepdims=True))
     weight = np.where(gold, 1.0, START) if gold.any() else np.ones((items, 1))
-    before, likelihood, iterations = np.inf, 0.0, 0
+    before, iterations = np.inf, 0
     while iterations < max_iterations:
         iterations += 1
         prior, confusion = truth.mean(0), _confusions(labels, truth * weight, smoothing)
@@ -76,7 +75,7 @@ def dawid_skene(labels: Labels, *, known: Mapping[Hashable, Any] | None = None, 
         if abs(likelihood - before) < tolerance * max(items, 1):
             break
         before = likelihood
-    return DawidSkene(labels, prior, confusion, truth, likelihood, iterations)
+    return DawidSkene(labels, prior, confusion, truth, iterations)
 
 
 def _confusions(labels: Labels, truth: Floats, smoothing: float) -> Floats:

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, select
 
 from tutelage.base.snapshot import DISAGREEMENTS
 
+from .io.keys import select_in
 from .reports import VERDICTS
 from .schema import reports, tasks, trainings
 
@@ -45,9 +46,9 @@ def disagreements(conn: Connection) -> Listed:
     if newest is None:
         return Listed(None, (), 0)
     found = {row.task_id: row for row in read_disagreements(Path(newest.run_dir))}
-    there = set(conn.scalars(select(tasks.c.id).where(tasks.c.id.in_(found))))
-    done = set(conn.scalars(select(reports.c.task_id).where(reports.c.task_id.in_(found), reports.c.kind.in_(VERDICTS))))
-    return Listed(newest.id, [row for number, row in found.items() if number in there - done], len(there & done))
+    there = {row.id for row in select_in(conn, tasks.c.id, found, tasks.c.id)}
+    done = set(conn.scalars(select(reports.c.task_id).where(reports.c.kind.in_(VERDICTS)))) & there
+    return Listed(newest.id, [row for number, row in found.items() if number in there - done], len(done))
 
 
 def read_disagreements(run_dir: Path) -> Iterator[Disagreement]:

@@ -3,8 +3,9 @@
 Work is drawn, kind by kind: with probability `uniform` a task at random among all that are open, else the one of highest priority. The
 probability with which this draw gave this task is kept (`p_select`, times that with which the task itself was sampled), so that a share of
 the queue can speak for all of it: over one draw, the expected value of y / p_select is the sum of y over the tasks open to the labeler.
-It holds within a kind. Exact while fewer than SMALL tasks of the kind are open; above that the highest priority's probability is rounded
-(by less than uniform / SMALL), and a lot that falls on a task this labeler has had goes to the highest priority instead.
+It holds within a kind. Exact while fewer than SMALL tasks of the kind are open. Above that a lot that falls on a task this labeler has had
+goes to the highest priority instead, whose stored probability leaves that out (and is rounded, by less than uniform / SMALL): it is too
+low by up to `uniform`, so that this one task of more than SMALL weighs up to 1 / (1 - uniform) times as much as it should.
 """
 
 from __future__ import annotations
@@ -130,7 +131,8 @@ def _first(conn: Connection, person: Person, purpose: str, kinds: Sequence[str] 
 def _kinds(conn: Connection, person: Person, purpose: str, asked: Sequence[str] | None, rng: random.Random) -> list[str]:
     """Kinds with open tasks of this purpose, in an order drawn by their weights."""
     there = run(conn, _KINDS_THERE, purpose=purpose).fetchone()
-    weights = {kind: person.shares.kind_weights.get(kind, 1.0) or (1.0 if asked else 0.0)    # a kind of weight 0 comes when asked for
+    # A kind of weight 0 comes when it is asked for, by them, or by a lead or a run that waits for it.
+    weights = {kind: person.shares.kind_weights.get(kind, 1.0) or (1.0 if asked or purpose != "work" else 0.0)
                for kind, found in zip(KINDS, there, strict=True) if found and (asked is None or kind in asked)}
     # Efraimidis and Spirakis 2006: sorting by u^(1/w) draws without replacement by weight.
     keys = {kind: rng.random() ** (1 / weight) for kind, weight in weights.items() if weight > 0}

@@ -6,7 +6,9 @@ trains from it any more.
 
 from __future__ import annotations
 
+import html
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,11 +16,15 @@ from typing import Any
 
 from sqlalchemy import Connection, select, update
 
+from ..base.config import dump_yaml, read_yaml
+from ..base.errors import ConfigError
 from ..base.files import artifact_dir, atomic_write_text
 from ..base.snapshot import RECORD, ROWS, record_of
 from .schema import snapshots, trainings
 
-RUN_TEXTS = (".json", ".jsonl", ".log", ".txt", ".html")
+RUN_TEXTS = (".json", ".jsonl", ".yaml", ".log", ".txt", ".html")
+SHORT = 3
+"""Characters below which a name could be any word or number of a log."""
 SAMPLES = "masks.txt"
 """Rows of the data as a run showed them, which cannot be told apart any more."""
 _PEOPLE = ("labelers", "held_out_labelers")
@@ -105,7 +111,7 @@ def redact_run(folder: Path, traces: Traces) -> list[Path]:
     changed = []
     for path in _texts_of(folder):
         before = path.read_text(encoding="utf-8", errors="replace")
-        after = _SAMPLES_GONE if path.name == SAMPLES else _redacted(path.suffix, before, traces)
+        after = _SAMPLES_GONE if path.name == SAMPLES else _redacted(path, before, traces)
         if after != before:
             atomic_write_text(path, after)
             changed.append(path)
@@ -124,12 +130,27 @@ def _texts_of(folder: Path) -> Iterator[Path]:
         yield folder.with_suffix(".log")
 
 
-def _redacted(suffix: str, text: str, traces: Traces) -> str:
-    if suffix == ".jsonl":
+def _redacted(path: Path, text: str, traces: Traces) -> str:
+    if path.suffix == ".jsonl":
         return "".join(_redacted_line(line, traces) for line in text.splitlines(keepends=True))
-    if suffix == ".json":
+    if path.suffix == ".json":
         return _redacted_line(text, traces, indent=1)
-    return text if traces.name is None or len(traces.name) < 3 else text.replace(traces.name, traces.now_called)
+    if path.suffix == ".yaml":
+        try:
+            before = read_yaml(path)
+        except ConfigError:                                         # nobody's settings
+            return text
+        after = renamed(before, traces)
+        return text if after == before else dump_yaml(after)
+    return text if traces.name is None else _standing_alone(traces.name).sub(lambda _: traces.now_called, text)
+
+
+def _standing_alone(name: str) -> re.Pattern[str]:
+    """The name where it is no part of a longer word; a short one only in quotes, or where a log tells somebody's weight."""
+    either = "|".join(map(re.escape, dict.fromkeys((name, html.escape(name)))))
+    if len(name) < SHORT:
+        return re.compile(rf"(?<=reliability: )(?:{either})(?=: weight )|(?<=['\"])(?:{either})(?=['\"])")
+    return re.compile(rf"(?<!\w)(?:{either})(?!\w)")
 
 
 def _redacted_line(line: str, traces: Traces, indent: int | None = None) -> str:

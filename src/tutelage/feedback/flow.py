@@ -10,16 +10,19 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
+from tutelage.feedback.content import record_audit
 from tutelage.feedback.draws import COUNTED
 from tutelage.feedback.errors import ContentError
 from tutelage.feedback.intervals import Statistic, share
-from tutelage.feedback.sql import run
+from tutelage.feedback.sql import load, run
 
 DAY = 86400
 PAID_SECONDS = 1800.0
 """Of one judgement, paid at most: who leaves a page open overnight has not worked all night."""
 SOON_SECONDS = 600.0
 """Reservations that end within this time are told as running out."""
+RATE_SET = "pay per hour"
+"""The audit line that says when a rate was set, by which past work is paid."""
 OUTCOMES = ("submitted", "skipped", "expired", "revoked", "reserved")
 
 
@@ -63,7 +66,10 @@ class Waiting(NamedTuple):
 
 
 class Pay(NamedTuple):
-    """Of one labeler in a month (2026-03). hours: capped; hours_over: what the cap left out. pay: None where the rate is not known."""
+    """Of one labeler in a month (2026-03), by the rate of then: two rows where it was changed within the month.
+
+    hours: capped; hours_over: what the cap left out. pay: None where the rate is not known.
+    """
 
     month: str
     labeler: str
@@ -92,20 +98,27 @@ class Cost(NamedTuple):
 
 @dataclass(frozen=True)
 class Rate:
-    """A labeler as pay knows them."""
+    """A labeler as pay knows them. pay_per_hour: now. before: (day, rate) of each time it was set, oldest first."""
 
     id: int
     name: str
     group: str | None
     pay_per_hour: float | None
+    before: tuple[tuple[int, float | None], ...] = ()
+
+    def on(self, day: int) -> float | None:
+        """The rate of a day's work: what was last set until then; of days before the first, that one."""
+        set_by_then = [rate for at, rate in self.before if at <= day] or [rate for _, rate in self.before[:1]] or [self.pay_per_hour]
+        return set_by_then[-1]
 
 
 def work_done(conn: Connection) -> list[Done]:
     """All that was given here (not imported), oldest day first. What was taken back took time too: it is in `given` and in the seconds."""
-    rows = run(conn, """
+    day = "j.created_at / 86400" if conn.dialect.name == "sqlite" else "FLOOR(j.created_at / 86400)"    # PostgreSQL's CAST rounds
+    rows = run(conn, f"""
         SELECT labeler_id, kind, day, SUM(counts), COUNT(*), SUM(CASE WHEN seconds > :cap THEN :cap ELSE seconds END),
                SUM(CASE WHEN seconds > :cap THEN seconds - :cap ELSE 0.0 END)
-        FROM (SELECT j.labeler_id, j.kind, CAST(j.created_at AS INTEGER) / 86400 AS day, COALESCE(j.seconds, 0.0) AS seconds,
+        FROM (SELECT j.labeler_id, j.kind, CAST({day} AS INTEGER) AS day, COALESCE(j.seconds, 0.0) AS seconds,
                      CASE WHEN j.value IS NULL OR r.id IS NOT NULL THEN 0 ELSE 1 END AS counts
               FROM judgements j LEFT JOIN retractions r ON r.judgement_id = j.id WHERE j.assignment_id IS NOT NULL) AS given
         GROUP BY labeler_id, kind, day ORDER BY day, labeler_id, kind""", cap=PAID_SECONDS)
@@ -114,15 +127,23 @@ def work_done(conn: Connection) -> list[Done]:
 
 def rates(conn: Connection) -> dict[int, Rate]:
     """id -> labeler."""
-    return {row[0]: Rate(*row) for row in run(conn, 'SELECT id, name, "group", pay_per_hour FROM labelers ORDER BY name')}
+    before: dict[int, list[tuple[int, float | None]]] = defaultdict(list)
+    for at, subject, details in run(conn, "SELECT at, subject, details FROM audit WHERE action = :action ORDER BY at, id", action=RATE_SET):
+        before[int(subject)].append((int(at // DAY), load(details).get("pay_per_hour")))
+    return {row[0]: Rate(row[0], row[1], row[2], row[3], tuple(before[row[0]]))
+            for row in run(conn, 'SELECT id, name, "group", pay_per_hour FROM labelers ORDER BY name')}
 
 
-def set_rate(conn: Connection, labeler_id: int, pay_per_hour: float | None) -> None:
-    """Say what an hour of somebody's work costs; None: it is not known. Raises: ContentError for a rate that is none."""
+def set_rate(conn: Connection, labeler_id: int, pay_per_hour: float | None, *, by_id: int, now: float) -> None:
+    """Say what an hour of somebody's work costs from today on; None: it is not known. What was done before keeps its rate.
+
+    Raises: ContentError for a rate that is none.
+    """
     if pay_per_hour is not None and not 0 <= pay_per_hour < 1e6:
         raise ContentError(f"the pay per hour is {pay_per_hour}", hint="give a number from 0 on, in any currency")
     if not run(conn, "UPDATE labelers SET pay_per_hour = :pay WHERE id = :id", pay=pay_per_hour, id=labeler_id).rowcount:
         raise ContentError("there is no such labeler")
+    record_audit(conn, actor_id=by_id, action=RATE_SET, subject=str(labeler_id), pay_per_hour=pay_per_hour, now=now)
 
 
 def throughput(done: Sequence[Done]) -> list[tuple[int, dict[str, int]]]:
@@ -165,17 +186,16 @@ def waiting(conn: Connection, *, now: float) -> list[Waiting]:
 
 
 def pay(done: Sequence[Done], people: Mapping[int, Rate]) -> list[Pay]:
-    """By month and labeler, newest month first."""
-    sums: dict[tuple[str, int], list[float]] = defaultdict(lambda: [0, 0.0, 0.0])
+    """By month, labeler and rate, newest month first."""
+    sums: dict[tuple[str, int, float | None], list[float]] = defaultdict(lambda: [0, 0.0, 0.0])
     for one in done:
         month = datetime.fromtimestamp(one.day * DAY, UTC).strftime("%Y-%m")
         for at, value in enumerate((one.given, one.seconds / 3600, one.over / 3600)):
-            sums[month, one.labeler][at] += value
+            sums[month, one.labeler, people[one.labeler].on(one.day)][at] += value
     found = []
-    for (month, labeler), (given, hours, over) in sums.items():
+    for (month, labeler, rate), (given, hours, over) in sums.items():
         who = people[labeler]
-        found.append(Pay(month, who.name, who.group, int(given), hours, over, who.pay_per_hour,
-                         None if who.pay_per_hour is None else hours * who.pay_per_hour))
+        found.append(Pay(month, who.name, who.group, int(given), hours, over, rate, None if rate is None else hours * rate))
     return sorted(sorted(found, key=lambda row: row.labeler), key=lambda row: row.month, reverse=True)
 
 
@@ -188,8 +208,8 @@ def costs(conn: Connection, done: Sequence[Done], people: Mapping[int, Rate]) ->
     found = []
     for kind in sorted({one.kind for one in done}):
         own = [one for one in done if one.kind == kind]
-        rated = [(one.seconds / 3600, rate) for one in own if (rate := people[one.labeler].pay_per_hour) is not None]
-        unpaid = sum(one.seconds for one in own if people[one.labeler].pay_per_hour is None) / 3600
+        rated = [(one.seconds / 3600, rate) for one in own if (rate := people[one.labeler].on(one.day)) is not None]
+        unpaid = sum(one.seconds for one in own if people[one.labeler].on(one.day) is None) / 3600
         found.append(Cost(kind, items.get(kind, 0), sum(one.judgements for one in own), unpaid + sum(part for part, _ in rated), unpaid,
                           sum(part * rate for part, rate in rated) if rated else None))
     return found

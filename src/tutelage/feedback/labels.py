@@ -44,8 +44,8 @@ class Labels:
         items, labelers, values = [items[i] for i in kept], [labelers[i] for i in kept], [values[i] for i in kept]
         known = tuple(sorted(set(values)) if scale is None else scale)
         code = {value: i for i, value in enumerate(known)}
-        if unknown := next((value for value in values if value not in code), None):
-            raise DataError(f"a label is {unknown!r}, the scale is {', '.join(map(repr, known))}", hint="give every value of the scale")
+        if unknown := [value for value in values if value not in code]:
+            raise DataError(f"a label is {unknown[0]!r}, the scale is {', '.join(map(repr, known))}", hint="give every value of the scale")
         item = group_index(items, len(items))
         prompt = np.arange(len(set(items)))
         if prompts is not None:

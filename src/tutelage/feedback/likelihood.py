@@ -6,9 +6,10 @@ probability; an edit is a pair, its author having preferred the edited answer; a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from itertools import permutations
+from typing import Any, Literal, NamedTuple
 
 from tutelage.base.errors import ConfigError, DataError
 from tutelage.base.records import Judgement, Response, prompt_text
@@ -100,26 +101,40 @@ def read_as_opposite(judgement: Judgement) -> Judgement:
     return replace(judgement, ranks=tuple(last - rank for rank in judgement.ranks), extra=extra)
 
 
+class Order(NamedTuple):
+    """Some answers as one person ranked them. answers: what each is known by, in an order that anybody would put them in (ids, texts).
+
+    sides: position on the page -> place among these; None where that is not known.
+    """
+
+    labeler: str
+    answers: Sequence[Any]
+    ranks: Sequence[int]
+    sides: Sequence[int] | None
+
+
 def labeler_reliability(judgements: Sequence[Judgement], *, opposed: Literal["mute", "flip"] = "mute") -> Reliability:
+    """`reliability_of` all that ranks answers. Edits are nobody else's, and anonymous rows nobody's."""
+    return reliability_of([Order(j.labeler, [(prompt_text(j.prompt), answer.text) for answer in j.responses], j.ranks, j.extra.get("sides"))
+                           for j in judgements if j.edit is None and j.labeler is not None and j.ranks is not None], opposed=opposed)
+
+
+def reliability_of(orders: Iterable[Order], *, opposed: Literal["mute", "flip"] = "mute") -> Reliability:
     """How far each labeler is to be believed, from who contradicts whom: `noisy_bradley_terry` of all pairs of answers they order.
 
-    A ranking is its pairs; ties say nothing of a side, edits are nobody else's. Who only rates or says yes and no keeps their weight, as
-    anonymous rows do. Which answer stood left is heard where all are of two answers and tell it (`sides`, as a snapshot has it).
+    A ranking is its pairs; ties say nothing of a side. Who only rates or says yes and no keeps their weight. Which answer stood left is
+    heard where all are of two answers and tell it.
     """
-    pairs, people = list[tuple[str, str, str]](), list[str]()
+    pairs, people = list[tuple[Any, Any]](), list[str]()
     won, left = list[bool](), list[bool]()
-    for j in judgements:
-        sides = j.extra.get("sides")
-        if j.edit is not None:
-            continue
-        for a, ranks_a in enumerate(j.ranks or ()):
-            for b, ranks_b in enumerate(j.ranks or ()):
-                if j.labeler is not None and ranks_a != ranks_b and j.responses[a].text < j.responses[b].text:
-                    pairs.append((prompt_text(j.prompt), j.responses[a].text, j.responses[b].text))
-                    people.append(j.labeler)
-                    won.append(ranks_a < ranks_b)
-                    if sides is not None and len(j.responses) == 2:
-                        left.append(sides[0] == a)
+    for labeler, answers, ranks, sides in orders:
+        for a, b in permutations(range(len(answers)), 2):
+            if ranks[a] != ranks[b] and answers[a] < answers[b]:
+                pairs.append((answers[a], answers[b]))
+                people.append(labeler)
+                won.append(ranks[a] < ranks[b])
+                if sides and len(answers) == 2:
+                    left.append(sides[0] == a)
     fit = noisy_bradley_terry(pairs, people, won, left if len(left) == len(won) else None)
     if isinstance(fit, str):
         return Reliability(told=(f"nobody is weighed by reliability: {fit}",))

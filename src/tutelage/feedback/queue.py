@@ -18,6 +18,7 @@ from . import values
 from .content import clean, record_audit
 from .draws import COUNTED, Person, Pick, pick
 from .errors import ContentError, KeptError, QueueError
+from .guidelines import IN_FORCE
 from .newcomers import count_answer
 from .schema import KINDS
 from .shares import from_document
@@ -73,10 +74,12 @@ def resume(conn: Connection, labeler_id: int, *, kinds: Sequence[str] | None = N
     return _held(conn, labeler_id, kinds)
 
 
-def give(conn: Connection, task_id: int, labeler_id: int, *, now: float, sides: Sequence[int] | None = None) -> Claim:
+def give(conn: Connection, task_id: int, labeler_id: int, *, now: float, sides: Sequence[int] | None = None,
+         guideline_version: str | None = None) -> Claim:
     """Hold a new task for somebody by name, outside all draws: what comes out of their own work, such as a turn of their conversation.
 
-    It was made for them alone, so its p_select is the task's, and having written its prompt does not bar them. sides: as it was shown.
+    It was made for them alone, so its p_select is the task's, and having written its prompt does not bar them. sides, guideline_version:
+    of what was shown before it became a task, and under which guidelines; without sides it is shown now.
     Raises: QueueError when it is not open, or there is no such labeler.
     """
     person, _ = _person(conn, labeler_id, now)
@@ -85,17 +88,20 @@ def give(conn: Connection, task_id: int, labeler_id: int, *, now: float, sides: 
     if row is None:
         raise QueueError("this task is not open")
     held = _reserve(conn, Pick(*(*row[:4], tuple(load(row[4])), row[5])), labeler_id, now, person.shares.reservation_seconds, _RANDOM)
-    drawn = tuple(sides if sides is not None else held.sides or range(len(held.response_ids)))
-    run(conn, "UPDATE assignments SET sides = :sides WHERE id = :id", sides=dump(list(drawn)), id=held.assignment_id)
-    return replace(held, sides=drawn)
+    if sides is None:
+        return held
+    run(conn, "UPDATE assignments SET sides = :sides, guideline_version = :guideline WHERE id = :id",
+        sides=dump(list(sides)), guideline=guideline_version, id=held.assignment_id)
+    return replace(held, sides=tuple(sides))
 
 
 def submit(conn: Connection, *, assignment_id: int, labeler_id: int, value: Mapping[str, Any], now: float, seconds: float | None = None,
-           interface_version: str | None = None, guideline_version: str | None = None) -> int:
+           interface_version: str | None = None) -> int:
     """Record what the labeler judged (as the page showed it, values.py). Returns the judgement's id; of a double submit, the first's.
 
-    A reservation that has run out still counts while its place is free. Raises: ContentError when the value cannot be; QueueError when the
-    task is not theirs; KeptError, the value being kept as their draft, when the place was given to another or their account was closed.
+    Its guideline version is the one in force when the task was given, whatever was saved since. A reservation that has run out still
+    counts while its place is free. Raises: ContentError when the value cannot be; QueueError when the task is not theirs;
+    KeptError, the value being kept as their draft, when the place was given to another or their account was closed.
     """
     row = _own(conn, assignment_id, labeler_id)
     if row.state == "submitted":
@@ -113,7 +119,7 @@ def submit(conn: Connection, *, assignment_id: int, labeler_id: int, value: Mapp
         VALUES (:id, :attempt, :task, :labeler, :kind, :value, :sides, :p_select, 1.0, :seconds, :interface, :guideline, :now)
         RETURNING id""",
         id=row.id, attempt=row.attempt, task=row.task_id, labeler=labeler_id, kind=row.kind, value=dump(made), sides=dump(row.sides),
-        p_select=row.p_select, seconds=seconds, interface=interface_version, guideline=guideline_version, now=now).fetchone()
+        p_select=row.p_select, seconds=seconds, interface=interface_version, guideline=row.guideline_version, now=now).fetchone()
     run(conn, """UPDATE tasks SET state = 'done' WHERE id = :task AND free = 0 AND state = 'open'
                  AND NOT EXISTS (SELECT 1 FROM assignments WHERE task_id = :task AND state = 'reserved')""", task=row.task_id)
     if row.purpose == "screening":
@@ -180,8 +186,8 @@ def undo_last(conn: Connection, labeler_id: int, *, now: float, seconds: float |
         _give_back(conn, other_task)
     run(conn, "INSERT INTO retractions (judgement_id, by_id, reason, created_at) VALUES (:judgement, :labeler, 'undone', :now)",
         judgement=judgement, labeler=labeler_id, now=now)
-    run(conn, """UPDATE assignments SET state = 'reserved', attempt = attempt + 1, draft = :draft, claimed_at = :now, expires_at = :until,
-                 ended_at = NULL WHERE id = :id""",
+    run(conn, f"""UPDATE assignments SET state = 'reserved', attempt = attempt + 1, draft = :draft, claimed_at = :now, expires_at = :until,
+                  ended_at = NULL, guideline_version = {IN_FORCE[conn.dialect.name]} WHERE id = :id""",
         draft=dump(values.shown(kind, load(value), load(sides))), now=now, until=now + (seconds or person.shares.reservation_seconds),
         id=assignment)
     run(conn, "UPDATE tasks SET state = 'open' WHERE id = :task AND state = 'done'", task=task)
@@ -252,6 +258,7 @@ class _Own:
     purpose: str
     free: int
     task_state: str
+    guideline_version: str | None
     closed: bool
     shares: Any
 
@@ -259,14 +266,15 @@ class _Own:
 def _own(conn: Connection, assignment_id: int, labeler_id: int) -> _Own:
     """Raises QueueError, in the same words, when there is none of that id and when it is another's."""
     row = run(conn, """SELECT a.id, a.task_id, a.state, a.attempt, a.p_select, a.sides, a.claimed_at, a.expires_at, t.kind, t.purpose,
-                              t.free, t.state, l.disabled_at, l.erased_at, (SELECT value FROM settings WHERE name = 'queue')
+                              t.free, t.state, a.guideline_version, l.disabled_at, l.erased_at,
+                              (SELECT value FROM settings WHERE name = 'queue')
                        FROM assignments a JOIN tasks t ON t.id = a.task_id JOIN labelers l ON l.id = a.labeler_id
                        WHERE a.id = :id AND a.labeler_id = :labeler AND a.state <> 'barred'""",
               id=assignment_id, labeler=labeler_id).fetchone() if _is_id(assignment_id) and _is_id(labeler_id) else None
     if row is None:
         raise QueueError("there is no such task of yours", hint="go back to the start page and take the next one")
-    closed, shares = row[12] is not None or row[13] is not None, from_document(load(row[14]))
-    return _Own(*(*row[:5], load(row[5]), *row[6:12], closed, shares))
+    closed, shares = row[13] is not None or row[14] is not None, from_document(load(row[15]))
+    return _Own(*(*row[:5], load(row[5]), *row[6:13], closed, shares))
 
 
 def _refusal(conn: Connection, row: _Own, done: str) -> QueueError | None:
@@ -335,11 +343,13 @@ def _reserve(conn: Connection, chosen: Pick, labeler_id: int, now: float, second
     rng.shuffle(sides)
     if chosen.purpose in COUNTED:
         run(conn, "UPDATE tasks SET free = free - 1 WHERE id = :task", task=chosen.task_id)
-    row = run(conn, """INSERT INTO assignments (task_id, labeler_id, state, attempt, p_select, sides, claimed_at, expires_at)
-                       VALUES (:task, :labeler, 'reserved', 0, :p_select, :sides, :now, :until)
-                       ON CONFLICT (task_id, labeler_id) DO UPDATE SET state = 'reserved', p_select = excluded.p_select,
-                           claimed_at = excluded.claimed_at, expires_at = excluded.expires_at, ended_at = NULL
-                       RETURNING id, sides, draft""",
+    row = run(conn, f"""INSERT INTO assignments (task_id, labeler_id, state, attempt, p_select, sides, claimed_at, expires_at,
+                                                 guideline_version)
+                        VALUES (:task, :labeler, 'reserved', 0, :p_select, :sides, :now, :until, {IN_FORCE[conn.dialect.name]})
+                        ON CONFLICT (task_id, labeler_id) DO UPDATE SET state = 'reserved', p_select = excluded.p_select,
+                            claimed_at = excluded.claimed_at, expires_at = excluded.expires_at, ended_at = NULL,
+                            guideline_version = excluded.guideline_version
+                        RETURNING id, sides, draft""",
               task=chosen.task_id, labeler=labeler_id, p_select=chosen.p_select, sides=dump(sides), now=now, until=now + seconds).fetchone()
     return Claim(row[0], chosen.task_id, chosen.kind, chosen.purpose, chosen.prompt_id, chosen.response_ids, tuple(load(row[1])),
                  load(row[2]), now + seconds)

@@ -1,11 +1,12 @@
 """Retrain: freeze what people said and start a reward model on it in another process, one at a time.
 
 The process outlives the one that started it. What it is doing is read from its run folder (metrics.jsonl, result.json) whenever somebody
-looks; who looks first after its end records it.
+looks; who looks first after its end records it. One that failed and was resumed by hand is running again, and done when it is.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -103,48 +104,46 @@ def start(store: Store, *, policy: str | Path, folder: Path, overrides: Sequence
                "--run-dir", str(run_dir)]
     try:
         run_dir.parent.mkdir(parents=True, exist_ok=True)
-        with run_dir.with_suffix(".log").open("wb") as log:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        with run_dir.with_suffix(".log").open("wb") as log:          # its stdout is the result, which is in result.json
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log, start_new_session=True)
     except OSError as error:
-        _end(store, number, "failed", {"error": str(error)})
+        _turn(store, look(store, number), "failed", {"error": str(error)})
         raise RetrainError(f"the training could not be started: {error}") from error
     store.write(lambda conn: conn.execute(update(trainings).where(trainings.c.id == number).values(pid=process.pid)))
     return look(store, number)
 
 
 def current(store: Store) -> Training | None:
-    """The training that runs now, if any; one that has ended is recorded as such."""
+    """The training that runs now, if any; those that have ended, or go on since somebody resumed them, are recorded as such."""
     with store.read() as conn:
-        number = conn.scalar(select(trainings.c.id).where(trainings.c.state == "running"))
-    if number is None:
-        return None
-    found = look(store, number)
-    return found if found.state == "running" else None
+        rows = conn.execute(select(trainings.c.id, trainings.c.state, trainings.c.run_dir).where(trainings.c.state != "done")
+                            .order_by(trainings.c.id.desc())).all()
+    moved = [look(store, row.id) for row in rows if row.state == "running" or _result(Path(row.run_dir)).exists()
+             or _held(Path(row.run_dir))]
+    return next((found for found in moved if found.state == "running"), None)
 
 
 def look(store: Store, training_id: int) -> Training:
     """How a training stands; its end is recorded by the first who looks. Raises: RetrainError when there is none of that id."""
     found = _read(store, training_id)
-    if found.state != "running":
+    if found.state == "done" or (found.state == "running" and _runs(store, found)):
         return found
-    if found.pid is None:
-        gone = store.now() - found.created_at > STARTING_SECONDS
-    else:
-        gone = not _runs(found.pid, found.run_dir)
-    if not gone:
-        return found
-    result = found.run_dir / "result.json"                           # looked for after the process: it may have ended just now
+    if _held(found.run_dir):                                         # resumed by hand
+        if found.state == "failed":
+            _turn(store, found, "running", None)
+        return _read(store, training_id)
+    result = _result(found.run_dir)                                  # looked for after the process: it may have ended just now
     if result.exists():
-        _end(store, training_id, "done", json.loads(result.read_text(encoding="utf-8")))
-    else:
-        _end(store, training_id, "failed", {"error": found.result.get("error") or _last_words(found.log), "resume": (
+        _turn(store, found, "done", json.loads(result.read_text(encoding="utf-8")))
+    elif found.state == "running":
+        _turn(store, found, "failed", {"error": found.result.get("error") or _last_words(found.log), "resume": (
             f"tutelage reward {found.run_dir / 'config.yaml'} --run-dir {found.run_dir} --resume")})
     return _read(store, training_id)
 
 
 def newest(store: Store, limit: int = 50) -> list[Training]:
     """The last trainings, newest first, each as it stands."""
-    current(store)                                                   # one that has ended is recorded as such
+    current(store)                                                   # what has ended or goes on is recorded as such
     with store.read() as conn:
         rows = conn.execute(_ROWS.order_by(trainings.c.id.desc()).limit(limit)).all()
     return [_made(row) for row in rows]
@@ -153,9 +152,11 @@ def newest(store: Store, limit: int = 50) -> list[Training]:
 def stop(store: Store, training_id: int, *, by_id: int) -> None:
     """Ask the process of a training to stop; it saves what it has first, and the end is recorded when somebody looks.
 
-    Raises: RetrainError when it does not run, or has no process yet.
+    Raises: RetrainError when it does not run, has no process yet, or one that somebody started by hand.
     """
     found = look(store, training_id)
+    if found.state == "running" and not _runs(store, found):
+        raise RetrainError(f"training {training_id} was resumed by hand", hint="stop it where it was resumed")
     if found.state != "running" or found.pid is None:
         raise RetrainError(f"training {training_id} {'is only starting' if found.state == 'running' else 'does not run'}")
 
@@ -189,12 +190,38 @@ def _made(row: Any) -> Training:
                     row.result or {}, int(row.counts.get("judgements", 0)), row.name)
 
 
-def _end(store: Store, training_id: int, state: str, result: dict[str, Any]) -> None:
-    store.write(lambda conn: conn.execute(update(trainings).where(trainings.c.id == training_id, trainings.c.state == "running").values(
-        state=state, result=result, ended_at=store.now())))
+def _turn(store: Store, found: Training, state: str, result: dict[str, Any] | None) -> None:
+    """Record a new state, unless another who looked was quicker."""
+    ended = None if state == "running" else store.now()
+    store.write(lambda conn: conn.execute(update(trainings).where(trainings.c.id == found.id, trainings.c.state == found.state).values(
+        state=state, result=result, ended_at=ended)))
 
 
-def _runs(pid: int, run_dir: Path) -> bool:
+def _result(run_dir: Path) -> Path:
+    """What a run leaves when it is done."""
+    return run_dir / "result.json"
+
+
+def _held(run_dir: Path) -> bool:
+    """Whether a process works in the run's folder, whoever started it: it holds the folder's lock as long as it lives."""
+    try:
+        with (run_dir / ".lock").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _runs(store: Store, found: Training) -> bool:
+    """Whether the process that was started for it is there, or may be about to."""
+    if found.pid is None:
+        return store.now() - found.created_at <= STARTING_SECONDS
+    return _is_process_of(found.pid, found.run_dir)
+
+
+def _is_process_of(pid: int, run_dir: Path) -> bool:
     """Whether the process is there. Where the system tells command lines, a stranger who got its number is not taken for it."""
     try:
         if os.waitpid(pid, os.WNOHANG)[0] == pid:                    # a child of ours that has ended waits to be asked

@@ -9,7 +9,8 @@ in [-1, 1], whatever the kind:
   sampled several times is shown once, and counts as often as it was sampled, tied with itself. These add up to 0: an order says which
   answer is better, and nothing of how good they all are. Marked as all bad, each loses 1, down to -1.
 
-Of several people the mean, weighted by `judgements.weight`. Labelers who are held out judge, and their verdicts are not used.
+Of several people the mean, weighted by `judgements.weight` and by how far each is to be believed (trust.py). Labelers who are held out
+judge, and their verdicts are not used.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, select, update
 
@@ -84,15 +85,20 @@ def ask(conn: Connection, asked: Sequence[Asked], *, batch: str, alone: str, ove
     return ids
 
 
-def standing(conn: Connection, sampled: Mapping[int, Sequence[int]], *, overlap: int) -> Standing:
-    """What people have said so far. sampled: task -> how often each of its answers was. Only reads."""
+def standing(conn: Connection, sampled: Mapping[int, Sequence[int]], *, overlap: int, trusted: Mapping[str, float] | None = None
+             ) -> Standing:
+    """What people have said so far. Only reads.
+
+    sampled: task -> how often each of its answers was. trusted: labeler -> what their verdicts' weights are multiplied by; who is not in it
+    counts fully. Where that leaves nothing of a task's verdicts, they count as if nobody were weighed.
+    """
     rows, said = _tasks(conn, [*sampled]), _verdicts(conn, [*sampled])
     scores: dict[int, list[float]] = {}
     for row in rows:
         if row["gone"]:
             scores[row["id"]] = [0.0] * len(row["response_ids"])
         elif len(said[row["id"]]) >= overlap:
-            scores[row["id"]] = mean_scores(row["kind"], said[row["id"]], sampled[row["id"]])
+            scores[row["id"]] = mean_scores(row["kind"], _weighed(said[row["id"]], trusted or {}), sampled[row["id"]])
     open_ = [row for row in rows if row["id"] not in scores]
     short = [row["id"] for row in open_ if row["state"] == "done"]
     return Standing(len(rows), sum(row["state"] == "halted" for row in open_), short, scores)
@@ -111,7 +117,7 @@ def ask_again(conn: Connection, short: Sequence[int], *, overlap: int) -> None:
 
 
 def mean_scores(kind: str, said: Sequence[tuple[Mapping[str, Any], float]], sampled: Sequence[int]) -> list[float]:
-    """Each answer's score over people. said: (value, weight) of each verdict, weights above 0."""
+    """Each answer's score over people. said: (value, weight) of each verdict, not all of weight 0."""
     total = sum(weight for _, weight in said)
     each = [(scores_of(kind, value, sampled), weight) for value, weight in said]
     return [sum(scores[at] * weight for scores, weight in each) / total for at in range(len(sampled))]
@@ -142,16 +148,29 @@ def _tasks(conn: Connection, task_ids: Sequence[int]) -> list[Row]:
     return [row | {"gone": row["prompt_id"] in erased[0] or not erased[1].isdisjoint(row["response_ids"])} for row in rows]
 
 
-def _verdicts(conn: Connection, task_ids: Sequence[int]) -> defaultdict[int, list[tuple[Mapping[str, Any], float]]]:
-    """Task -> (value, weight) of the verdicts that count."""
-    found = defaultdict[int, list[tuple[Mapping[str, Any], float]]](list)
+class _Verdict(NamedTuple):
+    """One that counts. weight: its own, above 0."""
+
+    value: Mapping[str, Any]
+    weight: float
+    labeler: str
+
+
+def _weighed(said: Sequence[_Verdict], trusted: Mapping[str, float]) -> list[tuple[Mapping[str, Any], float]]:
+    found = [(one.value, one.weight * trusted.get(one.labeler, 1.0)) for one in said]
+    return found if any(weight > 0 for _, weight in found) else [(one.value, one.weight) for one in said]
+
+
+def _verdicts(conn: Connection, task_ids: Sequence[int]) -> defaultdict[int, list[_Verdict]]:
+    """Task -> the verdicts that count."""
+    found = defaultdict[int, list[_Verdict]](list)
     for at in range(0, len(task_ids), 500):
         rows = conn.execute(
-            select(judgements.c.task_id, judgements.c.value, judgements.c.weight)
+            select(judgements.c.task_id, judgements.c.value, judgements.c.weight, labelers.c.name)
             .join(labelers, judgements.c.labeler_id == labelers.c.id)
             .outerjoin(retractions, retractions.c.judgement_id == judgements.c.id)
             .where(judgements.c.task_id.in_(task_ids[at:at + 500]), retractions.c.id.is_(None), judgements.c.value.is_not(None),
                    judgements.c.weight > 0, labelers.c.held_out.is_(False)).order_by(judgements.c.id))
         for row in rows:
-            found[row.task_id].append((row.value, row.weight))
+            found[row.task_id].append(_Verdict(row.value, row.weight, row.name))
     return found

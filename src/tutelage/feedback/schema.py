@@ -126,6 +126,7 @@ assignments = Table(
     Column("p_select", Float, nullable=False, default=1.0),           # of the judgement to come: the task's times this draw's
     Column("sides", Document, nullable=False, default=list),          # position on the page -> index into response_ids
     Column("draft", Document), Column("reason", Text), _time("claimed_at", null=False), _time("expires_at", null=False), _time("ended_at"),
+    Column("guideline_version", Text),                              # in force when it was given, which is what the judgement to come is by
     UniqueConstraint("task_id", "labeler_id"),
 )
 _RESERVED = assignments.c.state == "reserved"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import Connection
@@ -35,3 +36,17 @@ def dump(document: Any) -> str | None:
 def load(document: Any) -> Any:
     """An object or list from a row: SQLite gives its text, psycopg what the text says (so not for a document that is itself text)."""
     return json.loads(document) if isinstance(document, str) else document
+
+
+def loader() -> Callable[[Any], Any]:
+    """`load` for many rows: equal documents are read once and are one object, to be read only. Verdicts are a few hundred, given often."""
+    seen: dict[str, Any] = {}
+
+    def loaded(document: Any) -> Any:
+        if not isinstance(document, str):                            # psycopg has read it already
+            return document
+        if document not in seen:
+            seen[document] = load(document)
+        return seen[document]
+
+    return loaded

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
-from tutelage.feedback.sql import load, run
+from tutelage.feedback.sql import load, loader, run
 
 MEASURING = ("practice", "screening")
 """Purposes that measure newcomers, who are told the answer or sent away: no part of what is said of labels."""
@@ -96,7 +96,7 @@ def read_standing(conn: Connection) -> Standing:
     answers = {row[0]: (row[1], row[2]) for row in run(conn, """
         SELECT id, model, CASE WHEN text IS NULL THEN 0 ELSE LENGTH(text) - LENGTH(REPLACE(text, ' ', '')) + 1 END FROM responses""")}
     scores = dict(run(conn, """SELECT response_id, score FROM scores
-                               WHERE model = (SELECT model FROM scores ORDER BY id DESC LIMIT 1)""").fetchall())
+                               WHERE model = (SELECT model FROM scores ORDER BY created_at DESC, id DESC LIMIT 1)""").fetchall())
     items = {}
     for task, kind, purpose, batch, prompt, expected, response_ids in rows:
         ids = load(response_ids)
@@ -108,15 +108,7 @@ def read_standing(conn: Connection) -> Standing:
                         FROM judgements j
                         WHERE j.value IS NOT NULL AND NOT EXISTS (SELECT 1 FROM retractions r WHERE r.judgement_id = j.id)
                         ORDER BY j.id""")
-    alike: dict[Any, Any] = {}                                        # a few hundred verdicts and orders, given thousands of times each
-
-    def shared(document: Any) -> Any:
-        if not isinstance(document, str):                             # psycopg has read it already
-            return document
-        if document not in alike:
-            alike[document] = load(document)
-        return alike[document]
-
+    shared = loader()
     found = [Said(row[0], row[1], row[2], shared(row[3]), shared(row[4]), row[5], row[6], row[7] is not None)
              for row in said if row[1] in items]
     sources = run(conn, """SELECT r.text FROM responses r WHERE r.text IS NOT NULL AND r.model IS NOT NULL AND EXISTS (

@@ -133,11 +133,16 @@ def _copies(conn: Connection, subject: Subject, found: Found) -> list[str]:
 def _for_people(store: Store, snapshots: list[Tainted], tainted: list[dict[str, Any]]) -> list[str]:
     """What cannot be redacted, or only known to be there."""
     told = [f"the snapshot {one.path}, which is not there any more" for one in snapshots if one.rows is None]
-    told += [f"the weights of {row['run']}: delete the run, and train it again" for row in tainted]
+    told += [f"the weights of {row['run']}{_with_names(Path(row['run']))}: delete the run, and train it again" for row in tainted]
     told += [f"{run}, which is being trained now: stop it, and erase again" for one in snapshots for run in one.running]
     if store.url.get_backend_name() == "postgresql":
         told.append("PostgreSQL's write-ahead log until it is recycled, its archive, replicas and dumps")
     return [*told, "copies that were made without this tool, and drafts in their own browser"]
+
+
+def _with_names(run: Path) -> str:
+    """What names people beside a reward model's weights: the scales of those who rated (recipes.reward_model_scales)."""
+    return " and people.json beside them, which names who rated" if next(run.glob("**/people.json"), None) is not None else ""
 
 
 def _day(at: float | None) -> str | None:

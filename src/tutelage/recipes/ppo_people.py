@@ -17,15 +17,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tutelage.base.log import get_logger
 from tutelage.base.progress import progress
 from tutelage.base.records import Prompt
 from tutelage.feedback.location import locate, shown
 from tutelage.feedback.rollouts import MOST, Asked, Standing, ask, ask_again, standing
 from tutelage.feedback.store import Store
+from tutelage.feedback.trust import trust
 from tutelage.rewards.base import Reward
 from tutelage.rewards.mix import RewardSection, StudioSection
 from tutelage.rollout.batch import Rollout
 from tutelage.train.run import Run
+
+log = get_logger()
 
 
 @dataclass
@@ -66,12 +70,25 @@ class PeopleReward:
                 note = f"{found.halted} wait for a lead, since people skipped them" if found.halted else ""
                 bar.update(len(found.scores) - bar.done, note)
                 if found.done:
-                    return found
+                    return self._weighed(found, sampled)
                 if self.stopped():
                     raise KeyboardInterrupt
                 if found.short:
                     self.store.write(partial(ask_again, short=found.short, overlap=self.section.overlap))
                 time.sleep(self.section.poll_seconds)
+
+
+    def _weighed(self, found: Standing, sampled: Mapping[int, Sequence[int]]) -> Standing:
+        """The scores of people who are believed as far as they can be. One person's verdict stands, however much it weighs."""
+        if not self.section.reliability or self.section.overlap == 1:
+            return found
+        with self.store.read() as conn:
+            trusted = trust(conn)
+            found = standing(conn, sampled, overlap=self.section.overlap, trusted=trusted.weights)
+        # No names: what the store forgets of a person must not stand in this run's log.
+        log.info("people are weighed: %s", trusted.told[0] if not trusted.weights else ", ".join(
+            f"{weight:.2f}" for weight in sorted(trusted.weights.values())))
+        return found
 
 
 def groups_of(prompts: Sequence[Prompt], texts: Sequence[str]) -> list[list[int]]:

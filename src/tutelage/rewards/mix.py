@@ -30,6 +30,8 @@ class StudioSection(Section):
     """How an answer that stands alone is judged: 1 to 7, or yes or no. Several answers to one prompt are compared or ranked."""
     overlap: int = Field(1, ge=1)
     """People whose verdict each task needs."""
+    reliability: bool = True
+    """Of several people, weigh each by their skill, estimated from how they contradict others in all comparisons and rankings there."""
     poll_seconds: float = Field(5.0, gt=0)
     """Pause between two looks into the store."""
 

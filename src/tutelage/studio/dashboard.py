@@ -9,12 +9,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import APIRouter, Request
-from sqlalchemy import Connection
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from tutelage.feedback import flow, learning, retrain
-from tutelage.feedback.content import record_audit
 from tutelage.feedback.errors import ContentError
 from tutelage.feedback.intervals import Statistic
 from tutelage.feedback.store import Store
@@ -74,14 +72,9 @@ def set_rate(request: Request, session: Admin, form: OwnForm, labeler_id: Id) ->
     """Say what an hour of somebody's work costs; an empty field: it is not known."""
     web: Web = request.app.state.web
     given, now = text_of(form, "pay_per_hour", 20).strip(), web.store.now()
-
-    def work(conn: Connection) -> None:
-        rate = _number(given)
-        flow.set_rate(conn, labeler_id, rate)
-        record_audit(conn, actor_id=session.labeler_id, action="pay per hour", subject=str(labeler_id), pay_per_hour=rate, now=now)
-
     try:
-        web.store.write(work)
+        rate = _number(given)
+        web.store.write(lambda conn: flow.set_rate(conn, labeler_id, rate, by_id=session.labeler_id, now=now))
     except ContentError as error:
         return error_page(request, 422, str(error), error.hint)
     return go(request, "/dashboard")

@@ -57,7 +57,7 @@ def revoke_invite(request: Request, session: Admin, form: OwnForm, invite_id: Id
 def set_role(request: Request, session: Admin, form: OwnForm, labeler_id: Id) -> Response:
     """Give somebody another role."""
     role = text_of(form, "role", 20)
-    return _do(request, session, f"role {role}", labeler_id, lambda conn, now: accounts.set_role(conn, labeler_id, role, now=now))
+    return _do(request, session, f"role {role}", labeler_id, lambda conn, _: accounts.set_role(conn, labeler_id, role))
 
 
 @router.post("/{labeler_id}/disable")

@@ -58,10 +58,11 @@ def _page(request: Request, status: int = 200, error: str | None = None, hint: s
     web: Web = request.app.state.web
     with web.store.read() as conn:
         people, now, items = newcomers.newcomers(conn), newcomers.test_now(conn), newcomers.items(conn)
+        groups = newcomers.groups_passed(newcomers.screenings(conn))
     rates = sorted({now.poor, round((now.poor + now.good) / 2, 3), now.good})
     return web.html(request, "lead_screening.html", status, error=error, hint=hint, test=now, items=items,
                     people=[(one, as_estimate(one.right)) for one in people],
-                    groups=[(one, as_estimate(one.passed), as_estimate(one.difference)) for one in newcomers.groups_passed(people)],
+                    groups=[(one, as_estimate(one.passed), as_estimate(one.difference)) for one in groups],
                     lengths=[(rate, *now.characteristic(rate)) for rate in rates])
 
 

@@ -15,7 +15,6 @@ from starlette.responses import RedirectResponse, Response
 from tutelage.base.errors import TutelageError
 from tutelage.feedback import conversations
 from tutelage.feedback.accounts import Session
-from tutelage.feedback.content import setting
 from tutelage.feedback.conversations import Conversation
 from tutelage.feedback.errors import ContentError
 from tutelage.feedback.pii import Masker
@@ -107,10 +106,9 @@ def choose(request: Request, session: Visitor, form: OwnForm, conversation_id: I
     found, now = _own(request, session, conversation_id), web.store.now()
     value = forms.value_of("comparison", form, 2)
     took = forms.seconds(form, now - found.turn.at if found.turn else 0.0)
-    versions = _versions(request)
     try:
         web.store.write(lambda conn: conversations.choose(conn, found.id, session.labeler_id, at=_at(form), value=value, now=now,
-                                                          seconds=took, **versions))
+                                                          seconds=took, interface_version=web.assets.version))
     except TutelageError as error:
         return _page(request, session, conversation_id, 422, error=str(error), hint=error.hint, entered=forms.fields(form))
     return _page(request, session, conversation_id)
@@ -142,10 +140,10 @@ def end(request: Request, session: Visitor, form: OwnForm, conversation_id: Id) 
     web: Web = request.app.state.web
     found, now = _own(request, session, conversation_id), web.store.now()
     rating, comment = text_of(form, "rating", 5), text_of(form, "comment", MAX_MESSAGE)
-    versions = _versions(request)
     try:
         web.store.write(lambda conn: conversations.end(conn, found.id, session.labeler_id, now=now, comment=comment,
-                                                       rating=int(rating) if rating.isdecimal() else None, **versions))
+                                                       rating=int(rating) if rating.isdecimal() else None,
+                                                       interface_version=web.assets.version))
     except TutelageError as error:
         return _page(request, session, conversation_id, 422, error=str(error), hint=error.hint, comment=comment)
     return RedirectResponse("/work" if found.assignment_id else "/talk", 303)
@@ -201,13 +199,6 @@ def _own(request: Request, session: Session, conversation_id: int) -> Conversati
 def _at(form: Any) -> int:
     text = text_of(form, "at", 9)
     return int(text) if text.isdecimal() else -1
-
-
-def _versions(request: Request) -> dict[str, Any]:
-    """Of the pages and of the guidelines, kept beside a judgement."""
-    web: Web = request.app.state.web
-    with web.store.read() as conn:
-        return {"interface_version": web.assets.version, "guideline_version": setting(conn, "guidelines", {"version": None})["version"]}
 
 
 def _page(request: Request, session: Session, conversation_id: int, status: int = 200, *, error: str | None = None,

@@ -57,12 +57,10 @@ def submit(request: Request, session: Visitor, form: OwnForm, assignment_id: Id)
     value = forms.value_of(view.kind, form, len(view.answers), view.form)
     took = forms.seconds(form, now - view.claimed_at)
     version, again = web.assets.version, view.state == "submitted"
-    with web.store.read() as conn:
-        guideline_version = rules.version_in_force(conn)
     try:
         judgement_id = web.store.write(lambda conn: queue.submit(
             conn, assignment_id=assignment_id, labeler_id=session.labeler_id, value=value, seconds=took, now=now,
-            interface_version=version, guideline_version=guideline_version))
+            interface_version=version))
     except TutelageError as error:
         status = 503 if isinstance(error, StoreError) else 422
         return _task_page(request, session, view, status, error=str(error), hint=error.hint, entered=forms.fields(form))
