@@ -15,9 +15,10 @@ from tests.studio.conftest import Studio
 from tests.studio.fake_models import SHA256
 from tests.studio.test_browser import PHONE, violations
 from tests.studio.test_doors import csrf
+from tests.studio.test_work import action, heading
 from tutelage.feedback import queue
 from tutelage.feedback.content import set_setting
-from tutelage.feedback.schema import assignments, audit, conversations, judgements, prompts, responses, retractions, tasks
+from tutelage.feedback.schema import assignments, audit, conversations, judgements, labelers, prompts, responses, retractions, tasks
 from tutelage.feedback.snapshot import freeze
 from tutelage.feedback.store import Store
 
@@ -418,10 +419,31 @@ def test_a_model_that_does_not_answer_keeps_no_studio_from_ending(start, models,
     assert kept["draft"]["fields"] == {"text": "Tea?"}
 
 
-def test_without_a_server_nobody_is_sent_to_talk(plain_studio):
-    plain_studio.task("conversation", ())
+def test_without_a_server_conversations_wait_and_keep_nobody_from_other_work(plain_studio):
+    for _ in range(8):
+        plain_studio.task("conversation", ())
+    plain_studio.task("label", ("The only other work.",))
     with plain_studio.client(plain_studio.person()) as client:
         page = client.get("/work")
-        assert "no assistant to talk to" in page.text and 'href="/talk"' not in page.text
-        begun = begin(client)
-        assert "no assistant" in send(client, begun, text="Anybody?").text
+        assert "The only other work." in page.text and 'href="/talk"' not in page.text
+        page = client.post(action(page), data={"csrf": csrf(page), "label": "yes"})
+        assert heading(page) == "Nothing to do right now" and "nobody to talk to" in client.get("/talk").text
+        begun = client.post("/talk", data={"csrf": csrf(client.get("/me"))})
+        assert (begun.url.path, heading(begun)) == ("/work", "Nothing to do right now")
+    with plain_studio.client(plain_studio.person("lead")) as lead:
+        assert "Conversations wait" in lead.get("/dashboard").text
+
+
+def test_who_has_not_passed_the_screening_talks_to_nobody(studio, models):
+    studio.task("comparison", purpose="screening", expected={"ranks": [0, 1]})
+    newcomer = studio.person(screened=False)
+    with studio.client(newcomer) as client:
+        assert 'href="/talk"' not in client.get("/me").text and "nobody to talk to" in client.get("/talk").text
+        assert client.post("/talk", data={"csrf": csrf(client.get("/me"))}).url.path == "/work"
+    begun = studio.person()
+    with studio.client(begun) as client:
+        page = begin(client)
+        failed = update(labelers).where(labelers.c.id == begun.id).values(screening={"state": "failed"})
+        studio.store.write(lambda conn: conn.execute(failed))
+        assert send(client, page, text="fifteen minutes of thought").url.path == "/work" and models.requests == []
+        assert "fifteen minutes of thought</textarea>" in client.get(page.url.path).text

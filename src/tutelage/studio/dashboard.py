@@ -63,6 +63,8 @@ def dashboard(request: Request, session: Lead) -> Response:
     trained = _points([(row.judgements, row.accuracy) for row in found.trained])
     curve = [] if isinstance(found.newest, str) else _points(found.newest.curve)
     return web.html(request, "dashboard.html", found=found, running=running, shown=SHOWN, cap=round(flow.PAID_SECONDS / 60),
+                    nobody_talks=not request.app.state.assistant.is_set() and any(
+                        row.kind == "conversation" and row.open for row in found.waiting),
                     today=dict(counts).get(int(found.now // flow.DAY), 0),
                     days=charts.bars(days, title=t("dashboard_throughput")) if days else None,
                     trained=charts.intervals(trained, title=t("dashboard_learning"), low=0.4) if trained else None,

@@ -18,14 +18,16 @@ from tutelage.feedback.accounts import Session
 from tutelage.feedback.content import setting
 from tutelage.feedback.conversations import Conversation
 from tutelage.feedback.errors import ContentError
+from tutelage.feedback.newcomers import standing_of
 from tutelage.feedback.pii import Masker
+from tutelage.feedback.store import Store
 from tutelage.feedback.values import GOOD
 from tutelage.web.app import Web, go
 from tutelage.web.markdown import plain
 from tutelage.web.session import OwnForm, Visitor, text_of
 
 from . import forms
-from .assistant import AssistantError
+from .assistant import Assistant, AssistantError
 from .view import Answer, Turn, answers_shown, texts_of, turns_shown
 
 router = APIRouter(prefix="/talk")
@@ -51,6 +53,17 @@ class TalkView:
     allow_both_bad: bool = field(default=True, init=False)
 
 
+def may_talk(store: Store, assistant: Assistant, session: Session) -> bool:
+    """Whether there is anybody to talk to for somebody."""
+    return assistant.is_set() and _screened(store, session)
+
+
+def _screened(store: Store, session: Session) -> bool:
+    """Whether no screening test stands before them: what is chosen in a conversation counts as work does."""
+    with store.read() as conn:
+        return standing_of(conn, session.labeler_id) is None
+
+
 @router.get("")
 def talks(request: Request, session: Visitor) -> Response:
     """One's conversations, and the way into a new one."""
@@ -62,10 +75,12 @@ def talks(request: Request, session: Visitor) -> Response:
 
 @router.post("")
 def begin(request: Request, session: Visitor, form: OwnForm) -> Response:
-    """A new conversation, for oneself or for a task of the queue."""
+    """A new conversation, for oneself or for a task of the queue. Who may not talk now is sent to their work, which says why."""
     web: Web = request.app.state.web
     task = text_of(form, "assignment", 12)
     assignment_id = int(task) if task.isdecimal() else None
+    if assignment_id is None and not may_talk(web.store, request.app.state.assistant, session):
+        return go(request, "/work")
     found = web.store.write(lambda conn: conversations.start(conn, session.labeler_id, now=web.store.now(), assignment_id=assignment_id))
     return go(request, f"/talk/{found}")
 
@@ -84,6 +99,8 @@ def say(request: Request, session: Visitor, form: OwnForm, conversation_id: Id) 
     if found.turn is not None or len(found.messages) != at:           # this was sent before: from another tab, or twice
         return _page(request, session, conversation_id)
     web.store.write(lambda conn: conversations.keep_draft(conn, found.id, session.labeler_id, {"text": text}, now=web.store.now()))
+    if found.assignment_id is None and not _screened(web.store, session):
+        return go(request, "/work")
     said = None if found.waits else _masked(found, text)
     try:
         if said == "":
