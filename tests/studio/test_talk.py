@@ -82,7 +82,7 @@ def test_a_conversation_as_in_bai_et_al(studio, labeler, browser, models, tmp_pa
     said = [message["content"] for message in models.requests[1]["messages"]]
     assert said == ["How do I brew tea?", better, "And coffee?"], "the chosen one continues"
     page = send(browser, page, choice="1", both_bad="yes")
-    assert end(browser, page, rating="3", comment="helpful").url.path == "/talk"
+    assert [end(browser, page, rating=rating, comment="helpful").url.path for rating in "31"] == ["/talk", "/talk"]
 
     first, second, whole = rows(studio, judgements, labeler_id=labeler.id)
     assert (first["kind"], first["value"]["strength"]) == ("comparison", 2) and 0 <= first["seconds"] < 60
@@ -351,6 +351,28 @@ def test_text_outlives_a_reload_and_works_without_scripts(studio, labeler, open_
     plain.get_by_role("button", name="Submit").click()
     plain.get_by_label("What you say").wait_for()
     assert len(rows(studio, judgements, labeler_id=labeler.id)) == 1
+
+
+def test_what_is_entered_about_the_whole_outlives_turns_and_a_lost_browser(studio, labeler, open_page):
+    page = open_page(labeler, "/talk")
+    page.keyboard.press("Enter")
+    page.get_by_label("What you say").fill("Tea?")
+    page.get_by_role("button", name="Send").click()
+    page.get_by_role("heading", name="Which answer is better?").wait_for()
+    page.keyboard.press("d")
+    page.get_by_role("radio", name="2 of 4").press("Space")
+    with page.expect_response(lambda response: response.url.endswith("/draft")):
+        page.get_by_label("I thought the assistant was").fill("brief and")
+    page.keyboard.press("Escape")
+    page.keyboard.press("1")
+    page.keyboard.press("Enter")
+    page.get_by_label("What you say").fill("And coffee?")
+    page.get_by_role("button", name="Send").click()
+    page.get_by_role("heading", name="Which answer is better?").wait_for()
+    plain = open_page(labeler, re.sub(r"/(say|choose)$", "", page.url.removeprefix(studio.url)), java_script_enabled=False)
+    assert plain.get_by_label("I thought the assistant was").input_value() == "brief and"
+    plain.get_by_role("button", name="Save and end").click()
+    assert rows(studio, judgements, labeler_id=labeler.id)[-1]["value"] == {"rating": 2, "comment": "brief and"}
 
 
 def test_while_the_assistant_writes_the_page_says_so_and_takes_no_second_click(studio, labeler, open_page, models):

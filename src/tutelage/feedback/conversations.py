@@ -128,9 +128,14 @@ def of_labeler(conn: Connection, labeler_id: int, *, limit: int = 50) -> list[Ro
 
 
 def keep_draft(conn: Connection, conversation_id: int, labeler_id: int, fields: Mapping[str, Any], *, now: float) -> None:
-    """Keep what was entered so far. Raises: QueueError."""
+    """Keep what was entered so far in the place of what was kept before. Raises: QueueError."""
     found = _open(conn, conversation_id, labeler_id)
     _save(conn, found, now, messages=found.messages, turn=found.turn, draft=fields)
+
+
+def draft_of_end(draft: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a draft is about the whole conversation, and so outlives the turn at hand."""
+    return {name: draft[name] for name in ("rating", "comment") if name in draft}
 
 
 def reply(conn: Connection, conversation_id: int, labeler_id: int, *, at: int, text: str | None, answers: Sequence[Sampled],
@@ -228,8 +233,9 @@ def _open(conn: Connection, conversation_id: int, labeler_id: int) -> Conversati
 
 def _save(conn: Connection, found: Conversation, now: float, *, messages: Sequence[Mapping[str, Any]], turn: Turn | None,
           draft: Mapping[str, Any] | None = None) -> None:
-    """Keep where it stands, and hold its task on."""
+    """Keep where it stands, and hold its task on. draft: None, the turn having ended, leaves what was entered about the whole."""
     document: dict[str, Any] = {"messages": list(messages)}
+    draft = draft_of_end(found.draft) if draft is None else draft
     if turn is not None:
         document["turn"] = {"prompt": turn.prompt_id, "responses": list(turn.response_ids), "sides": list(turn.sides), "at": turn.at}
     if draft:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
@@ -46,7 +47,7 @@ class TalkView:
     answers: list[Answer]
     waits: bool
     may_take_back: bool
-    draft: Any
+    draft: Mapping[str, Any]
     draft_at: float
     base: str
     allow_tie: bool = field(default=False, init=False)
@@ -98,7 +99,8 @@ def say(request: Request, session: Visitor, form: OwnForm, conversation_id: Id) 
     found, at, text = _own(request, session, conversation_id), _at(form), text_of(form, "text", MAX_MESSAGE)
     if found.turn is not None or len(found.messages) != at:           # this was sent before: from another tab, or twice
         return _page(request, session, conversation_id)
-    web.store.write(lambda conn: conversations.keep_draft(conn, found.id, session.labeler_id, {"text": text}, now=web.store.now()))
+    kept = conversations.draft_of_end(found.draft) | {"text": text}
+    web.store.write(lambda conn: conversations.keep_draft(conn, found.id, session.labeler_id, kept, now=web.store.now()))
     if found.assignment_id is None and not _screened(web.store, session):
         return go(request, "/work")
     said = None if found.waits else _masked(found, text)
@@ -155,16 +157,18 @@ def draft(request: Request, session: Visitor, form: OwnForm, conversation_id: Id
 
 @router.post("/{conversation_id}/end")
 def end(request: Request, session: Visitor, form: OwnForm, conversation_id: Id) -> Response:
-    """Rate the whole and close it."""
+    """Rate the whole and close it; one that has ended stays as it is (a double click)."""
     web: Web = request.app.state.web
     found, now = _own(request, session, conversation_id), web.store.now()
+    if found.state == "ended":
+        return RedirectResponse("/talk", 303)
     rating, comment = text_of(form, "rating", 5), text_of(form, "comment", MAX_MESSAGE)
     versions = _versions(request)
     try:
         web.store.write(lambda conn: conversations.end(conn, found.id, session.labeler_id, now=now, comment=comment,
                                                        rating=int(rating) if rating.isdecimal() else None, **versions))
     except TutelageError as error:
-        return _page(request, session, conversation_id, 422, error=str(error), hint=error.hint, comment=comment)
+        return _page(request, session, conversation_id, 422, error=str(error), hint=error.hint, entered=forms.fields(form))
     return RedirectResponse("/work" if found.assignment_id else "/talk", 303)
 
 
@@ -228,7 +232,7 @@ def _versions(request: Request) -> dict[str, Any]:
 
 
 def _page(request: Request, session: Session, conversation_id: int, status: int = 200, *, error: str | None = None,
-          hint: str | None = None, entered: dict[str, Any] | None = None, comment: str = "") -> Response:
+          hint: str | None = None, entered: Mapping[str, Any] = MappingProxyType({})) -> Response:
     web: Web = request.app.state.web
     found = _own(request, session, conversation_id)
     answers: list[Answer] = []
@@ -236,5 +240,5 @@ def _page(request: Request, session: Session, conversation_id: int, status: int 
         with web.store.read() as conn:
             answers = answers_shown(conn, found.turn.response_ids, found.turn.sides)
     view = TalkView(found.id, len(found.messages), found.state == "open", turns_shown(found.said), answers, found.waits,
-                    found.may_take_back, entered or found.draft, found.draft_at, f"/talk/{found.id}")
-    return web.html(request, "talk.html", status, view=view, error=error, hint=hint, comment=comment, good=GOOD, limit=MAX_MESSAGE)
+                    found.may_take_back, {**found.draft, **entered}, found.draft_at, f"/talk/{found.id}")
+    return web.html(request, "talk.html", status, view=view, error=error, hint=hint, good=GOOD, limit=MAX_MESSAGE)

@@ -179,12 +179,12 @@ def _own_task(request: Request, session: Session, assignment_id: int) -> TaskVie
 def _next(request: Request, session: Session, *, notice: str | None = None, may_undo: bool = False, shown_id: int = 0) -> Response:
     """The open reservation or a new one, behind its content warning; or that there is nothing to do."""
     web: Web = request.app.state.web
-    kinds = None if request.app.state.assistant.is_set() else NOT_TALKING
+    given = None if request.app.state.assistant.is_set() else NOT_TALKING
     try:
-        claim = web.store.write(lambda conn: queue.claim(conn, session.labeler_id, now=web.store.now(), kinds=kinds))
+        claim = web.store.write(lambda conn: queue.claim(conn, session.labeler_id, now=web.store.now(), kinds=given))
     except StoreError as error:                                      # what came before is done; only the next task cannot be held now
         with web.store.read() as conn:
-            claim = queue.resume(conn, session.labeler_id, kinds=kinds)
+            claim = queue.resume(conn, session.labeler_id, kinds=given)
         if claim is None:
             return web.html(request, "error.html", 503, message=f"{notice or ''} {error}".strip(), hint=error.hint)
     if claim is None:
