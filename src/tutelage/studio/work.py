@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -15,7 +16,7 @@ from tutelage.feedback import accounts, queue, revisions
 from tutelage.feedback import guidelines as rules
 from tutelage.feedback.about import done_today
 from tutelage.feedback.accounts import Session
-from tutelage.feedback.errors import StoreError
+from tutelage.feedback.errors import QueueError, StoreError
 from tutelage.feedback.newcomers import standing_of
 from tutelage.feedback.pii import mask_text
 from tutelage.feedback.reports import add_report
@@ -94,6 +95,16 @@ def revision(request: Request, session: Visitor, form: OwnForm, assignment_id: I
         return _next(request, session, notice=web.words.say(session.language, "revision_failed"))
     view = _own_task(request, session, edit_id)
     return _task_page(request, session, view) if view.state == "reserved" else _next(request, session)
+
+
+@router.post("/work/{assignment_id}/compare")
+def compare(request: Request, session: Visitor, form: OwnForm, assignment_id: Id) -> Response:
+    """Instead of editing a revision that is no better, say how it compares with the original."""
+    web: Web = request.app.state.web
+    _own_task(request, session, assignment_id)
+    with contextlib.suppress(QueueError):                            # said before: the comparison is the task at hand
+        web.store.write(lambda conn: revisions.compare_instead(conn, assignment_id, session.labeler_id, now=web.store.now()))
+    return _next(request, session)
 
 
 @router.post("/work/{assignment_id}/draft")
