@@ -69,7 +69,7 @@ def test_every_static_file_a_page_names_is_served(studio):
 def used_words() -> set[str]:
     """Keys that templates and code ask for; those put together from parts are listed by their parts."""
     texts = [path.read_text(encoding="utf-8") for path in [*TEMPLATES, *(SRC / "studio").glob("*.py"), *(SRC / "web").glob("*.py")]]
-    asked = re.compile(r"""(?:\bt\('|say\(\s*(?:[\w.]+, )?(?:[\w.]+, )?")(\w+)['"][,)\s]""")
+    asked = re.compile(r"""(?:\bt\(['"]|say\(\s*(?:[\w.]+, )?(?:[\w.]+, )?")(\w+)['"][,)\s]""")
     direct = {key for text in texts for key in asked.findall(text) if not key.endswith("_")}
     kinds = ("comparison", "ranking", "rating", "label", "prompt", "demonstration", "critique", "edit", "conversation")
     made = {f"{part}_{kind}" for part in ("title", "ask") for kind in kinds} | {f"flag_{flag}" for flag in FLAGS}

@@ -89,10 +89,11 @@ def newcomers(conn: Connection) -> list[Newcomer]:
     return sorted(found, key=lambda one: one.state in DECIDED)
 
 
-def groups_passed(found: list[Newcomer]) -> list[GroupPassed]:
-    """Which groups the test removes, of those who have taken it to a verdict."""
-    decided = [one for one in found if one.state in DECIDED and one.test.asked]
-    return passed_by_group([one.state == "passed" for one in decided], [one.group or "" for one in decided])
+def groups_passed(conn: Connection) -> list[GroupPassed]:
+    """Which groups the test removes, of those who have taken it to a verdict, whatever became of their account; "" is no group."""
+    found = [(row.group or "", row.screening["state"] == "passed") for row in conn.execute(select(labelers.c.group, labelers.c.screening))
+             if (row.screening or {}).get("state") in DECIDED and row.screening.get("test", {}).get("asked")]
+    return passed_by_group([passed for _, passed in found], [group for group, _ in found])
 
 
 def test_now(conn: Connection) -> Screening:

@@ -1,16 +1,14 @@
-"""How far the labels of a store can be trusted, in one look: agreement by batch and over time, each labeler, drift, screening."""
+"""How far the labels of a store can be trusted, in one look: agreement by batch and over time, each labeler, drift."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Any
 
 from tutelage.feedback import checks
 from tutelage.feedback.agreement import Difficulty, by_difficulty, krippendorff_alpha, raw_agreement
 from tutelage.feedback.each_labeler import EachLabeler, each_labeler, fixed_pairs, near_copies, period_of
 from tutelage.feedback.intervals import Statistic
-from tutelage.feedback.screening import GroupPassed, passed_by_group
 from tutelage.feedback.series import Series, agreement
 from tutelage.feedback.standing import Said, Standing
 
@@ -56,7 +54,6 @@ class Overview:
     difficulty: list[Difficulty]
     drift: checks.Drift | str
     copies: list[tuple[Said, str]]
-    screening: list[GroupPassed]
 
 
 def overview(standing: Standing) -> Overview:
@@ -65,7 +62,7 @@ def overview(standing: Standing) -> Overview:
     times = [one.at for one, _ in fixed]
     drift = checks.drift([won for _, won in fixed], times, period_of(times))
     return Overview(len(standing.said), agreements(standing), over_time(standing), each_labeler(standing, copies), by_margin(standing),
-                    drift, copies, screened(standing))
+                    drift, copies)
 
 
 def agreements(standing: Standing, *, resamples: int = RESAMPLES) -> list[Agreement]:
@@ -104,14 +101,3 @@ def by_margin(standing: Standing, *, resamples: int = RESAMPLES) -> list[Difficu
     labels = series.labels()
     margins = [standing.items[int(str(task))].margin for task in labels.items]
     return by_difficulty(labels, [float(margin or 0.0) for margin in margins], resamples=resamples) if margins else []
-
-
-def screened(standing: Standing) -> list[GroupPassed]:
-    """Which groups the screening test removes; of those who took it to its end."""
-    ended = [person for person in standing.people.values() if person.screening.get("test", {}).get("asked") and
-             person.screening.get("state") in ("passed", "failed")]
-    return passed_by_group([person.screening["state"] == "passed" for person in ended], [_group(person.group) for person in ended])
-
-
-def _group(name: str | None) -> Any:
-    return name or "(none)"
