@@ -16,12 +16,6 @@ from tutelage.feedback.schema import reports, snapshots, tasks, trainings
 
 
 @pytest.fixture
-def lead(studio):
-    with studio.client(studio.person("lead")) as client:
-        yield client
-
-
-@pytest.fixture
 def judged(studio):
     """Makes a task that people judge with these choices (of the task's first answer: 1 to 8). Returns its id."""
     def make(*choices: int) -> int:

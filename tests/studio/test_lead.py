@@ -21,22 +21,11 @@ def base(page) -> str:
 
 
 @pytest.fixture
-def labeler(studio):
-    return studio.person()
-
-
-@pytest.fixture
-def browser(studio, labeler):
-    with studio.client(labeler) as client:
-        yield client
-
-
-@pytest.fixture
-def lead(studio):
+def lead(studio, lead):
+    """A lead of a studio without guidelines and reports."""
     studio.store.write(lambda conn: conn.execute(delete(settings).where(settings.c.name.startswith("guidelines"))))
     studio.store.write(lambda conn: conn.execute(update(reports).values(state="closed")))
-    with studio.client(studio.person("lead")) as client:
-        yield client
+    return lead
 
 
 @pytest.mark.parametrize("path", [*PAGES, "/lead/tasks/1", "/lead/guidelines/1"])

@@ -38,12 +38,6 @@ def labeler(studio):
     return studio.person()
 
 
-@pytest.fixture
-def browser(studio, labeler):
-    with studio.client(labeler) as client:
-        yield client
-
-
 def criticise(browser):
     page = browser.get("/work")
     return browser.post(action(page), data={"csrf": csrf(page), "text": CRITIQUE})

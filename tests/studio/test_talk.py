@@ -33,17 +33,6 @@ def two_answers(models):
     models.reset()
 
 
-@pytest.fixture
-def labeler(studio):
-    return studio.person()
-
-
-@pytest.fixture
-def browser(studio, labeler):
-    with studio.client(labeler) as client:
-        yield client
-
-
 def begin(browser, **fields):
     """A new conversation's page."""
     return browser.post("/talk", data={"csrf": csrf(browser.get("/talk"))} | fields)

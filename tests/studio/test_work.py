@@ -23,17 +23,6 @@ def heading(page) -> str:
     return re.sub(r"<[^>]+>", "", re.search(r"<h1[^>]*>(.*?)</h1>", page.text, re.S)[1]).strip()
 
 
-@pytest.fixture
-def labeler(studio):
-    return studio.person()
-
-
-@pytest.fixture
-def browser(studio, labeler):
-    with studio.client(labeler) as client:
-        yield client
-
-
 GIVEN = [
     ("rating", ("One.",), {"rating": "6", "flag": ["opinion", "hallucination"]}, {"rating": 6, "flags": ["hallucination", "opinion"]}),
     ("label", ("One.",), {"label": "no"}, {"label": False}),
