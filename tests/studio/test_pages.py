@@ -15,9 +15,12 @@ from tutelage.feedback.each_labeler import CHECKS
 from tutelage.feedback.flow import OUTCOMES
 from tutelage.feedback.reports import INBOX, VERDICTS
 from tutelage.feedback.schema import PURPOSES
+from tutelage.feedback.store import Store
 from tutelage.feedback.values import FLAGS
+from tutelage.studio.app import create_studio
 from tutelage.studio.me import THEMES, WARNINGS
 from tutelage.web import assets
+from tutelage.web.site import Site
 from tutelage.web.words import Words
 
 SRC = Path(__file__).parents[2] / "src" / "tutelage"
@@ -114,3 +117,9 @@ def test_what_a_language_lacks_is_said_in_english():
 def test_a_labelers_pages_come_in_their_language(studio):
     with studio.client() as client:
         assert "Anmelden" in client.get("/login", headers={"accept-language": "de"}).text
+
+
+def test_an_error_without_a_hint_says_no_none(tmp_path):
+    with Store.open(tmp_path / "studio.db") as store:
+        page = create_studio(store, Site()).state.web.pages.get_template("alert.html").render(error="an <empty> prompt", hint=None)
+    assert re.sub(r"<[^>]+>", "", page).strip() == "an &lt;empty&gt; prompt."

@@ -205,7 +205,7 @@ def _next(request: Request, session: Session, *, notice: str | None = None, may_
     view = _own_task(request, session, claim.assignment_id)
     if view.warnings and shown_id != view.assignment_id and not view.draft:
         kinds = ", ".join(web.words.say(session.language, f"warning_{kind}", otherwise=kind) for kind in view.warnings)
-        return web.html(request, "warning.html", view=view, kinds=kinds, notice=notice)
+        return web.html(request, "warning.html", view=view, kinds=kinds, notice=notice, may_undo=may_undo)
     return _task_page(request, session, view, notice=notice, may_undo=may_undo)
 
 
