@@ -12,7 +12,7 @@ from markupsafe import Markup
 from tutelage.feedback.intervals import Statistic
 
 WIDTH, HEIGHT = 720, 220
-LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 30
+LEFT, RIGHT, TOP, BOTTOM = 54, 12, 12, 30
 _LABELS = 8
 """Names under the x axis, at most."""
 
