@@ -13,7 +13,7 @@ import pytest
 from tutelage.base.errors import ArtifactError
 from tutelage.feedback.each_labeler import CHECKS
 from tutelage.feedback.flow import OUTCOMES
-from tutelage.feedback.reports import INBOX, VERDICTS
+from tutelage.feedback.reports import FROM_LABELERS, INBOX, VERDICTS
 from tutelage.feedback.schema import PURPOSES
 from tutelage.feedback.store import Store
 from tutelage.feedback.values import FLAGS
@@ -87,7 +87,7 @@ def used_words() -> set[str]:
     made |= {f"accuracy_{side}" for side in ("all", "training", "held_out", "gap", "group", "labeler")}
     made |= {f"agreement_{name}" for name in ("raw", "alpha_nominal", "alpha_ordinal", "alpha_interval", "alpha_steps", "fleiss", "kappa",
                                               "kappa_weighted", "tau_b")} | {"reliability_pairs", "reliability_labels"}
-    made |= {f"report_{kind}" for kind in INBOX}
+    made |= {f"report_{kind}" for kind in INBOX} | {f"{kind}{part}" for kind in FROM_LABELERS for part in ("", "_what", "_button")}
     made |= {f"verdict_kept_{verdict}" for verdict in VERDICTS} | {"side_train", "side_held_out"}
     made |= {"practice", "screening"} | {f"screening_{state}" for state in ("new", "passed", "failed")}
     made |= {f"screened_{state}{part}" for state in ("failed", "waiting") for part in ("", "_text")}

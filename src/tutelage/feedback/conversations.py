@@ -16,6 +16,7 @@ from sqlalchemy import Connection, insert, select, update
 from . import queue
 from .content import add_prompt, add_response, add_task, clean
 from .errors import ContentError, QueueError
+from .reports import tell_lead
 from .schema import Row, assignments, conversations, judgements, prompts, responses, retractions, tasks
 
 BATCH = "conversations"
@@ -222,6 +223,23 @@ def end(conn: Connection, conversation_id: int, labeler_id: int, *, rating: Any,
     conn.execute(update(conversations).where(conversations.c.id == found.id)
                  .values(state="ended", rating=rating, comment=clean(comment.strip()) or None, ended_at=now, assignment_id=assignment))
     return judgement
+
+
+def report(conn: Connection, conversation_id: int, labeler_id: int, *, kind: str, text: str, now: float) -> int:
+    """A labeler's word about the turn at hand, or about the last choice where nothing waits for one. Returns its id.
+
+    Leads see items and no conversations, so a turn that waits becomes one that nobody is given. Raises: QueueError when the conversation
+    is not theirs; ContentError when the word is empty.
+    """
+    found = load(conn, conversation_id, labeler_id)
+    if found is None:
+        raise QueueError("there is no such conversation of yours")
+    task = found.messages[-1].get("task") if found.messages else None
+    if found.turn is not None:
+        task = add_task(conn, kind="comparison", now=now, prompt_id=found.turn.prompt_id, response_ids=found.turn.response_ids, batch=BATCH,
+                        extra={"conversation": found.id})
+        queue.withdraw(conn, [task], now=now)
+    return tell_lead(conn, kind=kind, task_id=task, labeler_id=labeler_id, text=text, now=now)
 
 
 def _open(conn: Connection, conversation_id: int, labeler_id: int) -> Conversation:

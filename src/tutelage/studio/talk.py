@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
 from starlette.exceptions import HTTPException
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from tutelage.base.errors import TutelageError
 from tutelage.feedback import conversations
@@ -23,7 +23,7 @@ from tutelage.feedback.newcomers import standing_of
 from tutelage.feedback.pii import Masker
 from tutelage.feedback.store import Store
 from tutelage.feedback.values import GOOD
-from tutelage.web.app import Web, go
+from tutelage.web.app import Web, go, is_partial
 from tutelage.web.markdown import plain
 from tutelage.web.session import OwnForm, Visitor, text_of
 
@@ -170,6 +170,17 @@ def end(request: Request, session: Visitor, form: OwnForm, conversation_id: Id) 
     except TutelageError as error:
         return _page(request, session, conversation_id, 422, error=str(error), hint=error.hint, entered=forms.fields(form))
     return RedirectResponse("/work" if found.assignment_id else "/talk", 303)
+
+
+@router.post("/{conversation_id}/report")
+def report(request: Request, session: Visitor, form: OwnForm, conversation_id: Id) -> Response:
+    """Tell the lead of harm, or ask a question, about the turn at hand; the conversation stays."""
+    web: Web = request.app.state.web
+    found, kind, text = _own(request, session, conversation_id), text_of(form, "kind", 20), text_of(form, "text", 5000)
+    web.store.write(lambda conn: conversations.report(conn, found.id, session.labeler_id, kind=kind, text=text, now=web.store.now()))
+    if is_partial(request):
+        return HTMLResponse(plain(web.words.say(session.language, "report_sent")))
+    return go(request, f"/talk/{found.id}")
 
 
 @router.get("/{conversation_id}/answers/{at}")
