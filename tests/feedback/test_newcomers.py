@@ -113,12 +113,14 @@ def test_which_groups_it_removes(store, world):
         for i in range(24):
             test = newcomers.test_now(conn).to_json() | {"right": 7, "asked": 10}
             few.labeler(conn, f"n{i}", group="north" if i % 2 else "south", password_hash="x",
-                        screening={"state": "passed" if i % 2 or i < 2 else "failed", "test": test}, disabled_at=5.0 if i == 20 else None)
+                        screening={"state": "passed" if i % 2 or i < 2 else "failed", "test": test}, disabled_at=None if i % 3 else 1.0)
         begun = {"state": "new", "test": newcomers.test_now(conn).to_json() | {"right": 3, "asked": 5}}
         few.labeler(conn, "begun", group="south", password_hash="x", screening=begun)
+        few.labeler(conn, "never asked", group="east", password_hash="x", screening={"state": "passed"})
     store.write(make)
     with store.read() as conn:
-        found = {one.group: one for one in newcomers.groups_passed(newcomers.screenings(conn))}
+        found = {one.group: one for one in newcomers.groups_passed(conn)}
+    assert set(found) == {"north", "south"}
     assert found["south"].passed.n == 12, "who failed and was sent away was removed all the same"
     assert found["north"].passed.value == 1.0 and found["south"].passed.value == pytest.approx(1 / 12) and found["south"].flagged
 

@@ -166,17 +166,6 @@ def test_an_empty_store_has_nothing_wrong_with_it(store):
     assert (found.judgements, found.labelers, found.agreements, found.drift) == (0, [], [], "no judgements of fixed pairs")
 
 
-def test_groups_are_told_apart_where_the_screening_was_taken(store):
-    def work(conn):
-        for i in range(40):
-            state = "passed" if i % 2 or i < 4 else "failed"
-            few.labeler(conn, f"p{i}", group="ab"[i % 2], screening={"state": state, "test": {"asked": 30}})
-        few.labeler(conn, "never asked", group="c", screening={"state": "passed"})
-    store.write(work)
-    a, b = told(store).screening
-    assert (a.group, a.passed.value, a.passed.n, a.flagged, b.passed.value) == ("a", 0.1, 20, True, 1.0)
-
-
 def test_the_panels_careless_labeler_is_flagged_for_haste_and_nobody_else_is(tmp_path):
     # falk takes 2.5 s an answer of some 25 words, the others 11 s and more. Other checks have false alarms, by design, in 5%.
     with Store.open(tmp_path / "studio.db") as store:

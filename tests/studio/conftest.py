@@ -157,6 +157,26 @@ def studio(running) -> Studio:
     return running
 
 
+@pytest.fixture
+def labeler(studio) -> Person:
+    """Somebody who is past the screening."""
+    return studio.person()
+
+
+@pytest.fixture
+def browser(studio, labeler) -> Iterator[httpx2.Client]:
+    """The labeler's browser, without the drawing."""
+    with studio.client(labeler) as client:
+        yield client
+
+
+@pytest.fixture
+def lead(studio) -> Iterator[httpx2.Client]:
+    """A lead's."""
+    with studio.client(studio.person("lead")) as client:
+        yield client
+
+
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
     """A headless browser. Not longer than its module: Playwright keeps an event loop running in this thread while it is open."""

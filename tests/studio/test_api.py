@@ -7,11 +7,16 @@ import re
 
 import httpx2
 import pytest
+from fastapi.testclient import TestClient
 from sqlalchemy import select
 
 from tutelage.base.records import Judgement
 from tutelage.feedback import accounts
+from tutelage.feedback.errors import StoreError
 from tutelage.feedback.schema import audit, labelers, prompts, responses, scores, tasks
+from tutelage.feedback.store import Store
+from tutelage.studio.app import create_studio
+from tutelage.web.site import Site
 
 TEA = {"prompt": [{"role": "user", "content": "How do I brew tea?"}], "responses": [{"text": "Boil water."}, {"text": "No.", "model": "m"}],
        "kind": "comparison"}
@@ -230,3 +235,18 @@ def test_what_is_not_there_is_said_in_json(studio, api):
         assert client.get(f"/judgements?{wrong}").status_code == 422
     foreign = client.post("/tasks", json={"items": [TEA]}, headers={"origin": "https://evil.example"})
     assert foreign.status_code == 403, "no page of another site, whatever it holds"
+
+
+def test_a_store_that_cannot_be_written_is_not_the_requests_fault_and_can_be_read(tmp_path, monkeypatch):
+    with Store.open(tmp_path / "studio.db") as store:
+        admin = store.write(lambda conn: accounts.add_account(conn, name="ann", role="admin", password_hash="none", now=store.now()))
+        token = store.write(lambda conn: accounts.make_api_token(conn, admin, name="x", scopes=accounts.SCOPES, now=store.now()))
+        client = TestClient(create_studio(store, site := Site(port=8600)), base_url=site.url, headers={"authorization": f"Bearer {token}"})
+
+        def full(work):
+            raise StoreError("the database cannot be written: the disk is full", hint="make room")
+
+        monkeypatch.setattr(store, "write", full)
+        refused = client.post("/api/v1/tasks", json={"items": [TEA]})
+        assert (refused.status_code, refused.json()["error"]["hint"]) == (503, "make room")
+        assert client.get("/api/v1/retractions").status_code == 200

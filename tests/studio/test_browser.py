@@ -20,11 +20,6 @@ KINDS = {"comparison": ("One **bold** answer.", "`code`\n\n```\nblock\n```\n\n[l
 PHONE = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
 
 
-@pytest.fixture
-def labeler(studio):
-    return studio.person()
-
-
 def violations(page) -> list[str]:
     """What axe finds against WCAG 2.2 A and AA, and its best practices."""
     assert hashlib.sha256(AXE).hexdigest() == AXE_SHA256

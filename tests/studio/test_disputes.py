@@ -16,12 +16,6 @@ from tutelage.feedback.schema import reports, snapshots, tasks, trainings
 
 
 @pytest.fixture
-def lead(studio):
-    with studio.client(studio.person("lead")) as client:
-        yield client
-
-
-@pytest.fixture
 def judged(studio):
     """Makes a task that people judge with these choices (of the task's first answer: 1 to 8). Returns its id."""
     def make(*choices: int) -> int:
@@ -68,11 +62,11 @@ def test_one_click_each_and_the_next_worst_comes(studio, lead, judged, trained):
     first, second, third = judged(1, 2), judged(2), judged(7)
     trained((first, 0.991), (second, 0.97), (third, 0.93))
     page = lead.get("/lead/disagreements")
-    assert "99.1 % likely" in page.text and "3 to look at, 0 done" in page.text and "secret-model-x" not in page.text
+    assert "99.1% likely" in page.text and "3 to look at, 0 done" in page.text and "secret-model-x" not in page.text
     page = verdict(lead, page, first, verdict="label_error", text="Read again.")
-    assert "An expert judges the same answers anew" in page.text and "97.0 % likely" in page.text
+    assert "An expert judges the same answers anew" in page.text and "97.0% likely" in page.text
     page = verdict(lead, page, second, verdict="model_error")
-    assert "gold item" in page.text and "93.0 % likely" in page.text
+    assert "gold item" in page.text and "93.0% likely" in page.text
     page = verdict(lead, page, third, verdict="guideline_gap", text="Are cats things?")
     assert "Nothing is left to look at" in page.text
     assert of_task(studio, first) == [("label_error", "closed", "Read again.")]
@@ -91,7 +85,7 @@ def test_later_goes_on_without_a_word_and_a_second_verdict_is_refused(studio, le
     trained((first, 0.99), (second, 0.97))
     page = lead.get("/lead/disagreements")
     later = re.search(r'href="(/lead/disagreements\?at=\d+)"[^>]*data-key="j"', page.text)[1]
-    assert later.endswith(f"={second}") and "97.0 % likely" in lead.get(later).text
+    assert later.endswith(f"={second}") and "97.0% likely" in lead.get(later).text
     verdict(lead, page, first, verdict="guideline_gap")
     again = verdict(lead, page, first, verdict="label_error")
     assert again.status_code == 422 and "was triaged before" in again.text

@@ -17,12 +17,6 @@ PAIRS = "".join(json.dumps({"prompt": f"What is tea {i}?", "chosen": "A drink.",
                 for i in range(3)).encode()
 
 
-@pytest.fixture
-def lead(studio):
-    with studio.client(studio.person("lead")) as client:
-        yield client
-
-
 def sent(client, name: str, content: bytes, **more):
     return client.post("/lead/import", data={"csrf": csrf(client.get("/lead/import"))} | more, files={"file": (name, content)})
 

@@ -21,22 +21,11 @@ def base(page) -> str:
 
 
 @pytest.fixture
-def labeler(studio):
-    return studio.person()
-
-
-@pytest.fixture
-def browser(studio, labeler):
-    with studio.client(labeler) as client:
-        yield client
-
-
-@pytest.fixture
-def lead(studio):
+def lead(studio, lead):
+    """A lead of a studio without guidelines and reports."""
     studio.store.write(lambda conn: conn.execute(delete(settings).where(settings.c.name.startswith("guidelines"))))
     studio.store.write(lambda conn: conn.execute(update(reports).values(state="closed")))
-    with studio.client(studio.person("lead")) as client:
-        yield client
+    return lead
 
 
 @pytest.mark.parametrize("path", [*PAGES, "/lead/tasks/1", "/lead/guidelines/1"])
@@ -198,3 +187,20 @@ def test_an_endless_answer_of_an_item_is_one_link_away(studio, lead):
     assert "A" * 30_000 in lead.get(link).text
     for at in ("2", "-1", "x"):
         assert lead.get(f"/lead/tasks/{task}/answers/{at}").status_code == 404
+
+
+def test_what_is_kept_about_somebody_is_theirs_whole_without_keys_models_and_other_people(studio, labeler, browser, lead):
+    studio.task()
+    page = browser.get("/work")
+    browser.post(action(page) + "/report", data={"csrf": csrf(page), "kind": "question", "text": "Which tea?"})
+    inbox = lead.get("/lead/reports")
+    lead.post(re.search(r'action="(/lead/reports/\d+)"', inbox.text)[1], data={"csrf": csrf(inbox), "text": "Any tea."})
+    lead.post(f"/lead/screening/{labeler.id}", data={"csrf": csrf(inbox), "state": "passed"})
+    browser.post(action(page), data={"csrf": csrf(page), "choice": "2"})
+    answer = browser.get("/me/everything.json")
+    found = answer.json()
+    assert [(row["text"], row["answer"]) for row in found["reports"]] == [("Which tea?", "Any tea.")]
+    assert [row["value"]["strength"] for row in found["judgements"]] == [3] and found["labelers"][0]["name"] == labeler.name
+    assert found["labelers"][0]["screening"]["state"] == "passed"
+    names = set(re.findall(r'"(\w+)":', answer.text))
+    assert not names & {"answered_by", "by_id", "by", "password_hash", "token_hash", "csrf_token"} and "secret-model" not in answer.text

@@ -112,7 +112,7 @@ def test_a_leads_day(trained_on, chromium):
     page.get_by_role("cell", name="done").wait_for(timeout=60_000)           # the page comes anew by itself
     page.locator("tbody a").first.click()
     page.get_by_role("heading", name="Against the number of labels").wait_for()
-    assert re.search(r"amara\s+100.0 %", page.inner_text("main")) and violations(page) == []
+    assert re.search(r"amara\s+100.0%", page.inner_text("main")) and violations(page) == []
 
     page.get_by_role("link", name="Disagreements", exact=True).click()
     page.get_by_text("1 to look at, 0 done").wait_for()

@@ -13,11 +13,14 @@ import pytest
 from tutelage.base.errors import ArtifactError
 from tutelage.feedback.each_labeler import CHECKS
 from tutelage.feedback.flow import OUTCOMES
-from tutelage.feedback.reports import INBOX, VERDICTS
+from tutelage.feedback.reports import FROM_LABELERS, INBOX, VERDICTS
 from tutelage.feedback.schema import PURPOSES
+from tutelage.feedback.store import Store
 from tutelage.feedback.values import FLAGS
+from tutelage.studio.app import create_studio
 from tutelage.studio.me import THEMES, WARNINGS
 from tutelage.web import assets
+from tutelage.web.site import Site
 from tutelage.web.words import Words
 
 SRC = Path(__file__).parents[2] / "src" / "tutelage"
@@ -66,11 +69,15 @@ def test_every_static_file_a_page_names_is_served(studio):
             assert client.get(known.url(name)).status_code == 200
 
 
+def asked_in(paths: list[Path]) -> set[str]:
+    """Keys that files ask for by their whole name."""
+    asked = re.compile(r"""(?:\bt\(['"]|say\(\s*(?:[\w.]+, )?(?:[\w.]+, )?")(\w+)['"][,)\s]""")
+    return {key for path in paths for key in asked.findall(path.read_text(encoding="utf-8")) if not key.endswith("_")}
+
+
 def used_words() -> set[str]:
     """Keys that templates and code ask for; those put together from parts are listed by their parts."""
-    texts = [path.read_text(encoding="utf-8") for path in [*TEMPLATES, *(SRC / "studio").glob("*.py"), *(SRC / "web").glob("*.py")]]
-    asked = re.compile(r"""(?:\bt\('|say\(\s*(?:[\w.]+, )?(?:[\w.]+, )?")(\w+)['"][,)\s]""")
-    direct = {key for text in texts for key in asked.findall(text) if not key.endswith("_")}
+    direct = asked_in([*TEMPLATES, *(SRC / "studio").glob("*.py"), *(SRC / "web").glob("*.py")])
     kinds = ("comparison", "ranking", "rating", "label", "prompt", "demonstration", "critique", "edit", "conversation")
     made = {f"{part}_{kind}" for part in ("title", "ask") for kind in kinds} | {f"flag_{flag}" for flag in FLAGS}
     made |= {f"warning_{kind}" for kind in WARNINGS} | {f"strength_{n}" for n in range(1, 5)} | {f"theme_{n}" for n in THEMES}
@@ -80,7 +87,7 @@ def used_words() -> set[str]:
     made |= {f"accuracy_{side}" for side in ("all", "training", "held_out", "gap", "group", "labeler")}
     made |= {f"agreement_{name}" for name in ("raw", "alpha_nominal", "alpha_ordinal", "alpha_interval", "alpha_steps", "fleiss", "kappa",
                                               "kappa_weighted", "tau_b")} | {"reliability_pairs", "reliability_labels"}
-    made |= {f"report_{kind}" for kind in INBOX}
+    made |= {f"report_{kind}" for kind in INBOX} | {f"{kind}{part}" for kind in FROM_LABELERS for part in ("", "_what", "_button")}
     made |= {f"verdict_kept_{verdict}" for verdict in VERDICTS} | {"side_train", "side_held_out"}
     made |= {"practice", "screening"} | {f"screening_{state}" for state in ("new", "passed", "failed")}
     made |= {f"screened_{state}{part}" for state in ("failed", "waiting") for part in ("", "_text")}
@@ -104,6 +111,21 @@ def test_another_language_says_the_same_things_with_the_same_names_filled_in(lan
     assert [key for key, text in WORDS[language].items() if names(text) != names(WORDS["en"][key])] == []
 
 
+def labelers_words() -> set[str]:
+    """Keys of the pages that are not a lead's, and of what stands beside them in the code; those put together from parts by their parts."""
+    rooms = ("lead", "dashboard", "models", "numbers", "people", "quality")
+    theirs = [path for path in TEMPLATES if not path.stem.startswith(rooms)]
+    theirs += [SRC / "studio" / f"{room}.py" for room in ("join", "me", "say", "talk", "view", "work")]
+    parts = ("ask_", "error_", "flag_", "role_", "screened_", "skip_", "strength_", "talk_failed_", "theme_", "title_", "warning_")
+    return asked_in(theirs) & WORDS["en"].keys() | {key for key in WORDS["en"] if key.startswith(parts)}
+
+
+def test_german_says_all_that_a_labeler_can_see_and_the_whole_page_of_people():
+    people = asked_in([SRC / "studio" / "templates" / "people.html", SRC / "studio" / "people.py"]) & WORDS["en"].keys()
+    assert {"submit", "undo", "talk_send", "people_erase_button", "error_not_found"} <= labelers_words() | people
+    assert (labelers_words() | people) - WORDS["de"].keys() == set()
+
+
 def test_what_a_language_lacks_is_said_in_english():
     words = Words("tutelage.studio")
     lacking = next(key for key in WORDS["en"] if key not in WORDS["de"])
@@ -114,3 +136,9 @@ def test_what_a_language_lacks_is_said_in_english():
 def test_a_labelers_pages_come_in_their_language(studio):
     with studio.client() as client:
         assert "Anmelden" in client.get("/login", headers={"accept-language": "de"}).text
+
+
+def test_an_error_without_a_hint_says_no_none(tmp_path):
+    with Store.open(tmp_path / "studio.db") as store:
+        page = create_studio(store, Site()).state.web.pages.get_template("alert.html").render(error="an <empty> prompt", hint=None)
+    assert re.sub(r"<[^>]+>", "", page).strip() == "an &lt;empty&gt; prompt."

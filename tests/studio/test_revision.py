@@ -38,12 +38,6 @@ def labeler(studio):
     return studio.person()
 
 
-@pytest.fixture
-def browser(studio, labeler):
-    with studio.client(labeler) as client:
-        yield client
-
-
 def criticise(browser):
     page = browser.get("/work")
     return browser.post(action(page), data={"csrf": csrf(page), "text": CRITIQUE})
@@ -81,6 +75,30 @@ def test_what_is_left_of_a_revision_is_preferred_to_the_original(studio, labeler
     judgement = Judgement.from_json(next(row for row in map(json.loads, rows) if row["judgement"] == edit["id"]))
     pair = as_preference(judgement)
     assert [answer.text for answer in pair.responses] == [text, "Boil water."] and pair.ranks == (0, 1)
+
+
+def test_of_a_revision_that_is_no_better_people_say_how_it_compares(studio, labeler, browser, tmp_path):
+    page = revise(browser, criticise(browser))
+    edit = action(page)
+    page = browser.post(edit + "/compare", data={"csrf": csrf(page)})
+    assert heading(page) == "Compare" and action(browser.post(edit + "/compare", data={"csrf": csrf(page)})) == action(page), "once"
+    shown = re.findall(r'class="badge">[AB]</span>.*?<p>(.+?)</p>', page.text, re.S)
+    step = 1 if shown[0] == "Boil water." else 8
+    done = browser.post(action(page), data={"csrf": csrf(page), "choice": str(step)})
+    assert heading(done) == "Nothing to do right now"
+    with studio.store.read() as conn:
+        rows = (freeze(conn, tmp_path).path / "judgements.jsonl").read_text().splitlines()
+    said = [Judgement.from_json(row) for row in map(json.loads, rows) if row["judgement"] == mine(studio, labeler)[-1]["id"]]
+    assert [[answer.text for answer in one.responses] for one in said] == [["Boil water.", "Boil water and wait *four* minutes."]]
+    assert said[0].ranks == (0, 1) and said[0].strength == 4
+    with studio.client(studio.person()) as other:
+        assert heading(other.get("/work")) == "Nothing to do right now", "what was made for the critic goes to nobody else"
+        assert other.post(edit + "/compare", data={"csrf": csrf(other.get("/me"))}).status_code == 404
+
+
+def test_only_a_revision_can_be_compared_instead(studio, labeler, browser):
+    page = browser.get("/work")
+    assert heading(browser.post(action(page) + "/compare", data={"csrf": csrf(page)})) == "Criticise"
 
 
 def test_it_is_asked_for_once_and_comes_back_after_a_reload(studio, labeler, browser, models):

@@ -11,15 +11,21 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import select, update
 
-from tests.studio.conftest import Studio
 from tests.studio.fake_models import SHA256
-from tests.studio.test_browser import PHONE, violations
 from tests.studio.test_doors import csrf
 from tutelage.feedback import queue
-from tutelage.feedback.content import set_setting
-from tutelage.feedback.schema import assignments, audit, conversations, judgements, prompts, responses, retractions, tasks
+from tutelage.feedback.schema import (
+    assignments,
+    audit,
+    conversations,
+    judgements,
+    prompts,
+    reports,
+    responses,
+    retractions,
+    tasks,
+)
 from tutelage.feedback.snapshot import freeze
-from tutelage.feedback.store import Store
 
 
 @pytest.fixture(scope="module")
@@ -30,17 +36,6 @@ def running(talking):
 @pytest.fixture(autouse=True)
 def two_answers(models):
     models.reset()
-
-
-@pytest.fixture
-def labeler(studio):
-    return studio.person()
-
-
-@pytest.fixture
-def browser(studio, labeler):
-    with studio.client(labeler) as client:
-        yield client
 
 
 def begin(browser, **fields):
@@ -81,7 +76,7 @@ def test_a_conversation_as_in_bai_et_al(studio, labeler, browser, models, tmp_pa
     said = [message["content"] for message in models.requests[1]["messages"]]
     assert said == ["How do I brew tea?", better, "And coffee?"], "the chosen one continues"
     page = send(browser, page, choice="1", both_bad="yes")
-    assert end(browser, page, rating="3", comment="helpful").url.path == "/talk"
+    assert [end(browser, page, rating=rating, comment="helpful").url.path for rating in "31"] == ["/talk", "/talk"]
 
     first, second, whole = rows(studio, judgements, labeler_id=labeler.id)
     assert (first["kind"], first["value"]["strength"]) == ("comparison", 2) and 0 <= first["seconds"] < 60
@@ -233,14 +228,36 @@ def test_a_task_that_ran_out_meanwhile_loses_nothing_and_is_not_over_assigned(st
     assert whole["value"] == {"rating": 2, "comment": "kept"} and whole["task_id"] != task
 
 
+def test_harm_in_a_conversation_reaches_the_lead_with_the_turn_it_is_about(studio, labeler, browser, models):
+    models.answer = lambda body: ["Take the lock apart.", "<b>Kick</b> the door in."]
+    page = send(browser, begin(browser), text="How do I open my neighbour's door?")
+    base = page.url.path.removesuffix("/say")
+    given = {"csrf": csrf(page), "kind": "harm", "text": "Both help a burglar."}
+    assert "Sent." in browser.post(base + "/report", data=given, headers={"HX-Request": "true"}).text
+    assert shown(browser.post(base + "/report", data=given | {"kind": "question"})) == shown(page), "without scripts the page comes again"
+    for wrong in ({"kind": "harm", "text": "  "}, {"kind": "praise", "text": "Good."}):
+        assert browser.post(base + "/report", data={"csrf": csrf(page)} | wrong).status_code == 409
+    with studio.client(studio.person("lead")) as lead:
+        told = lead.get("/lead/reports").text
+        item = lead.get(re.search(r'href="(/lead/tasks/\d+)"', told[: told.index("Both help")].rpartition("<article")[2])[1]).text
+    for part in ("open my neighbour", "Take the lock apart.", "&lt;b&gt;Kick&lt;/b&gt; the door in."):
+        assert part in item
+    assert "secret-model" not in told + item and len(rows(studio, reports, labeler_id=labeler.id)) == 2
+    assert "Both help a burglar." in browser.get("/me").text
+    other = studio.person()
+    assert studio.store.write(lambda conn: queue.claim(conn, other.id, now=studio.store.now())) is None
+    send(browser, page, choice="3")
+    assert len(rows(studio, judgements, labeler_id=labeler.id)) == 1
+
+
 def test_other_peoples_conversations_and_invented_ones_are_the_same_nothing(studio, labeler, browser):
     with studio.client(studio.person()) as other:
         theirs = send(other, begin(other), text="private").url.path.removesuffix("/say")
     token = csrf(browser.get("/talk"))
     for path in (theirs, "/talk/999999"):
         assert browser.get(path).status_code == 404 and browser.get(path + "/answers/0").status_code == 404
-        for part in ("say", "choose", "back", "draft", "end"):
-            sent = {"csrf": token, "at": "1", "text": "x", "choice": "1", "rating": "1"}
+        for part in ("say", "choose", "back", "draft", "end", "report"):
+            sent = {"csrf": token, "at": "1", "text": "x", "choice": "1", "rating": "1", "kind": "harm"}
             assert browser.post(f"{path}/{part}", data=sent).status_code == 404
     assert begin(browser, assignment="999999").status_code == 409
 
@@ -291,137 +308,3 @@ def test_two_models_answer_a_turn_each(studio, browser, models):
 def test_only_leads_see_the_server_and_its_address(studio, browser):
     assert browser.get("/models").status_code == 404 and 'href="/models"' not in browser.get("/talk").text
     assert browser.post("/models", data={"csrf": csrf(browser.get("/me")), "url": ""}).status_code == 404
-
-
-# The browser ------------------------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("look", [{"color_scheme": "light"}, {"color_scheme": "dark"}, PHONE])
-def test_the_pages_are_accessible(studio, labeler, open_page, look):
-    page = open_page(labeler, "/talk", **look)
-    assert violations(page) == []
-    page.get_by_role("button", name="Begin").click()
-    page.get_by_label("What you say").fill("Tea?")
-    assert violations(page) == []
-    page.get_by_role("button", name="Send").click()
-    page.get_by_role("heading", name="Which answer is better?").wait_for()
-    page.locator("summary").first.click()
-    assert violations(page) == [] and page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
-    if look is PHONE:
-        return
-    lead = open_page(studio.person("lead"), "/models", **look)
-    assert violations(lead) == []
-
-
-def test_a_conversation_needs_only_the_keyboard(studio, labeler, open_page):
-    page = open_page(labeler, "/talk")
-    page.keyboard.press("Enter")
-    page.get_by_label("What you say").wait_for()
-    for n, choice in enumerate("27"):
-        page.keyboard.press("e")
-        page.keyboard.type(f"Question {n}, with s and u in it")
-        page.keyboard.press("Control+Enter")
-        page.get_by_role("heading", name="Which answer is better?").wait_for()
-        page.keyboard.press(choice)
-        page.keyboard.press("Enter")
-        page.get_by_role("button", name="Take the choice back").wait_for()
-        assert page.evaluate("document.activeElement.name") == "text", "one goes on typing"
-        page.keyboard.press("Escape")
-    page.get_by_text("End the conversation").press("Enter")
-    page.get_by_role("radio", name="3 of 4").press("Space")
-    page.keyboard.press("Tab")
-    page.keyboard.type("kind")
-    page.keyboard.press("Control+Enter")
-    page.get_by_role("heading", name="Your conversations").wait_for()
-    found = rows(studio, judgements, labeler_id=labeler.id)
-    assert [row["value"].get("strength", row["value"].get("rating")) for row in found] == [3, 3, 3]
-
-
-def test_text_outlives_a_reload_and_works_without_scripts(studio, labeler, open_page):
-    page = open_page(labeler, "/talk")
-    page.get_by_role("button", name="Begin").click()
-    with page.expect_response(lambda response: response.url.endswith("/draft")):
-        page.get_by_label("What you say").fill("half a thought")
-    address = page.url.removeprefix(studio.url)
-    plain = open_page(labeler, address, java_script_enabled=False)
-    assert plain.get_by_label("What you say").input_value() == "half a thought"
-    plain.get_by_role("button", name="Send").click()
-    plain.locator("[name=choice][value='3']").check(force=True)
-    plain.get_by_role("button", name="Submit").click()
-    plain.get_by_label("What you say").wait_for()
-    assert len(rows(studio, judgements, labeler_id=labeler.id)) == 1
-
-
-def test_while_the_assistant_writes_the_page_says_so_and_takes_no_second_click(studio, labeler, open_page, models):
-    models.answer = lambda body: (time.sleep(0.8), ["a", "b"])[1]
-    page = open_page(labeler, "/talk")
-    page.get_by_role("button", name="Begin").click()
-    page.get_by_label("What you say").fill("Tea?")
-    assert not page.get_by_text("The assistant is writing").is_visible()
-    page.get_by_role("button", name="Send").dblclick()
-    page.get_by_text("The assistant is writing").wait_for()
-    page.get_by_role("heading", name="Which answer is better?").wait_for()
-    assert len(models.requests) == 1 and page.get_by_role("alert").count() == 0
-
-
-# With a server set in the web, and with none ----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def plain_studio(start, tmp_path_factory):
-    """A studio whose command line names no model server."""
-    database = tmp_path_factory.mktemp("studio") / "studio.db"
-    _, said = start("--db", str(database), "--port", "0", lines=2)
-    with Store.open(database) as store:
-        yield Studio(re.search(r"http://\S+", said[0])[0], "", store)
-
-
-@pytest.mark.parametrize("address", ["http://127.0.0.1:{port}/v1", "https://127.0.0.1:{port}/v1", "https://localhost:{port}/v1",
-                                     "https://169.254.169.254/latest", "https://[::ffff:127.0.0.1]:{port}/v1", "file:///etc/passwd",
-                                     "https://2130706433:{port}/v1", "https://10.0.0.1/v1"])
-def test_a_lead_cannot_point_the_studio_at_its_own_machine_or_network(plain_studio, models, address):
-    url = address.format(port=models.server.server_port)
-    with plain_studio.client(plain_studio.person("lead")) as lead:
-        refused = lead.post("/models", data={"csrf": csrf(lead.get("/models")), "url": url})
-        assert refused.status_code == 422 and 'role="alert"' in refused.text and models.requests == []
-        assert 'href="/talk"' not in lead.get("/work").text, "nothing was set"
-
-
-def test_an_address_in_the_database_is_checked_again_when_it_is_used(start, models, tmp_path_factory):
-    database = tmp_path_factory.mktemp("studio") / "studio.db"
-    with Store.open(database) as store:
-        url = f"https://localhost:{models.server.server_port}/v1"
-        store.write(lambda conn: set_setting(conn, "models", {"url": url, "names": ["secret-model-x"]}))
-        _, said = start("--db", str(database), "--port", "0", lines=2)
-        studio = Studio(re.search(r"http://\S+", said[0])[0], "", store)
-        with studio.client(studio.person()) as client:
-            page = send(client, begin(client), text="Tea?")
-            assert page.status_code == 503 and "cannot be reached" in page.text and models.requests == []
-
-
-def test_a_model_that_does_not_answer_keeps_no_studio_from_ending(start, models, tmp_path_factory):
-    gate = threading.Event()
-    models.answer = lambda body: (gate.wait(40), ["a", "b"])[1]
-    database = tmp_path_factory.mktemp("studio") / "studio.db"
-    process, said = start("--db", str(database), "--port", "0", "--models", models.url, lines=2)
-    with Store.open(database) as store, ThreadPoolExecutor(1) as pool:
-        studio = Studio(re.search(r"http://\S+", said[0])[0], "", store)
-        with studio.client(studio.person()) as client:
-            pool.submit(lambda: send(client, begin(client), text="Tea?"))
-            while not models.requests:
-                time.sleep(0.05)
-            process.terminate()
-            process.wait(20)
-            gate.set()
-        with store.read() as conn:
-            kept = conn.scalar(select(conversations.c.messages))
-    assert kept["draft"]["fields"] == {"text": "Tea?"}
-
-
-def test_without_a_server_nobody_is_sent_to_talk(plain_studio):
-    plain_studio.task("conversation", ())
-    with plain_studio.client(plain_studio.person()) as client:
-        page = client.get("/work")
-        assert "no assistant to talk to" in page.text and 'href="/talk"' not in page.text
-        begun = begin(client)
-        assert "no assistant" in send(client, begun, text="Anybody?").text

@@ -21,6 +21,7 @@ from tests.studio.conftest import Studio
 from tests.studio.test_doors import csrf
 from tutelage.feedback import retrain
 from tutelage.feedback.store import Store
+from tutelage.studio import charts
 from tutelage.studio.app import create_studio
 from tutelage.studio.training import Trainer, duration
 from tutelage.web.site import Site
@@ -116,12 +117,18 @@ def test_a_click_trains_what_people_said_and_the_page_tells_whom_the_model_agree
         ended = lead.get("/lead/training/now", headers={"HX-Request": "true"})
         assert ended.headers["hx-redirect"] == "/lead/training"
         listed = lead.get("/lead/training").text
-        assert "72.4 % [68.1, 76.2]" in listed and person.name in listed and "Retrain<" in listed
-        told = re.sub(r"\s*<[^>]+>\s*", "|", lead.get(f"/lead/training/{training.id}").text)
-        rows = {match[0]: match[1] for match in re.findall(r"\|([\w -]+)\|+([\d.+-]+ (?:%|points)[^|]*|undefined)\|", told)}
-    assert rows["Everybody"] == "72.4 % [68.1, 76.2]" and rows["Held-out labelers"] == "69.6 % [60.0, 78.0]"
-    assert rows["amara"] == "75.0 % [70.0, 80.0]" and rows["bo"] == "undefined" and rows["home"] == "71.0 % [60.0, 80.0]"
-    assert rows["200"] == "65.0 % [55.0, 75.0]" and rows["80"] == "-2.0 points [-4.0, +0.1]" and "+2.8 points [-0.3, +5.9]" in told
+        assert "72.4% 68.1 to 76.2" in re.sub(r"<[^>]+>", "", listed) and person.name in listed and "Retrain<" in listed
+        told = lead.get(f"/lead/training/{training.id}").text
+    rows = {cells[0]: cells[1:] for cells in
+            ([re.sub(r"<[^>]+>", "", cell).strip() for cell in re.findall(r"<td>(.*?)</td>", row, re.S)] for row in told.split("<tr>"))
+            if cells}
+    assert rows["Everybody"] == ["72.4% 68.1 to 76.2", "40"] and rows["Held-out labelers"][0] == "69.6% 60.0 to 78.0"
+    assert rows["amara"] == ["80", "-2.0 points -4.0 to +0.1"] and rows["home"][0] == "71.0% 60.0 to 80.0"
+    assert rows["bo"][0].startswith("undefined: nothing") and rows["200"] == ["65.0% 55.0 to 75.0", "9"]
+    assert "75.0%" in told and re.search(r"\+2.8 points .*-0.3 to \+5.9", told)
+    drawn = re.search(r'<svg class="chart".*?aria-label="Against the number of labels".*?</svg>', told)[0]
+    dots = [float(x) for x in re.findall(r'<circle class="dot" cx="([\d.]+)"', drawn)]
+    assert drawn.count('class="whisker"') == 2 and dots[1] - charts.LEFT == pytest.approx(2 * (dots[0] - charts.LEFT), abs=0.2)
 
 
 def test_one_at_a_time_and_only_leads(opened):
@@ -141,7 +148,7 @@ def test_a_training_outlives_the_server_and_is_seen_by_the_next(opened, database
     with Store.open(database) as store, serving(store, trainer) as second, second.client(second.person("lead")) as lead:
         assert "about 5 s left" in lead.get("/lead/training").text
         (training.run_dir / "go").touch()
-        until(lambda: "72.4 %" in lead.get("/lead/training").text)
+        until(lambda: "72.4%" in lead.get("/lead/training").text)
 
 
 def test_a_lead_can_stop_it_and_the_page_says_how_it_goes_on(opened):

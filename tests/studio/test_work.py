@@ -23,17 +23,6 @@ def heading(page) -> str:
     return re.sub(r"<[^>]+>", "", re.search(r"<h1[^>]*>(.*?)</h1>", page.text, re.S)[1]).strip()
 
 
-@pytest.fixture
-def labeler(studio):
-    return studio.person()
-
-
-@pytest.fixture
-def browser(studio, labeler):
-    with studio.client(labeler) as client:
-        yield client
-
-
 GIVEN = [
     ("rating", ("One.",), {"rating": "6", "flag": ["opinion", "hallucination"]}, {"rating": 6, "flags": ["hallucination", "opinion"]}),
     ("label", ("One.",), {"label": "no"}, {"label": False}),
@@ -203,6 +192,9 @@ def test_a_skipped_task_does_not_come_again_and_the_reason_is_kept(studio, label
     assert heading(done) == "Nothing to do right now" and heading(browser.get("/work")) == "Nothing to do right now"
     with studio.store.read() as conn:
         assert conn.scalar(select(assignments.c.reason).where(assignments.c.labeler_id == labeler.id)) == "unclear: which tea?"
+    studio.store.write(lambda conn: conn.execute(update(tasks).values(state="halted")))
+    with studio.client(studio.person("lead")) as lead:
+        assert "It is not clear what is asked: which tea?" in lead.get("/lead/adjudication").text
 
 
 @pytest.mark.parametrize("kind", ["harm", "question"])
@@ -230,6 +222,16 @@ def test_content_that_was_warned_of_is_not_in_the_page_until_asked_for(studio, l
     assert heading(page) == "Before you look" and "violence" in page.text and "gruesome" not in page.text
     shown = browser.get(re.search(r'href="(/work\?show=\d+)"', page.text)[1])
     assert "gruesome one" in shown.text
+
+
+def test_what_came_before_a_warning_can_be_taken_back_there(studio, labeler, browser):
+    studio.task("label", ("One.",))
+    page = browser.get("/work")
+    studio.task(warnings=("violence",))
+    page = browser.post(action(page), data={"csrf": csrf(page), "label": "yes"})
+    assert heading(page) == "Before you look" and "Saved." in page.text
+    back = browser.post(re.search(r'action="(/work/undo)"', page.text)[1], data={"csrf": csrf(page)})
+    assert heading(back) == "Yes or no" and studio.values(labeler) == []
 
 
 def test_who_opts_out_of_some_content_never_gets_it(studio, labeler, browser):

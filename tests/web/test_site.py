@@ -45,6 +45,12 @@ def test_this_machine_is_answered(host):
     assert ask(HERE, host=host)[0] == 200
 
 
+@pytest.mark.parametrize(("host", "url"), [("::1", "http://[::1]:8600"), ("127.0.0.2", "http://127.0.0.2:8600")])
+def test_another_address_of_this_machine_is_said_as_it_is_listened_on_and_answered(host, url):
+    site = Site(host=host, port=8600)
+    assert site.url == url and ask(site, host=url.removeprefix("http://"), method="POST", origin=url)[0] == 200
+
+
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8600", "127.0.0.1", "127.0.0.1:8601", "", "studio.example.org"])
 def test_another_host_name_is_not_answered(host):
     status, _, seen = ask(HERE, host=host)

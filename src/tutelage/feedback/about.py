@@ -10,6 +10,8 @@ from .flow import DAY, PAID_SECONDS
 from .schema import Row, api_tokens, assignments, conversations, judgements, labelers, prompts, reports, responses, retractions, sessions
 
 _SECRET = {"password_hash", "token_hash", "csrf_token"}
+_BY_OTHERS = {"answered_by", "by_id"}
+"""Which lead it was, whom labelers are not told."""
 
 
 class Done(NamedTuple):
@@ -42,16 +44,19 @@ def recent_judgements(conn: Connection, labeler_id: int, *, limit: int = 100) ->
 
 
 def everything_about(conn: Connection, labeler_id: int) -> dict[str, Any]:
-    """All rows that are about somebody or by them, by table, as JSON can hold them. Hashes of what opens doors are left out."""
+    """All rows that are about somebody or by them, by table, as JSON can hold them. Hashes of what opens doors and other people's
+    numbers are left out."""
     by_owner = {assignments: assignments.c.labeler_id, judgements: judgements.c.labeler_id, reports: reports.c.labeler_id,
                 conversations: conversations.c.labeler_id, sessions: sessions.c.labeler_id, api_tokens: api_tokens.c.labeler_id,
                 prompts: prompts.c.author_id, responses: responses.c.author_id}
     found: dict[str, Any] = {"labelers": _rows(conn, labelers, labelers.c.id == labeler_id)}
+    for row in found["labelers"]:
+        row["screening"] = {name: value for name, value in (row["screening"] or {}).items() if name != "by"}
     found |= {table.name: _rows(conn, table, owner == labeler_id) for table, owner in by_owner.items()}
     mine = select(judgements.c.id).where(judgements.c.labeler_id == labeler_id)
     return found | {"retractions": _rows(conn, retractions, retractions.c.judgement_id.in_(mine))}
 
 
 def _rows(conn: Connection, table: Table, where: Any) -> list[Row]:
-    columns = [column for column in table.c if column.name not in _SECRET]
+    columns = [column for column in table.c if column.name not in _SECRET | _BY_OTHERS]
     return [dict(row) for row in conn.execute(select(*columns).where(where).order_by(table.c.id)).mappings()]

@@ -17,6 +17,7 @@ from . import queue
 from .content import add_prompt, add_response, add_task, clean
 from .errors import ContentError, QueueError
 from .guidelines import version_in_force
+from .reports import tell_lead
 from .schema import Row, assignments, conversations, judgements, prompts, responses, retractions, tasks
 
 BATCH = "conversations"
@@ -134,9 +135,14 @@ def of_labeler(conn: Connection, labeler_id: int, *, limit: int = 50) -> list[Ro
 
 
 def keep_draft(conn: Connection, conversation_id: int, labeler_id: int, fields: Mapping[str, Any], *, now: float) -> None:
-    """Keep what was entered so far. Raises: QueueError."""
+    """Keep what was entered so far in the place of what was kept before. Raises: QueueError."""
     found = _open(conn, conversation_id, labeler_id)
     _save(conn, found, now, messages=found.messages, turn=found.turn, draft=fields)
+
+
+def draft_of_end(draft: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a draft is about the whole conversation, and so outlives the turn at hand."""
+    return {name: draft[name] for name in ("rating", "comment") if name in draft}
 
 
 def reply(conn: Connection, conversation_id: int, labeler_id: int, *, at: int, text: str | None, answers: Sequence[Sampled],
@@ -226,6 +232,23 @@ def end(conn: Connection, conversation_id: int, labeler_id: int, *, rating: Any,
     return judgement
 
 
+def report(conn: Connection, conversation_id: int, labeler_id: int, *, kind: str, text: str, now: float) -> int:
+    """A labeler's word about the turn at hand, or about the last choice where nothing waits for one. Returns its id.
+
+    Leads see items and no conversations, so a turn that waits becomes one that nobody is given. Raises: QueueError when the conversation
+    is not theirs; ContentError when the word is empty.
+    """
+    found = load(conn, conversation_id, labeler_id)
+    if found is None:
+        raise QueueError("there is no such conversation of yours")
+    task = found.messages[-1].get("task") if found.messages else None
+    if found.turn is not None:
+        task = add_task(conn, kind="comparison", now=now, prompt_id=found.turn.prompt_id, response_ids=found.turn.response_ids, batch=BATCH,
+                        extra={"conversation": found.id})
+        queue.withdraw(conn, [task], now=now)
+    return tell_lead(conn, kind=kind, task_id=task, labeler_id=labeler_id, text=text, now=now)
+
+
 def _open(conn: Connection, conversation_id: int, labeler_id: int) -> Conversation:
     found = load(conn, conversation_id, labeler_id)
     if found is None or found.state != "open":
@@ -235,8 +258,9 @@ def _open(conn: Connection, conversation_id: int, labeler_id: int) -> Conversati
 
 def _save(conn: Connection, found: Conversation, now: float, *, messages: Sequence[Mapping[str, Any]], turn: Turn | None,
           draft: Mapping[str, Any] | None = None) -> None:
-    """Keep where it stands, and hold its task on."""
+    """Keep where it stands, and hold its task on. draft: None, the turn having ended, leaves what was entered about the whole."""
     document: dict[str, Any] = {"messages": list(messages)}
+    draft = draft_of_end(found.draft) if draft is None else draft
     if turn is not None:
         document["turn"] = {"prompt": turn.prompt_id, "responses": list(turn.response_ids), "sides": list(turn.sides), "at": turn.at,
                             "guidelines": turn.guidelines}

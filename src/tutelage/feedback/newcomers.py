@@ -6,7 +6,7 @@ A labeler's `screening` is {"state": "new" | "passed" | "failed"}, with {"test":
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, func, select, update
@@ -89,17 +89,11 @@ def newcomers(conn: Connection) -> list[Newcomer]:
     return sorted(found, key=lambda one: one.state in DECIDED)
 
 
-def screenings(conn: Connection) -> list[tuple[Mapping[str, Any], str | None]]:
-    """(where the test stands, group) of everybody, also of those who failed and whose account was closed then."""
-    rows = conn.execute(select(labelers.c.screening, labelers.c.group).order_by(labelers.c.id))
-    return [(row.screening or {}, row.group) for row in rows]
-
-
-def groups_passed(found: Iterable[tuple[Mapping[str, Any], str | None]]) -> list[GroupPassed]:
-    """Which groups the test removes, of those who have begun it and have a verdict; "" is no group. found: as `screenings` has it."""
-    decided = [(standing["state"] == "passed", group or "") for standing, group in found
-               if standing.get("state") in DECIDED and standing.get("test", {}).get("asked")]
-    return passed_by_group([passed for passed, _ in decided], [group for _, group in decided])
+def groups_passed(conn: Connection) -> list[GroupPassed]:
+    """Which groups the test removes, of those who have taken it to a verdict, whatever became of their account; "" is no group."""
+    found = [(row.group or "", row.screening["state"] == "passed") for row in conn.execute(select(labelers.c.group, labelers.c.screening))
+             if (row.screening or {}).get("state") in DECIDED and row.screening.get("test", {}).get("asked")]
+    return passed_by_group([passed for _, passed in found], [group for group, _ in found])
 
 
 def test_now(conn: Connection) -> Screening:

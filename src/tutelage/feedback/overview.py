@@ -1,4 +1,4 @@
-"""How far the labels of a store can be trusted, in one look: agreement by batch and over time, each labeler, drift, screening."""
+"""How far the labels of a store can be trusted, in one look: agreement by batch and over time, each labeler, drift."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from tutelage.feedback import checks
 from tutelage.feedback.agreement import Difficulty, by_difficulty, krippendorff_alpha, raw_agreement
 from tutelage.feedback.each_labeler import EachLabeler, each_labeler, fixed_pairs, near_copies, period_of
 from tutelage.feedback.intervals import Statistic
-from tutelage.feedback.newcomers import groups_passed
-from tutelage.feedback.screening import GroupPassed
 from tutelage.feedback.series import Series, agreement
 from tutelage.feedback.standing import Said, Standing
 
@@ -56,7 +54,6 @@ class Overview:
     difficulty: list[Difficulty]
     drift: checks.Drift | str
     copies: list[tuple[Said, str]]
-    screening: list[GroupPassed]
 
 
 def overview(standing: Standing) -> Overview:
@@ -65,7 +62,7 @@ def overview(standing: Standing) -> Overview:
     times = [one.at for one, _ in fixed]
     drift = checks.drift([won for _, won in fixed], times, period_of(times))
     return Overview(len(standing.said), agreements(standing), over_time(standing), each_labeler(standing, copies), by_margin(standing),
-                    drift, copies, groups_passed((person.screening, person.group) for person in standing.people.values()))
+                    drift, copies)
 
 
 def agreements(standing: Standing, *, resamples: int = RESAMPLES) -> list[Agreement]:

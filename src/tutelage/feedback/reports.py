@@ -17,13 +17,18 @@ INBOX = (*FROM_LABELERS, "guideline_gap")
 
 def add_report(conn: Connection, *, kind: str, assignment_id: int, labeler_id: int, text: str, now: float) -> int:
     """A labeler's word about the task of an assignment of theirs. Returns its id. Raises: ContentError when it is empty or not theirs."""
+    task_id = conn.scalar(select(assignments.c.task_id).where(assignments.c.id == assignment_id, assignments.c.labeler_id == labeler_id))
+    if task_id is None:
+        raise ContentError("there is no such task of yours")
+    return tell_lead(conn, kind=kind, task_id=task_id, labeler_id=labeler_id, text=text, now=now)
+
+
+def tell_lead(conn: Connection, *, kind: str, task_id: int | None, labeler_id: int, text: str, now: float) -> int:
+    """Put a labeler's word into the inbox. task_id: what it is about, where that is a task. Raises: ContentError when it is empty."""
     if kind not in FROM_LABELERS:
         raise ContentError(f"no report of kind {kind!r}", hint=f"one of {', '.join(FROM_LABELERS)}")
     if not text.strip():
         raise ContentError("the message is empty", hint="write what the lead should know")
-    task_id = conn.scalar(select(assignments.c.task_id).where(assignments.c.id == assignment_id, assignments.c.labeler_id == labeler_id))
-    if task_id is None:
-        raise ContentError("there is no such task of yours")
     return int(conn.execute(insert(reports).values(kind=kind, task_id=task_id, labeler_id=labeler_id, text=clean(text), state="open",
                                                    created_at=now).returning(reports.c.id)).scalar_one())
 

@@ -1,7 +1,8 @@
 """Language feedback: a person's critique, a model's revision after it, and what the person makes of that.
 
 The revision becomes an edit task for whoever wrote the critique: it is shown back, accepted or changed, and what they leave is preferred
-to the original, as every edit is (likelihood.as_preference). Nothing is preferred until a person said so.
+to the original, as every edit is (likelihood.as_preference). Where the revision is no better, they compare it with the original instead.
+Nothing is preferred until a person said so.
 """
 
 from __future__ import annotations
@@ -62,3 +63,20 @@ def add_revision(conn: Connection, about: Criticised, revision: Sampled, labeler
     held = queue.give(conn, task, labeler_id, now=now)
     remember(conn, {_key(about.judgement_id): (held.assignment_id, Place("studio", 0, 0))})
     return held.assignment_id
+
+
+def compare_instead(conn: Connection, assignment_id: int, labeler_id: int, *, now: float) -> int:
+    """Whoever holds the edit of a revision finds it no better: the edit ends, and original and revision are theirs to compare.
+
+    Returns the comparison's assignment. Raises: QueueError when they hold no such edit.
+    """
+    row = conn.execute(
+        select(tasks.c.id, tasks.c.prompt_id, tasks.c.response_ids, tasks.c.extra).join(assignments, assignments.c.task_id == tasks.c.id)
+        .where(assignments.c.id == assignment_id, assignments.c.labeler_id == labeler_id, tasks.c.kind == "edit",
+               assignments.c.state.in_(("reserved", "expired")))).first()
+    if row is None or "revision" not in (row.extra or {}):
+        raise QueueError("there is no such revision of yours", hint="go back to the start page and take the next task")
+    queue.skip(conn, assignment_id=assignment_id, labeler_id=labeler_id, reason="no better", now=now)
+    queue.withdraw(conn, [row.id], now=now)
+    task = add_task(conn, kind="comparison", prompt_id=row.prompt_id, response_ids=[*row.response_ids, row.extra["revision"]], now=now)
+    return queue.give(conn, task, labeler_id, now=now).assignment_id

@@ -19,13 +19,12 @@ Moment = tuple[int, int, int]
 
 
 class Person(NamedTuple):
-    """A labeler. screening: where their test stands."""
+    """A labeler."""
 
     name: str
     role: str
     group: str | None
     held_out: bool
-    screening: Mapping[str, Any]
 
 
 class Item(NamedTuple):
@@ -88,8 +87,8 @@ def moment(conn: Connection) -> Moment:
 
 def read_standing(conn: Connection) -> Standing:
     """All that counts now."""
-    people = {row[0]: Person(row[1], row[2], row[3], bool(row[4]), load(row[5]))
-              for row in run(conn, 'SELECT id, name, role, "group", held_out, screening FROM labelers ORDER BY id')}
+    people = {row[0]: Person(row[1], row[2], row[3], bool(row[4]))
+              for row in run(conn, 'SELECT id, name, role, "group", held_out FROM labelers ORDER BY id')}
     left_out = ", ".join(f"'{purpose}'" for purpose in MEASURING)
     rows = run(conn, f"""SELECT t.id, t.kind, t.purpose, t.batch, t.prompt_id, t.expected, t.response_ids FROM tasks t
                          WHERE t.purpose NOT IN ({left_out}) AND EXISTS (SELECT 1 FROM judgements j WHERE j.task_id = t.id)""").fetchall()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Literal
@@ -17,6 +18,7 @@ from tutelage.base.errors import TutelageError
 from tutelage.base.log import get_logger
 from tutelage.feedback import accounts, programs
 from tutelage.feedback.content import record_audit
+from tutelage.feedback.errors import StoreError
 from tutelage.feedback.programs import NewItem
 from tutelage.feedback.pseudonyms import key_of_store
 from tutelage.feedback.schema import Row
@@ -96,7 +98,8 @@ def _bearer(scope: str) -> Callable[[Request], Row]:
         if wait := request.app.state.limiter.wait(str(row["id"])):
             raise HTTPException(429, "too many requests", {"retry-after": str(int(wait) + 1)})
         if now - (row["last_seen_at"] or 0.0) > SEEN_EVERY_SECONDS:
-            web.store.write(lambda conn: accounts.note_token_seen(conn, row["id"], now=now))
+            with contextlib.suppress(StoreError):                    # on a full disk judgements can still be read
+                web.store.write(lambda conn: accounts.note_token_seen(conn, row["id"], now=now))
         return row
 
     return check
@@ -190,7 +193,7 @@ def _refused(request: Request, error: Exception) -> Response:
 
 def _our_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, TutelageError)
-    return _error(422, str(error), error.hint)
+    return _error(503 if isinstance(error, StoreError) else 422, str(error), error.hint)
 
 
 def _not_as_asked(request: Request, error: Exception) -> Response:

@@ -26,8 +26,8 @@ def create_studio(store: Store, site: Site, *, trainer: training.Trainer | None 
     app.state.trainer = trainer
     app.state.assistant = assistant = Assistant(store, models_at)
     pages = app.state.web.pages
-    pages.globals |= {"news": partial(news_of, store), "may_talk": assistant.is_set}
-    pages.filters |= {"duration": training.duration, "share": training.share, "points": training.points}
+    pages.globals |= {"news": partial(news_of, store), "may_talk": partial(talk.may_talk, store, assistant)}
+    pages.filters |= {"duration": training.duration}
     for room in (join, work, talk, me, people, models, lead, disputes, imports, screening, training, quality, dashboard):
         app.include_router(room.router)
     app.mount("/api/v1", create_api(app.state.web))

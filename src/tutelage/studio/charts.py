@@ -1,4 +1,4 @@
-"""Charts drawn on the server as inline SVG: marks with classes, no script, no style. The table behind each is on the page beside it."""
+"""Charts drawn on the server as inline SVG: marks with classes, no script, no style. The table behind each is beside it or a CSV away."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from math import ceil, floor, log10
 
 from markupsafe import Markup
 
+from tutelage.feedback.intervals import Statistic
+
 WIDTH, HEIGHT = 720, 220
-LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 30
+LEFT, RIGHT, TOP, BOTTOM = 54, 12, 12, 30
 _LABELS = 8
 """Names under the x axis, at most."""
 
@@ -42,6 +44,12 @@ def intervals(points: Sequence[Point], *, title: str, low: float = 0.0, high: fl
         line.append(f"{x:.1f},{axis.y(point.value):.1f}")
     parts.append(f'<polyline class="line" points="{" ".join(line)}"/>')
     return _svg(parts + _names(points, xs), title)
+
+
+def by_judgements(found: Sequence[tuple[int, Statistic]], *, title: str) -> Markup | None:
+    """Accuracy against the number of judgements, at its place on the x axis; None without any."""
+    points = [Point(f"{count:,}", accuracy.value, accuracy.low, accuracy.high, count) for count, accuracy in found]
+    return intervals(points, title=title, low=0.4) if points else None
 
 
 def bars(points: Sequence[Point], *, title: str) -> Markup:

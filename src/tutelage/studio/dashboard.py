@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -14,7 +14,6 @@ from starlette.responses import Response
 
 from tutelage.feedback import flow, learning, retrain
 from tutelage.feedback.errors import ContentError
-from tutelage.feedback.intervals import Statistic
 from tutelage.feedback.store import Store
 from tutelage.web.app import Web, error_page, go
 from tutelage.web.session import OwnForm, text_of
@@ -58,13 +57,15 @@ def dashboard(request: Request, session: Lead) -> Response:
 
     counts = [(day, sum(by_kind.values())) for day, by_kind in found.throughput]
     days = [Point(_day(day), count) for day, count in counts[-SHOWN_DAYS:]]
-    trained = _points([(row.judgements, row.accuracy) for row in found.trained])
-    curve = [] if isinstance(found.newest, str) else _points(found.newest.curve)
+    trained = [(row.judgements, row.accuracy) for row in found.trained]
+    curve = [] if isinstance(found.newest, str) else found.newest.curve
     return web.html(request, "dashboard.html", found=found, running=running, shown=SHOWN, cap=round(flow.PAID_SECONDS / 60),
+                    nobody_talks=not request.app.state.assistant.is_set() and any(
+                        row.kind == "conversation" and row.open for row in found.waiting),
                     today=dict(counts).get(int(found.now // flow.DAY), 0),
                     days=charts.bars(days, title=t("dashboard_throughput")) if days else None,
-                    trained=charts.intervals(trained, title=t("dashboard_learning"), low=0.4) if trained else None,
-                    curve=charts.intervals(curve, title=t("dashboard_curve"), low=0.4) if curve else None)
+                    trained=charts.by_judgements(trained, title=t("dashboard_learning")),
+                    curve=charts.by_judgements(curve, title=t("dashboard_curve")))
 
 
 @router.post("/pay/{labeler_id}")
@@ -95,11 +96,6 @@ def read_flow(store: Store) -> Flow:
         done, people = flow.work_done(conn), flow.rates(conn)
         return Flow(now, done, people, flow.throughput(done), flow.yields(conn), flow.waiting(conn, now=now), flow.pay(done, people),
                     flow.costs(conn, done, people), learning.trained(conn), learning.newest(conn))
-
-
-def _points(found: Sequence[tuple[int, Statistic]]) -> list[Point]:
-    """Accuracy against judgements."""
-    return [Point(f"{count:,}", accuracy.value, accuracy.low, accuracy.high, count) for count, accuracy in found]
 
 
 def _number(given: str) -> float | None:

@@ -60,9 +60,11 @@ def _disagreements(request: Request, session: Session, at: int, status: int = 20
         rows = judgements_of_task(conn, shown.task_id) if shown else []
         choices = opinions(conn, shown.task_id) if shown else []
     places = range(len(view.answers) if view else 0)
+    scores = shown.scores if shown and view and len(shown.scores) == len(view.answers) else []
     known = {"made": None, "verdict": None, "text": "", "error": None, "hint": None}
     return web.html(
         request, "lead_disagreements.html", status, **(known | said), listed=listed, shown=shown, view=view, listed_at_most=LISTED,
+        scores=[web.words.say(session.language, "model_score", score=f"{score:+.2f}") for score in scores],
         following=order[1].task_id if len(order) > 1 else None,
         rows=[row | {"said": in_words(web.words, session.language, row["kind"], row["value"], places)} for row in rows],
         choices=[in_words(web.words, session.language, view.kind, one, places) for one in choices] if view else [])
@@ -115,7 +117,7 @@ def _adjudication(request: Request, session: Session, status: int = 200, error: 
     web: Web = request.app.state.web
     with web.store.read() as conn:
         disputed, waiting, judged = adjudication.disputes(conn), adjudication.waiting(conn), adjudication.adjudicated(conn)
-        halted = halted_tasks(conn)
+        halted = [row | {"reasons": [_skipped(web, session, reason) for reason in row["reasons"]]} for row in halted_tasks(conn)]
 
     def told(row: dict[str, Any]) -> dict[str, Any]:
         sides = range(len((row["value"] or {}).get("ranks", (0, 0))))
@@ -125,3 +127,9 @@ def _adjudication(request: Request, session: Session, status: int = 200, error: 
                 for one in judged]
     return web.html(request, "lead_adjudication.html", status, disputed=disputed, waiting=waiting, outcomes=outcomes, halted=halted,
                     recent=adjudication.RECENT, error=error, hint=hint)
+
+
+def _skipped(web: Web, session: Session, reason: str) -> str:
+    """A reason to skip, `unclear: in their own words`, as it stood on the page."""
+    name, colon, words = reason.partition(":")
+    return web.words.say(session.language, f"skip_{name}", otherwise=name) + colon + words

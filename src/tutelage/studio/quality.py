@@ -43,7 +43,7 @@ def quality(request: Request, session: Lead) -> Response:
     points = {kind: [Point(_day(p.start), p.raw.value, p.raw.low, p.raw.high) for p in found.periods if p.kind == kind] for kind in kinds}
     titles = {kind: web.words.say(session.language, "quality_over_time_of", kind=t(f"title_{kind}")) for kind in kinds}
     over_time = [(kind, charts.intervals(points[kind], title=titles[kind])) for kind in kinds]
-    copies = [(found_at(told, one.labeler), one.value["text"][:SHOWN_CHARS], source[:SHOWN_CHARS]) for one, source in found.copies[:SHOWN]]
+    copies = [(name_of(told, one.labeler), one.value["text"][:SHOWN_CHARS], source[:SHOWN_CHARS]) for one, source in found.copies[:SHOWN]]
     return web.html(request, "quality.html", told=told, found=found, rows=rows, flagged=flagged, over_time=over_time, copies=copies,
                     shown=SHOWN, weekly=bool(found.periods) and found.periods[0].seconds > 86400, drift_chart=_drift_chart(found.drift, t))
 
@@ -65,7 +65,7 @@ def _newest(request: Request) -> Newest:
     return newest
 
 
-def found_at(told: Told, labeler: int) -> str:
+def name_of(told: Told, labeler: int) -> str:
     """The name of a labeler."""
     return told.standing.people[labeler].name
 
@@ -118,7 +118,7 @@ def _judgements(told: Told) -> Table:
     items = told.standing.items
     rows = ((one, items[one.task], label_of(items[one.task].kind, one.value)) for one in told.standing.said)
     return Table(["judgement", "task", "prompt", "batch", "kind", "purpose", "labeler", "label", "step", "seconds", "at"],
-                 ([one.id, one.task, item.prompt, item.batch, item.kind, item.purpose, found_at(told, one.labeler), label,
+                 ([one.id, one.task, item.prompt, item.batch, item.kind, item.purpose, name_of(told, one.labeler), label,
                    one.value.get("step"), one.seconds, datetime.fromtimestamp(one.at, UTC).isoformat()]
                   for one, item, label in rows if label is not None))
 
@@ -136,15 +136,9 @@ def _drift(told: Told) -> Table:
 
 def _copies(told: Told) -> Table:
     return Table(["judgement", "task", "labeler", "text", "repeats"],
-                 ([one.id, one.task, found_at(told, one.labeler), one.value["text"], source] for one, source in told.overview.copies))
-
-
-def _screening(told: Told) -> Table:
-    return Table(["group", *columns_of("passed"), *columns_of("difference"), "flagged"],
-                 ([row.group, *cells_of(row.passed), *cells_of(row.difference), row.flagged] for row in told.overview.screening))
+                 ([one.id, one.task, name_of(told, one.labeler), one.value["text"], source] for one, source in told.overview.copies))
 
 
 TABLES: dict[str, Callable[[Told], Table]] = {
     "agreement": _agreement, "over-time": _over_time, "labelers": _labelers, "judgements": _judgements,
-    "difficulty": _difficulty, "drift": _drift,
-    "copies": _copies, "screening": _screening}
+    "difficulty": _difficulty, "drift": _drift, "copies": _copies}

@@ -24,7 +24,8 @@ def in_words(words: Words, language: str, kind: str, value: Mapping[str, Any] | 
         flags = "; ".join(words.say(language, f"flag_{name}") for name in value.get("flags", []))
         return words.say(language, "rating_of", step=value["rating"]) + (f" ({flags})" if flags else "")
     if kind == "conversation":
-        return str(value.get("rating", ""))
+        said = words.say(language, "talk_rating_of", step=value["rating"])
+        return f"{said}: {value['comment']}" if value.get("comment") else said
     text = str(value.get("text") or value.get("critique") or value.get("edit") or "")
     return text if len(text) <= _SHOWN_CHARS else text[:_SHOWN_CHARS] + " …"
 

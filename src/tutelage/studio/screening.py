@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from tutelage.base.errors import TutelageError
 from tutelage.feedback import newcomers
 from tutelage.feedback.errors import ContentError
-from tutelage.feedback.intervals import Statistic
 from tutelage.web.app import Web, go
 from tutelage.web.session import OwnForm, text_of
 
 from .people import Id, Lead
+from .tables import Table, cells_of, columns_of, csv_response
 
 router = APIRouter(prefix="/lead/screening")
 
@@ -23,6 +21,15 @@ router = APIRouter(prefix="/lead/screening")
 def screening(request: Request, session: Lead) -> Response:
     """Everybody who is or was to be screened."""
     return _page(request)
+
+
+@router.get("/groups.csv")
+def groups(request: Request, session: Lead) -> Response:
+    """Whom the test removes, as a table."""
+    with request.app.state.web.store.read() as conn:
+        found = newcomers.groups_passed(conn)
+    return csv_response("screening", Table(["group", *columns_of("passed"), *columns_of("difference"), "flagged"],
+                                           ([row.group, *cells_of(row.passed), *cells_of(row.difference), row.flagged] for row in found)))
 
 
 @router.post("/test")
@@ -57,15 +64,8 @@ def decide(request: Request, session: Lead, form: OwnForm, labeler_id: Id) -> Re
 def _page(request: Request, status: int = 200, error: str | None = None, hint: str | None = None) -> Response:
     web: Web = request.app.state.web
     with web.store.read() as conn:
-        people, now, items = newcomers.newcomers(conn), newcomers.test_now(conn), newcomers.items(conn)
-        groups = newcomers.groups_passed(newcomers.screenings(conn))
+        people, groups = newcomers.newcomers(conn), newcomers.groups_passed(conn)
+        now, items = newcomers.test_now(conn), newcomers.items(conn)
     rates = sorted({now.poor, round((now.poor + now.good) / 2, 3), now.good})
-    return web.html(request, "lead_screening.html", status, error=error, hint=hint, test=now, items=items,
-                    people=[(one, as_estimate(one.right)) for one in people],
-                    groups=[(one, as_estimate(one.passed), as_estimate(one.difference)) for one in groups],
+    return web.html(request, "lead_screening.html", status, error=error, hint=hint, test=now, items=items, people=people, groups=groups,
                     lengths=[(rate, *now.characteristic(rate)) for rate in rates])
-
-
-def as_estimate(found: Statistic) -> dict[str, Any]:
-    """As the filters of numbers take it."""
-    return {"mean": found.value, "low": found.low, "high": found.high}

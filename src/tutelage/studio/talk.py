@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
 from starlette.exceptions import HTTPException
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from tutelage.base.errors import TutelageError
 from tutelage.feedback import conversations
 from tutelage.feedback.accounts import Session
 from tutelage.feedback.conversations import Conversation
 from tutelage.feedback.errors import ContentError
+from tutelage.feedback.newcomers import standing_of
 from tutelage.feedback.pii import Masker
+from tutelage.feedback.store import Store
 from tutelage.feedback.values import GOOD
-from tutelage.web.app import Web, go
+from tutelage.web.app import Web, go, is_partial
 from tutelage.web.markdown import plain
 from tutelage.web.session import OwnForm, Visitor, text_of
 
 from . import forms
-from .assistant import AssistantError
+from .assistant import Assistant, AssistantError
 from .view import Answer, Turn, answers_shown, texts_of, turns_shown
 
 router = APIRouter(prefix="/talk")
@@ -43,11 +46,22 @@ class TalkView:
     answers: list[Answer]
     waits: bool
     may_take_back: bool
-    draft: Any
+    draft: Mapping[str, Any]
     draft_at: float
     base: str
     allow_tie: bool = field(default=False, init=False)
     allow_both_bad: bool = field(default=True, init=False)
+
+
+def may_talk(store: Store, assistant: Assistant, session: Session) -> bool:
+    """Whether there is anybody to talk to for somebody."""
+    return assistant.is_set() and _screened(store, session)
+
+
+def _screened(store: Store, session: Session) -> bool:
+    """Whether no screening test stands before them: what is chosen in a conversation counts as work does."""
+    with store.read() as conn:
+        return standing_of(conn, session.labeler_id) is None
 
 
 @router.get("")
@@ -61,10 +75,12 @@ def talks(request: Request, session: Visitor) -> Response:
 
 @router.post("")
 def begin(request: Request, session: Visitor, form: OwnForm) -> Response:
-    """A new conversation, for oneself or for a task of the queue."""
+    """A new conversation, for oneself or for a task of the queue. Who may not talk now is sent to their work, which says why."""
     web: Web = request.app.state.web
     task = text_of(form, "assignment", 12)
     assignment_id = int(task) if task.isdecimal() else None
+    if assignment_id is None and not may_talk(web.store, request.app.state.assistant, session):
+        return go(request, "/work")
     found = web.store.write(lambda conn: conversations.start(conn, session.labeler_id, now=web.store.now(), assignment_id=assignment_id))
     return go(request, f"/talk/{found}")
 
@@ -82,7 +98,10 @@ def say(request: Request, session: Visitor, form: OwnForm, conversation_id: Id) 
     found, at, text = _own(request, session, conversation_id), _at(form), text_of(form, "text", MAX_MESSAGE)
     if found.turn is not None or len(found.messages) != at:           # this was sent before: from another tab, or twice
         return _page(request, session, conversation_id)
-    web.store.write(lambda conn: conversations.keep_draft(conn, found.id, session.labeler_id, {"text": text}, now=web.store.now()))
+    kept = conversations.draft_of_end(found.draft) | {"text": text}
+    web.store.write(lambda conn: conversations.keep_draft(conn, found.id, session.labeler_id, kept, now=web.store.now()))
+    if found.assignment_id is None and not _screened(web.store, session):
+        return go(request, "/work")
     said = None if found.waits else _masked(found, text)
     try:
         if said == "":
@@ -136,17 +155,30 @@ def draft(request: Request, session: Visitor, form: OwnForm, conversation_id: Id
 
 @router.post("/{conversation_id}/end")
 def end(request: Request, session: Visitor, form: OwnForm, conversation_id: Id) -> Response:
-    """Rate the whole and close it."""
+    """Rate the whole and close it; one that has ended stays as it is (a double click)."""
     web: Web = request.app.state.web
     found, now = _own(request, session, conversation_id), web.store.now()
+    if found.state == "ended":
+        return RedirectResponse("/talk", 303)
     rating, comment = text_of(form, "rating", 5), text_of(form, "comment", MAX_MESSAGE)
     try:
         web.store.write(lambda conn: conversations.end(conn, found.id, session.labeler_id, now=now, comment=comment,
                                                        rating=int(rating) if rating.isdecimal() else None,
                                                        interface_version=web.assets.version))
     except TutelageError as error:
-        return _page(request, session, conversation_id, 422, error=str(error), hint=error.hint, comment=comment)
+        return _page(request, session, conversation_id, 422, error=str(error), hint=error.hint, entered=forms.fields(form))
     return RedirectResponse("/work" if found.assignment_id else "/talk", 303)
+
+
+@router.post("/{conversation_id}/report")
+def report(request: Request, session: Visitor, form: OwnForm, conversation_id: Id) -> Response:
+    """Tell the lead of harm, or ask a question, about the turn at hand; the conversation stays."""
+    web: Web = request.app.state.web
+    found, kind, text = _own(request, session, conversation_id), text_of(form, "kind", 20), text_of(form, "text", 5000)
+    web.store.write(lambda conn: conversations.report(conn, found.id, session.labeler_id, kind=kind, text=text, now=web.store.now()))
+    if is_partial(request):
+        return HTMLResponse(plain(web.words.say(session.language, "report_sent")))
+    return go(request, f"/talk/{found.id}")
 
 
 @router.get("/{conversation_id}/answers/{at}")
@@ -202,7 +234,7 @@ def _at(form: Any) -> int:
 
 
 def _page(request: Request, session: Session, conversation_id: int, status: int = 200, *, error: str | None = None,
-          hint: str | None = None, entered: dict[str, Any] | None = None, comment: str = "") -> Response:
+          hint: str | None = None, entered: Mapping[str, Any] = MappingProxyType({})) -> Response:
     web: Web = request.app.state.web
     found = _own(request, session, conversation_id)
     answers: list[Answer] = []
@@ -210,5 +242,5 @@ def _page(request: Request, session: Session, conversation_id: int, status: int 
         with web.store.read() as conn:
             answers = answers_shown(conn, found.turn.response_ids, found.turn.sides)
     view = TalkView(found.id, len(found.messages), found.state == "open", turns_shown(found.said), answers, found.waits,
-                    found.may_take_back, entered or found.draft, found.draft_at, f"/talk/{found.id}")
-    return web.html(request, "talk.html", status, view=view, error=error, hint=hint, comment=comment, good=GOOD, limit=MAX_MESSAGE)
+                    found.may_take_back, {**found.draft, **entered}, found.draft_at, f"/talk/{found.id}")
+    return web.html(request, "talk.html", status, view=view, error=error, hint=hint, good=GOOD, limit=MAX_MESSAGE)

@@ -14,9 +14,12 @@ from starlette.responses import Response
 from tutelage.base.errors import TutelageError
 from tutelage.feedback import retrain
 from tutelage.feedback.errors import RetrainError
+from tutelage.feedback.intervals import Statistic
+from tutelage.feedback.learning import as_statistic
 from tutelage.web.app import Web, go, is_partial
 from tutelage.web.session import OwnForm
 
+from . import charts
 from .people import Id, Lead
 
 router = APIRouter(prefix="/lead/training")
@@ -73,8 +76,20 @@ def training(request: Request, session: Lead, training_id: Id) -> Response:
         found = retrain.look(web.store, training_id)
     except RetrainError:
         raise HTTPException(404) from None
-    report = found.report
-    return web.html(request, "lead_trained.html", training=found, people=_people(report), worth=report.get("labels_worth"))
+    people, worth = _people(found.report), found.report.get("labels_worth") or {}
+
+    def t(key: str) -> str:
+        return web.words.say(session.language, key)
+
+    names = {"all": t("people_all"), "training_labelers": t("people_training"), "held_out_labelers": t("people_held")}
+    overall = [(name, _statistic(people.get(part))) for part, name in names.items()] if people else []
+    parts = {part: [(name, _statistic(one)) for name, one in people.get(part, {}).items()] for part in ("labelers", "groups")}
+    kinds = [(t(f"title_{kind}"), _statistic(one)) for kind, one in people.get("kinds", {}).items()]
+    curve = [(point["judgements"], _statistic(point["accuracy"])) for point in worth.get("curve", [])]
+    without = [(name, one["judgements"], _statistic(one["change"])) for name, one in worth.get("without", {}).items()]
+    return web.html(request, "lead_trained.html", training=found, overall=overall, **parts, kinds=kinds, gap=_statistic(people.get("gap")),
+                    curve=curve, chart=charts.by_judgements(curve, title=t("worth_curve")), retrained=worth.get("retrained"),
+                    without=without)
 
 
 @router.post("/{training_id}/stop")
@@ -92,7 +107,7 @@ def _page(request: Request, status: int = 200, error: str | None = None, hint: s
     web: Web = request.app.state.web
     found = retrain.newest(web.store)
     running = next((one for one in found if one.state == "running"), None)
-    rows = [(one, _people(one.report)) for one in found]
+    rows = [(one, _statistic(_people(one.report).get("all"))) for one in found]
     return web.html(request, "lead_training.html", status, trainer=request.app.state.trainer, running=running, rows=rows,
                     now=web.store.now(), error=error, hint=hint)
 
@@ -103,25 +118,11 @@ def _people(report: Mapping[str, Any]) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def _statistic(found: Mapping[str, Any] | None) -> Statistic:
+    return as_statistic(found, "nothing held out to count")
+
+
 def duration(seconds: float) -> str:
     """`4:07` minutes, or `1:04:07` hours."""
     minutes, rest = divmod(int(max(seconds, 0)), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"
-
-
-def share(found: Mapping[str, Any] | None) -> str:
-    """An estimate as `72.4 % [68.1, 76.2]`; empty where there was nothing to count."""
-    return _told(found, "{:.1f} %", "{:.1f}")
-
-
-def points(found: Mapping[str, Any] | None) -> str:
-    """A difference of shares as `+2.8 points [-0.3, +5.9]`; empty where there was nothing to count."""
-    return _told(found, "{:+.1f} points", "{:+.1f}")
-
-
-def _told(found: Mapping[str, Any] | None, form: str, bound: str) -> str:
-    if not found or found.get("mean") is None:
-        return ""
-    low, high = found.get("low"), found.get("high")
-    interval = "" if low is None or high is None else f" [{bound.format(100 * low)}, {bound.format(100 * high)}]"
-    return form.format(100 * found["mean"]) + interval

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -15,11 +16,11 @@ from tutelage.feedback import accounts, queue, revisions
 from tutelage.feedback import guidelines as rules
 from tutelage.feedback.about import done_today
 from tutelage.feedback.accounts import Session
-from tutelage.feedback.errors import StoreError
+from tutelage.feedback.errors import QueueError, StoreError
 from tutelage.feedback.newcomers import standing_of
 from tutelage.feedback.pii import mask_text
 from tutelage.feedback.reports import add_report
-from tutelage.feedback.schema import judgements, labelers
+from tutelage.feedback.schema import KINDS, judgements, labelers
 from tutelage.feedback.values import agrees
 from tutelage.web.app import Web, is_partial
 from tutelage.web.markdown import plain, render
@@ -32,6 +33,8 @@ from .view import TaskView, load_task, whole_answer
 
 router = APIRouter()
 Id = Annotated[int, Path(ge=1, lt=2**31)]
+NOT_TALKING = tuple(kind for kind in KINDS if kind != "conversation")
+"""What is given out while no model server is set."""
 SKIP_REASONS = ("knowledge", "unclear", "broken", "uneasy", "other")
 
 
@@ -90,6 +93,16 @@ def revision(request: Request, session: Visitor, form: OwnForm, assignment_id: I
         return _next(request, session, notice=web.words.say(session.language, "revision_failed"))
     view = _own_task(request, session, edit_id)
     return _task_page(request, session, view) if view.state == "reserved" else _next(request, session)
+
+
+@router.post("/work/{assignment_id}/compare")
+def compare(request: Request, session: Visitor, form: OwnForm, assignment_id: Id) -> Response:
+    """Instead of editing a revision that is no better, say how it compares with the original."""
+    web: Web = request.app.state.web
+    _own_task(request, session, assignment_id)
+    with contextlib.suppress(QueueError):                            # said before: the comparison is the task at hand
+        web.store.write(lambda conn: revisions.compare_instead(conn, assignment_id, session.labeler_id, now=web.store.now()))
+    return _next(request, session)
 
 
 @router.post("/work/{assignment_id}/draft")
@@ -175,11 +188,12 @@ def _own_task(request: Request, session: Session, assignment_id: int) -> TaskVie
 def _next(request: Request, session: Session, *, notice: str | None = None, may_undo: bool = False, shown_id: int = 0) -> Response:
     """The open reservation or a new one, behind its content warning; or that there is nothing to do."""
     web: Web = request.app.state.web
+    given = None if request.app.state.assistant.is_set() else NOT_TALKING
     try:
-        claim = web.store.write(lambda conn: queue.claim(conn, session.labeler_id, now=web.store.now()))
+        claim = web.store.write(lambda conn: queue.claim(conn, session.labeler_id, now=web.store.now(), kinds=given))
     except StoreError as error:                                      # what came before is done; only the next task cannot be held now
         with web.store.read() as conn:
-            claim = queue.resume(conn, session.labeler_id)
+            claim = queue.resume(conn, session.labeler_id, kinds=given)
         if claim is None:
             return web.html(request, "error.html", 503, message=f"{notice or ''} {error}".strip(), hint=error.hint)
     if claim is None:
@@ -189,7 +203,7 @@ def _next(request: Request, session: Session, *, notice: str | None = None, may_
     view = _own_task(request, session, claim.assignment_id)
     if view.warnings and shown_id != view.assignment_id and not view.draft:
         kinds = ", ".join(web.words.say(session.language, f"warning_{kind}", otherwise=kind) for kind in view.warnings)
-        return web.html(request, "warning.html", view=view, kinds=kinds, notice=notice)
+        return web.html(request, "warning.html", view=view, kinds=kinds, notice=notice, may_undo=may_undo)
     return _task_page(request, session, view, notice=notice, may_undo=may_undo)
 
 

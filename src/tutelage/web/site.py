@@ -46,14 +46,18 @@ class Site:
     @property
     def url(self) -> str:
         """How people reach it, without a slash at the end."""
-        return self.public_url.rstrip("/") if self.public_url else f"http://127.0.0.1:{self.port}"
+        return self.public_url.rstrip("/") if self.public_url else f"http://{self._name}:{self.port}"
+
+    @property
+    def _name(self) -> str:
+        return f"[{self.host}]" if ":" in self.host else self.host
 
     @property
     def origins(self) -> frozenset[str]:
         """Origins whose pages may send forms here, which are those that the Host header may name."""
         if self.public_url:
             return frozenset({self.url.lower()})
-        return frozenset(f"http://{name}:{self.port}" for name in LOOPBACK)
+        return frozenset(f"http://{name}:{self.port}" for name in (*LOOPBACK, self._name))
 
     @property
     def cookie(self) -> str:

@@ -130,25 +130,27 @@
     }));
   }
 
-  // Drafts: here at once, on the server a moment later; whichever is newer is shown.
+  // Drafts: here at once, on the server a moment later; whichever is newer is shown. All drafted forms of a page are one draft.
+  const drafted = () => $$("form[data-draft]");
   const draftKey = () => { const task = $("[data-assignment]"); return task && `tutelage-draft-${task.dataset.assignment}`; };
-  function entries(form) {
+  const entered = () => drafted().flatMap((form) => [...new FormData(form)]);
+  function entries() {
     const kept = {};
-    for (const [name, value] of new FormData(form)) if (name !== "csrf" && name !== "seconds") (kept[name] ??= []).push(value);
+    for (const [name, value] of entered()) if (name !== "csrf" && name !== "seconds") (kept[name] ??= []).push(value);
     return kept;
   }
   function keepDraft() {
-    const form = $("#task"), key = draftKey();
-    if (!form || !key) return;
+    const key = draftKey();
+    if (!key) return;
     clearTimeout(localTimer); clearTimeout(serverTimer);
-    localTimer = setTimeout(() => { try { localStorage.setItem(key, JSON.stringify({ at: Date.now(), entries: entries(form) })); } catch { /* full */ } }, 150);
+    localTimer = setTimeout(() => { try { localStorage.setItem(key, JSON.stringify({ at: Date.now(), entries: entries() })); } catch { /* full */ } }, 150);
     serverTimer = setTimeout(sendDraft, 1200);
   }
   async function sendDraft() {
-    const form = $("#task"), said = $("#saved");
+    const [form] = drafted(), said = $("#saved");
     if (!form) return;
     try {
-      const response = await fetch(form.dataset.draft, { method: "POST", body: new URLSearchParams(new FormData(form)) });
+      const response = await fetch(form.dataset.draft, { method: "POST", body: new URLSearchParams(entered()) });
       if (response.status === 503) {                                  // the server cannot write: its disk is full, say
         banner(document.body.dataset.unsaved);
         clearTimeout(serverTimer); serverTimer = setTimeout(sendDraft, 10e3);
@@ -157,12 +159,12 @@
     } catch { /* it is kept here, and sent with the next change */ }
   }
   function restoreDraft() {
-    const form = $("#task"), key = draftKey();
-    if (!form || !key) return;
+    const key = draftKey();
+    if (!key) return;
     let draft;
     try { draft = JSON.parse(localStorage.getItem(key)); } catch { /* somebody else's */ }
     if (!draft || draft.at / 1000 <= Number($("[data-assignment]").dataset.draftAt)) return;
-    for (const input of form.elements) {
+    for (const input of drafted().flatMap((form) => [...form.elements])) {
       const values = draft.entries[input.name];
       if (!input.name || input.type === "hidden" || input.tagName === "BUTTON") continue;
       if (input.type === "radio" || input.type === "checkbox") input.checked = Boolean(values?.includes(input.value));
@@ -178,7 +180,7 @@
       }
     } catch { /* private mode */ }
   }
-  const changed = (event) => { lastActive = Date.now(); if (event.target.form?.id === "task") { keepDraft(); showOrder(); } };
+  const changed = (event) => { lastActive = Date.now(); if (event.target.form?.dataset.draft) { keepDraft(); showOrder(); } };
   document.addEventListener("input", changed);
   document.addEventListener("change", changed);
 
