@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.feedback import few
-from tutelage.feedback import flow
+from tutelage.feedback import flow, schema
 from tutelage.feedback.about import done_today
+from tutelage.feedback.store import Store
 
 MONDAY = 1_699_833_600.0                                              # 2023-11-13 00:00 UTC
 GIVEN = (("yesterday", -1.0, 10.0, None), ("stands", 0.0, 60.0, None), ("undone", 1.0, 30.0, "undone"),
@@ -36,3 +37,25 @@ def test_today_counts_what_was_given_and_not_undone_and_the_time_that_is_paid(st
         [pay] = flow.pay([one for one in flow.work_done(conn) if one.day == int(MONDAY) // 86400], flow.rates(conn))
     assert today == (5, 60.0 + 30.0 + 40.0 + 5.0 + 1800.0), "five, of six given since midnight: one was taken back by themselves"
     assert pay.hours * 3600 == pytest.approx(today.seconds), "the time that their page tells is the time that is paid"
+
+
+def test_a_long_history_does_not_make_today_slower(tmp_path):
+    def steps(history: int) -> int:
+        with Store.open(tmp_path / f"{history}.db") as store:
+            def fill(conn):
+                who = few.labeler(conn, "amara")
+                task = few.task(conn, few.prompt(conn), ["a", "b"])
+                given = {"task_id": task, "labeler_id": who, "kind": "comparison"}
+                conn.execute(schema.judgements.insert(), [given | {"created_at": MONDAY - i}
+                                                          for i in range(history, 0, -1)])
+                few.judgement(conn, task, who, {"ranks": [0, 1]}, created_at=MONDAY + 1)
+                return who
+            who, count = store.write(fill), [0]
+            with store.read() as conn:
+                driver = conn.connection.driver_connection
+                driver.set_progress_handler(lambda: count.__setitem__(0, count[0] + 1), 1)
+                done_today(conn, who, now=MONDAY + 60)
+                driver.set_progress_handler(None, 0)
+            return count[0]
+
+    assert steps(3000) < 1.2 * steps(300)

@@ -105,6 +105,25 @@ def test_undoing_the_end_opens_the_conversation_again(store, people):
     store.write(lambda conn: conversations.end(conn, found, people[0], rating=1, comment="", now=store.now()))
 
 
+def test_the_time_of_all_that_was_said_is_of_the_judgement_that_ends_it_and_told_once(store, people, clock):
+    found = store.write(lambda conn: conversations.start(conn, people[0], now=store.now()))
+    for at, seconds in ((0, 40.0), (2, 20.0)):
+        clock.advance(60)
+        store.write(lambda conn, at=at, seconds=seconds: conversations.reply(conn, found, people[0], at=at, text="Tea?", answers=TWO,
+                                                                             now=store.now(), seconds=seconds))
+        clock.advance(9)
+        store.write(lambda conn, at=at: conversations.choose(conn, found, people[0], at=at + 1, value={"choice": 1}, now=store.now(),
+                                                             seconds=5.0))
+        store.write(lambda conn: conversations.keep_draft(conn, found, people[0], {"text": "so"}, now=store.now() + 99))
+        assert load(store, found, people[0]).since == store.now(), "a draft is nothing said"
+    store.write(lambda conn: conversations.end(conn, found, people[0], rating=4, comment="", now=store.now(), seconds=7.0))
+    held = store.write(lambda conn: queue.undo_last(conn, people[0], now=store.now()))
+    store.write(lambda conn: conversations.start(conn, people[0], now=store.now(), assignment_id=held.assignment_id))
+    store.write(lambda conn: conversations.end(conn, found, people[0], rating=1, comment="", now=store.now(), seconds=3.0))
+    with store.read() as conn:
+        assert conn.scalars(select(judgements.c.seconds).order_by(judgements.c.id)).all() == [5.0, 5.0, 67.0, 3.0]
+
+
 def test_saying_something_holds_the_task_on(store, people, clock):
     task = store.write(lambda conn: add_task(conn, kind="conversation", now=store.now()))
     held = store.write(lambda conn: queue.claim(conn, people[0], now=store.now()))

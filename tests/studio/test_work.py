@@ -256,6 +256,21 @@ def test_a_judgement_says_how_long_and_under_which_pages_and_guidelines(studio, 
     assert 0 <= row["seconds"] < 60 and re.fullmatch(r"[0-9a-f]{12}", row["interface_version"])
 
 
+@pytest.mark.parametrize(("clock", "least", "most"), [("0.0", 0.0, 0.0), ("2.5", 2.5, 2.5), ("", 600.0, 660.0), ("nan", 600.0, 660.0)])
+def test_the_page_s_clock_counts_and_ours_only_where_it_has_none(studio, labeler, browser, clock, least, most):
+    studio.task("label", ("One.",))
+    page = browser.get("/work")
+    studio.store.write(lambda conn: conn.execute(update(assignments).where(assignments.c.labeler_id == labeler.id).values(
+        claimed_at=assignments.c.claimed_at - 600.0)))
+    wrong = browser.post(action(page), data={"csrf": csrf(page), "seconds": clock})
+    assert wrong.status_code == 422
+    kept = re.search(r'name="seconds" value="([^"]*)"', wrong.text)[1]
+    assert kept == (clock if clock not in ("", "nan") else ""), "its clock goes on from where the error stopped it"
+    browser.post(action(wrong), data={"csrf": csrf(wrong), "label": "yes", "seconds": kept})
+    with studio.store.read() as conn:
+        assert least <= conn.scalar(select(judgements.c.seconds).where(judgements.c.labeler_id == labeler.id)) <= most
+
+
 HOSTILE = ("<script>alert(1)</script>![x](https://evil.example/p.png)[a](javascript:alert(1))", "\u202etxet \u200bhidden" + "A" * 200_000)
 
 

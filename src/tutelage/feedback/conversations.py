@@ -51,7 +51,10 @@ class Turn:
 
 @dataclass(frozen=True)
 class Conversation:
-    """messages: {"role", "content"}, and "task" where the answer was chosen. draft: form field -> what was entered, at draft_at."""
+    """messages: {"role", "content"}, and "task" where the answer was chosen. draft: form field -> what was entered, at draft_at.
+
+    since: when something was last said or chosen, UTC seconds. wrote: seconds spent on what was said since it began or was last rated.
+    """
 
     id: int
     labeler_id: int
@@ -63,6 +66,8 @@ class Conversation:
     draft_at: float
     rating: int | None
     comment: str | None
+    since: float
+    wrote: float
 
     @property
     def said(self) -> list[dict[str, str]]:
@@ -119,7 +124,8 @@ def load(conn: Connection, conversation_id: int, labeler_id: int) -> Conversatio
     return Conversation(row["id"], labeler_id, row["assignment_id"], row["state"], tuple(document["messages"]),
                         None if turn is None else Turn(turn["prompt"], tuple(turn["responses"]), tuple(turn["sides"]), turn["at"],
                                                           turn.get("guidelines")),
-                        draft.get("fields", {}), draft.get("at", 0.0), row["rating"], row["comment"])
+                        draft.get("fields", {}), draft.get("at", 0.0), row["rating"], row["comment"],
+                        document.get("since", row["created_at"]), document.get("wrote", 0.0))
 
 
 def of_labeler(conn: Connection, labeler_id: int, *, limit: int = 50) -> list[Row]:
@@ -146,9 +152,10 @@ def draft_of_end(draft: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def reply(conn: Connection, conversation_id: int, labeler_id: int, *, at: int, text: str | None, answers: Sequence[Sampled],
-          now: float) -> bool:
+          now: float, seconds: float = 0.0) -> bool:
     """Add what the labeler said (None: the last message waits for its answer) and the two answers to it, which now wait for a choice.
 
+    seconds: that it took to say and be answered; they are of the judgement that ends the conversation.
     at: messages there were when the answers were asked for; False, and nothing is done, when there are others by now (two tabs, a double
     click). Two answers of the same words leave nothing to choose: the conversation goes on with them. Raises: QueueError; ContentError.
     """
@@ -163,11 +170,13 @@ def reply(conn: Connection, conversation_id: int, labeler_id: int, *, at: int, t
     ids = [add_response(conn, prompt_id=prompt_id, text=answer.text, model=answer.model, model_hash=answer.model_hash,
                         sampling=answer.sampling, logprobs=answer.logprobs, now=now) for answer in answers]
     if len({answer.text for answer in answers}) == 1:
-        _save(conn, found, now, messages=[*messages, {"role": "assistant", "content": clean(answers[0].text)}], turn=None)
+        messages.append({"role": "assistant", "content": clean(answers[0].text)})
+        _save(conn, found, now, messages=messages, turn=None, wrote=found.wrote + seconds, since=now)
         return True
     sides = list(range(len(ids)))
     _RANDOM.shuffle(sides)
-    _save(conn, found, now, messages=messages, turn=Turn(prompt_id, tuple(ids), tuple(sides), now, version_in_force(conn)))
+    turn = Turn(prompt_id, tuple(ids), tuple(sides), now, version_in_force(conn))
+    _save(conn, found, now, messages=messages, turn=turn, wrote=found.wrote + seconds, since=now)
     return True
 
 
@@ -189,7 +198,8 @@ def choose(conn: Connection, conversation_id: int, labeler_id: int, *, at: int, 
                              interface_version=interface_version)
     ranks = conn.execute(select(judgements.c.value).where(judgements.c.id == judgement)).scalar_one()["ranks"]
     text = conn.scalar(select(responses.c.text).where(responses.c.id == found.turn.response_ids[ranks.index(0)]))
-    _save(conn, found, now, messages=[*found.messages, {"role": "assistant", "content": text, "task": task}], turn=None)
+    _save(conn, found, now, messages=[*found.messages, {"role": "assistant", "content": text, "task": task}], turn=None,
+          since=now)
     return judgement
 
 
@@ -203,12 +213,14 @@ def take_back(conn: Connection, conversation_id: int, labeler_id: int, *, now: f
                        .join(tasks, tasks.c.id == judgements.c.task_id).where(tasks.c.id == task)).one()
     conn.execute(insert(retractions).values(judgement_id=row.id, by_id=labeler_id, reason="undone", created_at=now))
     turn = Turn(row.prompt_id, tuple(row.response_ids), tuple(row.sides), now, version_in_force(conn))
-    _save(conn, found, now, messages=found.messages[:-1], turn=turn)
+    _save(conn, found, now, messages=found.messages[:-1], turn=turn, since=now)
 
 
 def end(conn: Connection, conversation_id: int, labeler_id: int, *, rating: Any, comment: str, now: float,
-        interface_version: str | None = None) -> int:
+        seconds: float = 0.0, interface_version: str | None = None) -> int:
     """Close it with a rating, 1 (bad) to 4 (good), and a comment: a judgement of the kind conversation, whose id is returned.
+
+    seconds: of the rating; those of all that was said are added. Choices have had their own.
 
     Where it was begun for a task that meanwhile went to another, it counts for itself. Raises: ContentError; QueueError.
     """
@@ -216,7 +228,7 @@ def end(conn: Connection, conversation_id: int, labeler_id: int, *, rating: Any,
     if not found.messages:
         raise ContentError("nothing was said yet")
     told: dict[str, Any] = {"value": {"rating": rating, "comment": comment.strip() or None}, "now": now, "labeler_id": labeler_id,
-                            "interface_version": interface_version}
+                            "seconds": round(found.wrote + seconds, 1), "interface_version": interface_version}
     assignment, judgement = found.assignment_id, None
     if assignment is not None:
         try:
@@ -227,6 +239,7 @@ def end(conn: Connection, conversation_id: int, labeler_id: int, *, rating: Any,
         task = add_task(conn, kind="conversation", now=now, batch=BATCH, extra={"conversation": found.id})
         assignment = queue.give(conn, task, labeler_id, now=now).assignment_id
         judgement = queue.submit(conn, assignment_id=assignment, **told)
+    _save(conn, found, now, messages=found.messages, turn=found.turn, wrote=0.0, since=now)
     conn.execute(update(conversations).where(conversations.c.id == found.id)
                  .values(state="ended", rating=rating, comment=clean(comment.strip()) or None, ended_at=now, assignment_id=assignment))
     return judgement
@@ -257,9 +270,10 @@ def _open(conn: Connection, conversation_id: int, labeler_id: int) -> Conversati
 
 
 def _save(conn: Connection, found: Conversation, now: float, *, messages: Sequence[Mapping[str, Any]], turn: Turn | None,
-          draft: Mapping[str, Any] | None = None) -> None:
+          draft: Mapping[str, Any] | None = None, wrote: float | None = None, since: float | None = None) -> None:
     """Keep where it stands, and hold its task on. draft: None, the turn having ended, leaves what was entered about the whole."""
-    document: dict[str, Any] = {"messages": list(messages)}
+    document: dict[str, Any] = {"messages": list(messages), "wrote": found.wrote if wrote is None else wrote,
+                                "since": found.since if since is None else since}
     draft = draft_of_end(found.draft) if draft is None else draft
     if turn is not None:
         document["turn"] = {"prompt": turn.prompt_id, "responses": list(turn.response_ids), "sides": list(turn.sides), "at": turn.at,

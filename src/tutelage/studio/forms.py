@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from starlette.datastructures import FormData
@@ -37,13 +38,19 @@ def fields(form: FormData) -> dict[str, Any]:
     return kept | ({"flag": [str(name) for name in form.getlist("flag")]} if "flag" in form else {})
 
 
-def seconds(form: FormData, most: float) -> float:
-    """How long it took by the page's own clock, which stops when nobody looks; by ours where the page has none."""
+def spent(form: FormData) -> float | None:
+    """Seconds by the page's own clock, which stops when nobody looks; None of a page without one (no JavaScript)."""
     try:
         counted = float(text_of(form, "seconds", 20))
     except ValueError:
-        counted = most
-    return round(min(counted, most), 1) if counted > 0 else round(most, 1)
+        return None
+    return counted if 0 <= counted < math.inf else None
+
+
+def seconds(form: FormData, most: float) -> float:
+    """How long it took by the page's clock; by ours, which says `most`, where the page has none."""
+    counted = spent(form)
+    return round(most if counted is None else min(counted, most), 1)
 
 
 def _number(text: str) -> int | None:

@@ -102,19 +102,22 @@ def say(request: Request, session: Visitor, form: OwnForm, conversation_id: Id) 
     web.store.write(lambda conn: conversations.keep_draft(conn, found.id, session.labeler_id, kept, now=web.store.now()))
     if found.assignment_id is None and not _screened(web.store, session):
         return go(request, "/work")
-    said = None if found.waits else _masked(found, text)
+    said, asked = None if found.waits else _masked(found, text), web.store.now()
+    took = forms.seconds(form, asked - found.since)
     try:
         if said == "":
             raise ContentError(web.words.say(session.language, "talk_empty"))
         with _asking(found.id):
             answers = request.app.state.assistant.two([*found.said, *([] if said is None else [{"role": "user", "content": said}])])
-        web.store.write(lambda conn: conversations.reply(conn, found.id, session.labeler_id, at=at, text=said, answers=answers,
-                                                         now=web.store.now()))
+        now = web.store.now()
+        web.store.write(lambda conn: conversations.reply(conn, found.id, session.labeler_id, at=at, text=said, answers=answers, now=now,
+                                                         seconds=took + now - asked))
     except AssistantError as error:
         told = web.words.say(session.language, f"talk_failed_{error.reason}")
-        return _page(request, session, conversation_id, 503, error=told, hint=web.words.say(session.language, "talk_kept"))
+        return _page(request, session, conversation_id, 503, error=told, hint=web.words.say(session.language, "talk_kept"),
+                     spent=forms.spent(form))
     except TutelageError as error:
-        return _page(request, session, conversation_id, 422, error=str(error), hint=error.hint)
+        return _page(request, session, conversation_id, 422, error=str(error), hint=error.hint, spent=forms.spent(form))
     return _page(request, session, conversation_id)
 
 
@@ -129,7 +132,8 @@ def choose(request: Request, session: Visitor, form: OwnForm, conversation_id: I
         web.store.write(lambda conn: conversations.choose(conn, found.id, session.labeler_id, at=_at(form), value=value, now=now,
                                                           seconds=took, interface_version=web.assets.version))
     except TutelageError as error:
-        return _page(request, session, conversation_id, 422, error=str(error), hint=error.hint, entered=forms.fields(form))
+        return _page(request, session, conversation_id, 422, error=str(error), hint=error.hint, entered=forms.fields(form),
+                     spent=forms.spent(form))
     return _page(request, session, conversation_id)
 
 
@@ -161,12 +165,14 @@ def end(request: Request, session: Visitor, form: OwnForm, conversation_id: Id) 
     if found.state == "ended":
         return RedirectResponse("/talk", 303)
     rating, comment = text_of(form, "rating", 5), text_of(form, "comment", MAX_MESSAGE)
+    took = forms.seconds(form, now - found.since)
     try:
         web.store.write(lambda conn: conversations.end(conn, found.id, session.labeler_id, now=now, comment=comment,
-                                                       rating=int(rating) if rating.isdecimal() else None,
+                                                       rating=int(rating) if rating.isdecimal() else None, seconds=took,
                                                        interface_version=web.assets.version))
     except TutelageError as error:
-        return _page(request, session, conversation_id, 422, error=str(error), hint=error.hint, entered=forms.fields(form))
+        return _page(request, session, conversation_id, 422, error=str(error), hint=error.hint, entered=forms.fields(form),
+                     spent=forms.spent(form))
     return RedirectResponse("/work" if found.assignment_id else "/talk", 303)
 
 
@@ -234,7 +240,7 @@ def _at(form: Any) -> int:
 
 
 def _page(request: Request, session: Session, conversation_id: int, status: int = 200, *, error: str | None = None,
-          hint: str | None = None, entered: Mapping[str, Any] = MappingProxyType({})) -> Response:
+          hint: str | None = None, entered: Mapping[str, Any] = MappingProxyType({}), spent: float | None = None) -> Response:
     web: Web = request.app.state.web
     found = _own(request, session, conversation_id)
     answers: list[Answer] = []
@@ -243,4 +249,5 @@ def _page(request: Request, session: Session, conversation_id: int, status: int 
             answers = answers_shown(conn, found.turn.response_ids, found.turn.sides)
     view = TalkView(found.id, len(found.messages), found.state == "open", turns_shown(found.said), answers, found.waits,
                     found.may_take_back, {**found.draft, **entered}, found.draft_at, f"/talk/{found.id}")
-    return web.html(request, "talk.html", status, view=view, error=error, hint=hint, good=GOOD, limit=MAX_MESSAGE)
+    return web.html(request, "talk.html", status, view=view, error=error, hint=hint, good=GOOD, limit=MAX_MESSAGE,
+                    spent="" if spent is None else spent)

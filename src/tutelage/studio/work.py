@@ -66,7 +66,8 @@ def submit(request: Request, session: Visitor, form: OwnForm, assignment_id: Id)
             interface_version=version))
     except TutelageError as error:
         status = 503 if isinstance(error, StoreError) else 422
-        return _task_page(request, session, view, status, error=str(error), hint=error.hint, entered=forms.fields(form))
+        return _task_page(request, session, view, status, error=str(error), hint=error.hint, entered=forms.fields(form),
+                          spent=forms.spent(form))
     if view.purpose == "practice" and view.expected:
         return _practice_page(request, session, view, judgement_id)
     tested = view.purpose == "screening"
@@ -208,11 +209,13 @@ def _next(request: Request, session: Session, *, notice: str | None = None, may_
 
 
 def _task_page(request: Request, session: Session, view: TaskView, status: int = 200, *, entered: dict[str, Any] | None = None,
-               notice: str | None = None, may_undo: bool = False, error: str | None = None, hint: str | None = None) -> Response:
+               spent: float | None = None, notice: str | None = None, may_undo: bool = False, error: str | None = None,
+               hint: str | None = None) -> Response:
     web: Web = request.app.state.web
+    """spent: seconds on the same page before an error, by its clock, which goes on from there."""
     view = view if entered is None else replace(view, draft=entered)
     return web.html(request, "work.html", status, view=view, progress=_progress(request, session), notice=notice, may_undo=may_undo,
-                    error=error, hint=hint)
+                    spent="" if spent is None else spent, error=error, hint=hint)
 
 
 def _practice_page(request: Request, session: Session, view: TaskView, judgement_id: int) -> Response:

@@ -190,8 +190,8 @@
     lastTick = now;
     if (document.visibilityState !== "visible" || now - lastActive > 60e3) return;
     active += passed;
-    const seconds = $("#task [name=seconds]"), clock = $("#clock");
-    if (seconds) seconds.value = active.toFixed(1);
+    const clock = $("#clock");
+    for (const seconds of $$("main [name=seconds]")) seconds.value = active.toFixed(1);
     if (clock) {
       const minutes = Math.floor((Number(clock.dataset.seconds) + active) / 60), words = `${Math.floor(minutes / 60)}:${String(minutes % 60).padStart(2, "0")}`;
       if (clock.textContent !== words) clock.textContent = words;
@@ -201,7 +201,8 @@
   document.addEventListener("scroll", () => { lastActive = Date.now(); }, { passive: true });
 
   function begin(swapped) {
-    active = 0; lastActive = lastTick = Date.now();
+    active = Number($("main [name=seconds]")?.value) || 0; lastActive = lastTick = Date.now();
+    for (const seconds of $$("main [name=seconds]")) seconds.value = active.toFixed(1);
     clearTimeout(localTimer); clearTimeout(serverTimer);
     for (const element of $$("[data-move], [data-opens]")) element.hidden = false;
     restoreDraft(); forgetOldDrafts(); showOrder();
