@@ -8,9 +8,9 @@ from collections import Counter
 import pytest
 
 from tests.feedback.world import comparisons, labelers
-from tutelage.feedback import draws, queue, schema
+from tutelage.feedback import content, draws, queue, schema
 from tutelage.feedback.draws import Person, pick
-from tutelage.feedback.shares import Shares, set_shares
+from tutelage.feedback.shares import Shares, set_shares, shares
 
 ONLY_WORK = Shares(shared=0, gold=0, drift=0)
 
@@ -95,3 +95,27 @@ def test_estimates_stay_unbiased_while_the_queue_empties(tmp_path, migrated_sqli
     error = (sum((estimate - unbiased) ** 2 for _, estimate in passes) / len(passes) ** 2) ** 0.5
     assert abs(unbiased - truth) < 4 * error < 0.25 * truth
     assert plain > 1.3 * truth
+
+
+def test_a_kind_that_is_left_out_waits_and_one_of_weight_zero_comes_no_more_for_it(store):
+    labeler, = labelers(store, 1)
+    comparisons(store, 1)
+
+    def add(conn):
+        for purpose in ("work", "shared", "gold"):
+            content.add_task(conn, kind="conversation", purpose=purpose, now=store.now())
+        prompt = content.add_prompt(conn, content="label?", source="demo", now=store.now())
+        answer = content.add_response(conn, prompt_id=prompt, text="yes", now=store.now())
+        content.add_task(conn, kind="label", prompt_id=prompt, response_ids=[answer], now=store.now())
+
+    store.write(add)
+    store.write(lambda conn: set_shares(conn, kind_weights={"label": 0}, shared=0.4, gold=0.4))
+    rng = random.Random(1)
+    with store.read() as conn:
+        who = Person(labeler, "labeler", True, frozenset(), shares(conn))
+        assert {pick(conn, who, None, rng, ("conversation",)).kind for _ in range(100)} == {"comparison"}
+    held, given = (store.write(lambda conn, only=only: queue.claim(conn, labeler, now=store.now(), **only))
+                   for only in ({"kinds": ["conversation"]}, {"without": ["conversation"]}))
+    assert (held.kind, given.kind) == ("conversation", "comparison"), "what is held already waits too"
+    with store.read() as conn:
+        assert queue.resume(conn, labeler, without=["conversation"]) == given

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import re
 import zipfile
 
 import pytest
@@ -73,6 +74,8 @@ def test_what_is_no_file_of_feedback_is_refused_in_words_and_adds_nothing(studio
     before = counted(studio)
     refused = sent(lead, name, content)
     assert refused.status_code in (200, 422) and said in refused.text and counted(studio) == before
+    told = refused.status_code == 422 and 'role="alert"' in refused.text
+    assert told or re.search(r"<dt>Rejected</dt><dd>[1-9]", refused.text), "one of the two says that something is wrong"
     assert "/tmp" not in refused.text and "Something went wrong" not in refused.text
 
 

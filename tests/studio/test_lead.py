@@ -203,4 +203,4 @@ def test_what_is_kept_about_somebody_is_theirs_whole_without_keys_models_and_oth
     assert [row["value"]["strength"] for row in found["judgements"]] == [3] and found["labelers"][0]["name"] == labeler.name
     assert found["labelers"][0]["screening"]["state"] == "passed"
     names = set(re.findall(r'"(\w+)":', answer.text))
-    assert not names & {"answered_by", "by_id", "by", "password_hash", "token_hash", "csrf_token"} and "secret-model" not in answer.text
+    assert not names & {"answered_by", "by_id", "by", "csrf_token"} and "hash" not in "".join(names) and "secret-model" not in answer.text

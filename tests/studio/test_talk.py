@@ -170,6 +170,13 @@ def test_a_double_submit_asks_once_and_counts_once(studio, labeler, browser, mod
     assert "answer" in send(browser, begun, text="from the tab left behind").text and len(models.requests) == 1
 
 
+def test_what_a_tab_that_was_left_behind_says_stays_on_the_page(browser, models):
+    begun = begin(browser)
+    send(browser, send(browser, begun, text="Tea?"), choice="3")
+    late = send(browser, begun, text="a late thought")
+    assert "a late thought</textarea>" in late.text and len(models.requests) == 1
+
+
 def test_slow_answers_keep_nobody_from_their_work(studio, models):
     """More people wait for the models than there may be questions open; pages come all the same."""
     gate = threading.Event()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import re
@@ -119,6 +121,7 @@ def test_a_click_trains_what_people_said_and_the_page_tells_whom_the_model_agree
         listed = lead.get("/lead/training").text
         assert "72.4% 68.1 to 76.2" in re.sub(r"<[^>]+>", "", listed) and person.name in listed and "Retrain<" in listed
         told = lead.get(f"/lead/training/{training.id}").text
+        table = list(csv.DictReader(io.StringIO(lead.get(f"/lead/training/{training.id}.csv").text)))
     rows = {cells[0]: cells[1:] for cells in
             ([re.sub(r"<[^>]+>", "", cell).strip() for cell in re.findall(r"<td>(.*?)</td>", row, re.S)] for row in told.split("<tr>"))
             if cells}
@@ -126,6 +129,9 @@ def test_a_click_trains_what_people_said_and_the_page_tells_whom_the_model_agree
     assert rows["amara"] == ["80", "-2.0 points -4.0 to +0.1"] and rows["home"][0] == "71.0% 60.0 to 80.0"
     assert rows["bo"][0].startswith("undefined: nothing") and rows["200"] == ["65.0% 55.0 to 75.0", "9"]
     assert "75.0%" in told and re.search(r"\+2.8 points .*-0.3 to \+5.9", told)
+    kept = {(row["part"], row["name"] or row["judgements"]): (row["accuracy"], row["accuracy_low"]) for row in table}
+    assert kept["overall", "all"] == ("0.724", "0.681") and kept["kind", "comparison"] == ("0.72", "0.68")
+    assert kept["judgements", "200"] == ("0.65", "0.55") and kept["without", "amara"] == ("-0.02", "-0.04")
     drawn = re.search(r'<svg class="chart".*?aria-label="Against the number of labels".*?</svg>', told)[0]
     dots = [float(x) for x in re.findall(r'<circle class="dot" cx="([\d.]+)"', drawn)]
     assert drawn.count('class="whisker"') == 2 and dots[1] - charts.LEFT == pytest.approx(2 * (dots[0] - charts.LEFT), abs=0.2)
@@ -139,7 +145,8 @@ def test_one_at_a_time_and_only_leads(opened):
         _, training = begun(lead, opened)
         again = lead.post("/lead/training", data={"csrf": csrf(lead.get("/lead/training"))})
         assert again.status_code == 409 and f"training {training.id} is still running" in again.text
-        assert lead.get("/lead/training/99").status_code == 404
+        assert lead.get("/lead/training/99").status_code == lead.get("/lead/training/99.csv").status_code == 404
+        assert expert.get(f"/lead/training/{training.id}.csv").status_code == 404
 
 
 def test_a_training_outlives_the_server_and_is_seen_by_the_next(opened, database, trainer):

@@ -284,6 +284,12 @@ def test_hostile_and_endless_answers_are_shown_and_can_be_judged(studio, labeler
     assert browser.post(action(page), data={"csrf": csrf(page), "choice": "4"}).status_code == 200
 
 
+def test_the_question_of_a_task_hides_nothing_either(studio, labeler, browser):
+    studio.task("label", ("One.",), extra={"question": "Is it <b>good</b>\u202e?"})
+    page = browser.get("/work")
+    assert "Is it &lt;b&gt;good&lt;/b&gt;" in page.text and "U+202E" in page.text and "\u202e" not in page.text
+
+
 def test_an_answer_of_300_kb_can_be_written_and_one_of_5_mb_cannot(studio, labeler, browser):
     studio.task("critique", ("One.",))
     page = browser.get("/work")

@@ -54,26 +54,32 @@ class Pick:
     p_select: float
 
 
-def pick(conn: Connection, person: Person, kinds: Sequence[str] | None, rng: random.Random) -> Pick | None:
-    """What comes next for them; None: nothing, now."""
+def allowed(kinds: Sequence[str] | None, without: Sequence[str]) -> Sequence[str] | None:
+    """The kinds that may be given; None: all."""
+    return tuple(kind for kind in kinds or KINDS if kind not in without) if without else kinds
+
+
+def pick(conn: Connection, person: Person, kinds: Sequence[str] | None, rng: random.Random, without: Sequence[str] = ()) -> Pick | None:
+    """What comes next for them; None: nothing, now. kinds: only these. without: none of these, nor of those whose weight is 0."""
+    among = allowed(kinds, without)
     if not person.screened:
         first = _first(conn, person, "practice", None) or _first(conn, person, "screening", None)
         if first or run(conn, f"SELECT 1 FROM tasks t WHERE t.purpose = 'screening' AND {_WANTED} LIMIT 1").fetchone():
             return first                                            # all done and no verdict yet: they wait for it
     urgent = ("adjudication", "rollout") if person.role != "labeler" else ("rollout",)
     for purpose in urgent:
-        for kind in _kinds(conn, person, purpose, kinds, rng):
+        for kind in _kinds(conn, person, purpose, kinds, without, rng):
             if found := _top(conn, _frame(person, purpose, kind)):
                 return _made(found, 1.0)
     coin = rng.random()
     for purpose, share in (("shared", person.shares.shared), ("gold", person.shares.gold), ("drift", person.shares.drift)):
-        if 0 <= coin < share and (among := _first(conn, person, purpose, kinds, rng)):
-            return among
+        if 0 <= coin < share and (item := _first(conn, person, purpose, among, rng)):
+            return item
         coin -= share
-    for kind in _kinds(conn, person, "work", kinds, rng):
+    for kind in _kinds(conn, person, "work", kinds, without, rng):
         if drawn := _draw(conn, _frame(person, "work", kind), person.shares.uniform, rng):
             return drawn
-    return _first(conn, person, "shared", kinds, rng)
+    return _first(conn, person, "shared", among, rng)
 
 
 def _draw(conn: Connection, frame: _Frame, uniform: float, rng: random.Random) -> Pick | None:
@@ -128,12 +134,13 @@ def _first(conn: Connection, person: Person, purpose: str, kinds: Sequence[str] 
     return _made(rng.choice(rows) if rng else rows[0], 1.0) if rows else None
 
 
-def _kinds(conn: Connection, person: Person, purpose: str, asked: Sequence[str] | None, rng: random.Random) -> list[str]:
+def _kinds(conn: Connection, person: Person, purpose: str, asked: Sequence[str] | None, without: Sequence[str],
+           rng: random.Random) -> list[str]:
     """Kinds with open tasks of this purpose, in an order drawn by their weights."""
     there = run(conn, _KINDS_THERE, purpose=purpose).fetchone()
     # A kind of weight 0 comes when it is asked for, by them, or by a lead or a run that waits for it.
     weights = {kind: person.shares.kind_weights.get(kind, 1.0) or (1.0 if asked or purpose != "work" else 0.0)
-               for kind, found in zip(KINDS, there, strict=True) if found and (asked is None or kind in asked)}
+               for kind, found in zip(KINDS, there, strict=True) if found and (asked is None or kind in asked) and kind not in without}
     # Efraimidis and Spirakis 2006: sorting by u^(1/w) draws without replacement by weight.
     keys = {kind: rng.random() ** (1 / weight) for kind, weight in weights.items() if weight > 0}
     return sorted(keys, key=keys.__getitem__, reverse=True)

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from . import values
 from .content import clean, record_audit
-from .draws import COUNTED, Person, Pick, pick
+from .draws import COUNTED, Person, Pick, allowed, pick
 from .errors import ContentError, KeptError, QueueError
 from .guidelines import IN_FORCE
 from .newcomers import count_answer
@@ -50,11 +50,11 @@ class Claim:
         return tuple(self.response_ids[side] for side in self.sides)
 
 
-def claim(conn: Connection, labeler_id: int, *, now: float, kinds: Sequence[str] | None = None, seconds: float | None = None,
-          rng: random.Random = _RANDOM) -> Claim | None:
+def claim(conn: Connection, labeler_id: int, *, now: float, kinds: Sequence[str] | None = None, without: Sequence[str] = (),
+          seconds: float | None = None, rng: random.Random = _RANDOM) -> Claim | None:
     """The labeler's next task, held for them; the one they hold already, where they do. None: there is nothing for them now.
 
-    Args: kinds: only these. seconds: how long to hold it (default: the queue's setting).
+    Args: kinds: only these. without: none of these, for the time being. seconds: how long to hold it (default: the queue's setting).
     Raises: QueueError when there is no such labeler or their account is closed.
     """
     for kind in kinds or ():
@@ -62,16 +62,17 @@ def claim(conn: Connection, labeler_id: int, *, now: float, kinds: Sequence[str]
             raise ContentError(f"there is no kind of task {kind!r}", hint=f"kinds are {', '.join(KINDS)}")
     release_expired(conn, now=now)
     person, failed = _person(conn, labeler_id, now)
-    held = _held(conn, labeler_id, kinds)
+    among = allowed(kinds, without)
+    held = _held(conn, labeler_id, among)
     if held is not None or failed:
         return held
-    chosen = _left_behind(conn, labeler_id, kinds) or pick(conn, person, kinds, rng)
+    chosen = _left_behind(conn, labeler_id, among) or pick(conn, person, kinds, rng, without)
     return None if chosen is None else _reserve(conn, chosen, labeler_id, now, seconds or person.shares.reservation_seconds, rng)
 
 
-def resume(conn: Connection, labeler_id: int, *, kinds: Sequence[str] | None = None) -> Claim | None:
+def resume(conn: Connection, labeler_id: int, *, kinds: Sequence[str] | None = None, without: Sequence[str] = ()) -> Claim | None:
     """The task this labeler holds (the newest, of several), if any. Only reads."""
-    return _held(conn, labeler_id, kinds)
+    return _held(conn, labeler_id, allowed(kinds, without))
 
 
 def give(conn: Connection, task_id: int, labeler_id: int, *, now: float, sides: Sequence[int] | None = None,

@@ -96,8 +96,8 @@ def say(request: Request, session: Visitor, form: OwnForm, conversation_id: Id) 
     """Say something and get two answers. What was typed is kept before the models are asked, so that no failure of theirs loses it."""
     web: Web = request.app.state.web
     found, at, text = _own(request, session, conversation_id), _at(form), text_of(form, "text", MAX_MESSAGE)
-    if found.turn is not None or len(found.messages) != at:           # this was sent before: from another tab, or twice
-        return _page(request, session, conversation_id)
+    if found.turn is not None or len(found.messages) != at:           # this was sent before, or from a tab that was left behind
+        return _page(request, session, conversation_id, entered={} if found.turn else {"text": text})
     kept = conversations.draft_of_end(found.draft) | {"text": text}
     web.store.write(lambda conn: conversations.keep_draft(conn, found.id, session.labeler_id, kept, now=web.store.now()))
     if found.assignment_id is None and not _screened(web.store, session):

@@ -21,6 +21,7 @@ from tutelage.web.session import OwnForm
 
 from . import charts
 from .people import Id, Lead
+from .tables import Table, cells_of, columns_of, csv_response
 
 router = APIRouter(prefix="/lead/training")
 
@@ -68,28 +69,48 @@ def now(request: Request, session: Lead) -> Response:
     return web.html(request, "lead_training_now.html", running=running, now=web.store.now())
 
 
+@dataclass(frozen=True)
+class Told:
+    """What a training's report says. overall, labelers, groups, kinds: (name, accuracy). gap: see docs/reward.md.
+
+    curve: (judgements, accuracy), without: (labeler, their judgements, change of accuracy), both of refitted models: retrained.
+    """
+
+    overall: list[tuple[str, Statistic]]
+    labelers: list[tuple[str, Statistic]]
+    groups: list[tuple[str, Statistic]]
+    kinds: list[tuple[str, Statistic]]
+    gap: Statistic
+    curve: list[tuple[int, Statistic]]
+    without: list[tuple[str, int, Statistic]]
+    retrained: str
+
+
+@router.get("/{training_id}.csv")
+def table(request: Request, session: Lead, training_id: Id) -> Response:
+    """All that the page of one of them tells, as a table."""
+    told = _told(_look(request, training_id).report)
+    parts = {"overall": told.overall, "labeler": told.labelers, "group": told.groups, "kind": told.kinds, "gap": [("", told.gap)]}
+    rows = [[part, name, None, *cells_of(found)] for part, of_part in parts.items() for name, found in of_part]
+    rows += [["judgements", None, count, *cells_of(found)] for count, found in told.curve]
+    rows += [["without", name, count, *cells_of(found)] for name, count, found in told.without]
+    return csv_response(f"training-{training_id}", Table(["part", "name", "judgements", *columns_of("accuracy")], rows))
+
+
 @router.get("/{training_id}")
 def training(request: Request, session: Lead, training_id: Id) -> Response:
     """What one of them learnt, of whom."""
     web: Web = request.app.state.web
-    try:
-        found = retrain.look(web.store, training_id)
-    except RetrainError:
-        raise HTTPException(404) from None
-    people, worth = _people(found.report), found.report.get("labels_worth") or {}
+    found = _look(request, training_id)
+    told = _told(found.report)
 
     def t(key: str) -> str:
         return web.words.say(session.language, key)
 
     names = {"all": t("people_all"), "training_labelers": t("people_training"), "held_out_labelers": t("people_held")}
-    overall = [(name, _statistic(people.get(part))) for part, name in names.items()] if people else []
-    parts = {part: [(name, _statistic(one)) for name, one in people.get(part, {}).items()] for part in ("labelers", "groups")}
-    kinds = [(t(f"title_{kind}"), _statistic(one)) for kind, one in people.get("kinds", {}).items()]
-    curve = [(point["judgements"], _statistic(point["accuracy"])) for point in worth.get("curve", [])]
-    without = [(name, one["judgements"], _statistic(one["change"])) for name, one in worth.get("without", {}).items()]
-    return web.html(request, "lead_trained.html", training=found, overall=overall, **parts, kinds=kinds, gap=_statistic(people.get("gap")),
-                    curve=curve, chart=charts.by_judgements(curve, title=t("worth_curve")), retrained=worth.get("retrained"),
-                    without=without)
+    return web.html(request, "lead_trained.html", training=found, told=told, overall=[(names[part], one) for part, one in told.overall],
+                    kinds=[(t(f"title_{kind}"), one) for kind, one in told.kinds],
+                    chart=charts.by_judgements(told.curve, title=t("worth_curve")))
 
 
 @router.post("/{training_id}/stop")
@@ -116,6 +137,27 @@ def _people(report: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a report that names whom the model agrees with; {} of a training without one."""
     found = report.get("people")
     return found if isinstance(found, dict) else {}
+
+
+def _look(request: Request, training_id: int) -> retrain.Training:
+    """Raises: 404 where there is none of that id."""
+    try:
+        return retrain.look(request.app.state.web.store, training_id)
+    except RetrainError:
+        raise HTTPException(404) from None
+
+
+def _told(report: Mapping[str, Any]) -> Told:
+    people, worth = _people(report), report.get("labels_worth") or {}
+
+    def each(part: str) -> list[tuple[str, Statistic]]:
+        return [(name, _statistic(one)) for name, one in people.get(part, {}).items()]
+
+    sides = ("all", "training_labelers", "held_out_labelers") if people else ()
+    return Told([(side, _statistic(people.get(side))) for side in sides], each("labelers"), each("groups"), each("kinds"),
+                _statistic(people.get("gap")), [(point["judgements"], _statistic(point["accuracy"])) for point in worth.get("curve", [])],
+                [(name, one["judgements"], _statistic(one["change"])) for name, one in worth.get("without", {}).items()],
+                worth.get("retrained", ""))
 
 
 def _statistic(found: Mapping[str, Any] | None) -> Statistic:

@@ -20,7 +20,7 @@ from tutelage.feedback.errors import QueueError, StoreError
 from tutelage.feedback.newcomers import standing_of
 from tutelage.feedback.pii import mask_text
 from tutelage.feedback.reports import add_report
-from tutelage.feedback.schema import KINDS, judgements, labelers
+from tutelage.feedback.schema import judgements, labelers
 from tutelage.feedback.values import agrees
 from tutelage.web.app import Web, is_partial
 from tutelage.web.markdown import plain, render
@@ -33,8 +33,6 @@ from .view import TaskView, load_task, whole_answer
 
 router = APIRouter()
 Id = Annotated[int, Path(ge=1, lt=2**31)]
-NOT_TALKING = tuple(kind for kind in KINDS if kind != "conversation")
-"""What is given out while no model server is set."""
 SKIP_REASONS = ("knowledge", "unclear", "broken", "uneasy", "other")
 
 
@@ -189,12 +187,12 @@ def _own_task(request: Request, session: Session, assignment_id: int) -> TaskVie
 def _next(request: Request, session: Session, *, notice: str | None = None, may_undo: bool = False, shown_id: int = 0) -> Response:
     """The open reservation or a new one, behind its content warning; or that there is nothing to do."""
     web: Web = request.app.state.web
-    given = None if request.app.state.assistant.is_set() else NOT_TALKING
+    without = () if request.app.state.assistant.is_set() else ("conversation",)     # nobody to talk to: they wait, other work goes on
     try:
-        claim = web.store.write(lambda conn: queue.claim(conn, session.labeler_id, now=web.store.now(), kinds=given))
+        claim = web.store.write(lambda conn: queue.claim(conn, session.labeler_id, now=web.store.now(), without=without))
     except StoreError as error:                                      # what came before is done; only the next task cannot be held now
         with web.store.read() as conn:
-            claim = queue.resume(conn, session.labeler_id, kinds=given)
+            claim = queue.resume(conn, session.labeler_id, without=without)
         if claim is None:
             return web.html(request, "error.html", 503, message=f"{notice or ''} {error}".strip(), hint=error.hint)
     if claim is None:
