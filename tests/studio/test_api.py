@@ -80,6 +80,19 @@ def test_an_item_goes_in_is_judged_and_its_judgement_comes_out(studio, api):
     assert lines(client.get("/judgements", params={"after": row["id"]})) == []
 
 
+def test_a_prompt_to_be_written_is_an_item_without_one(studio, api):
+    client = api("tasks:write")
+    wanted = {"kind": "prompt", "style": "few_shot", "question": "About rivers.", "key": "r-1"}
+    made = add(client, wanted)
+    assert made.status_code == 201 and made.json() == add(client, wanted).json(), "the same key is the same item"
+    task = made.json()["items"][0]["task_id"]
+    with studio.store.read() as conn:
+        row = conn.execute(select(tasks.c.kind, tasks.c.extra, tasks.c.prompt_id).where(tasks.c.id == task)).one()
+    assert row == ("prompt", {"style": "few_shot", "question": "About rivers."}, None)
+    for wrong in (TEA | {"kind": "prompt"}, TEA | {"style": "plain"}, {"kind": "comparison"}, {"kind": "prompt", "style": "haiku"}):
+        assert add(client, wrong).status_code == 422
+
+
 def test_rows_are_paged_by_id_without_gap_or_repeat(studio, api):
     client = api("judgements:read", "tasks:write")
     add(client, *({**TEA, "prompt": f"Paged {n}?"} for n in range(7)))
@@ -150,7 +163,7 @@ def test_too_many_requests_are_told_when_to_come_again(api):
     ({"responses": [{"text": "x" * 1_000_001}] * 2}, "1,000,001 characters"), ({"warnings": ["a b"]}, "warning"),
     ({"purpose": "practice", "expected": {"ranks": [0]}}, "expected.ranks"), ({"expected": {"rating": 8}}, "expected.rating is 8"),
     ({"expected": {"strength": "much"}}, "expected.strength"), ({"expected": {"colour": 1}}, "expected.colour"),
-    ({"kind": "prompt"}, "items.1.kind"), ({"overlap": "2"}, "items.1.overlap"), ({"key": "k", "kind": None}, "a key is")])
+    ({"kind": "prompt"}, "comes with a prompt"), ({"overlap": "2"}, "items.1.overlap"), ({"key": "k", "kind": None}, "a key is")])
 def test_items_are_taken_whole_or_not_at_all(studio, api, item, words):
     client = api("tasks:write")
     with studio.store.read() as conn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -11,7 +12,7 @@ from tests.studio.test_doors import csrf
 from tests.studio.test_work import action, heading
 from tutelage.feedback.schema import judgements, reports, settings, tasks
 
-PAGES = ("/lead/reports", "/lead/reports?closed=1", "/lead/guidelines", "/lead/screening", "/lead/adjudication",
+PAGES = ("/lead/reports", "/lead/reports?closed=1", "/lead/guidelines", "/lead/screening", "/lead/adjudication", "/lead/writing",
          "/lead/disagreements")
 
 
@@ -37,7 +38,7 @@ def test_labelers_and_experts_find_no_lead_page(studio, browser, path):
 
 @pytest.mark.parametrize("path", ["/lead/guidelines", "/lead/reports/1", "/lead/tasks/1/halt", "/lead/tasks/1/open", "/lead/tasks/1/copies",
                                   "/lead/screening/1", "/lead/screening/test", "/lead/adjudication", "/lead/adjudication/1",
-                                  "/lead/disagreements/1"])
+                                  "/lead/disagreements/1", "/lead/writing", "/lead/writing/answers"])
 def test_a_form_sent_by_a_labeler_does_nothing(studio, browser, path):
     assert browser.post(path, data={"csrf": csrf(browser.get("/me")), "text": "Mine now."}).status_code == 404
     with studio.store.read() as conn:
@@ -204,3 +205,24 @@ def test_what_is_kept_about_somebody_is_theirs_whole_without_keys_models_and_oth
     assert found["labelers"][0]["screening"]["state"] == "passed"
     names = set(re.findall(r'"(\w+)":', answer.text))
     assert not names & {"answered_by", "by_id", "by", "csrf_token"} and "hash" not in "".join(names) and "secret-model" not in answer.text
+
+
+def test_a_lead_asks_for_prompts_has_them_answered_and_takes_them_out(studio, lead):
+    studio.store.write(lambda conn: conn.execute(update(tasks).where(tasks.c.kind.in_(["prompt", "demonstration"])).values(state="halted")))
+    with studio.client(studio.person()) as browser:
+        page = lead.get("/lead/writing")
+        refused = lead.post("/lead/writing", data={"csrf": csrf(page), "style": "user_based", "count": "1", "question": ""})
+        assert refused.status_code == 422 and "no use is described" in refused.text and 'value="user_based" checked' in refused.text
+        wanted = {"style": "user_based", "count": "1", "question": "A cook plans a dinner."}
+        page = lead.post("/lead/writing", data={"csrf": csrf(page)} | wanted)
+        assert "1 asked for and free to be written" in page.text
+        work = browser.get("/work?kind=prompt")
+        assert "A cook plans a dinner." in work.text
+        browser.post(action(work), data={"csrf": csrf(work), "text": "What goes with <b>leek</b>?"})
+    page = lead.get("/lead/writing")
+    assert "What goes with &lt;b&gt;leek&lt;/b&gt;?" in page.text and "0 asked for" in page.text
+    found = [json.loads(line) for line in lead.get("/lead/writing/prompts.jsonl").text.splitlines()]
+    assert {"role": "user", "content": "What goes with <b>leek</b>?"} in [row["prompt"][-1] for row in found]
+    lead.post("/lead/writing/answers", data={"csrf": csrf(page)})
+    with studio.client(studio.person()) as other:
+        assert "What goes with &lt;b&gt;leek&lt;/b&gt;?" in other.get("/work?kind=demonstration").text

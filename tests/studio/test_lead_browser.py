@@ -17,7 +17,7 @@ from tutelage.feedback.schema import reports
 from tutelage.feedback.store import Store
 
 PAGES = ("/lead/reports", "/lead/reports?closed=1", "/lead/guidelines", "/lead/guidelines/1", "/lead/screening", "/lead/training",
-         "/lead/disagreements", "/lead/adjudication", "/lead/import")
+         "/lead/disagreements", "/lead/adjudication", "/lead/import", "/lead/writing")
 
 
 def question(studio, labeler):

@@ -11,7 +11,7 @@ import click
 from tutelage.base.log import setup_logging
 
 from .feedback_erase import erase_command
-from .feedback_files import export_command, import_command, simulate_command, stats_command
+from .feedback_files import export_command, import_command, prompts_command, simulate_command, stats_command
 from .feedback_scores import scores_command
 from .group import Group
 from .output import only_json_on_stdout, print_result
@@ -22,7 +22,7 @@ def feedback() -> None:
     """What people said: bring it in, count it, take it out, freeze it, train on it (docs/feedback.md, docs/feedback-files.md)."""
 
 
-for _command in (import_command, export_command, scores_command, stats_command, simulate_command, erase_command):
+for _command in (import_command, export_command, prompts_command, scores_command, stats_command, simulate_command, erase_command):
     feedback.add_command(_command)
 
 

@@ -130,6 +130,22 @@ def export_command(out: Path, db: str | None, as_json: bool, verbose: bool, to: 
     print_result(result if as_json else {name: value for name, value in result.items() if value}, as_json)
 
 
+@click.command("prompts")
+@click.argument("out", type=click.Path(path_type=Path), metavar="OUT.jsonl")
+@click.option("--names", is_flag=True, help="People by their names; without it by pseudonyms that stay the same in every export.")
+@everywhere
+def prompts_command(out: Path, db: str | None, as_json: bool, verbose: bool, names: bool) -> None:
+    """Write every prompt that may be used, of labelers, customers and files, as `tutelage sample` and `tutelage ppo` read them."""
+    setup_logging(int(verbose))
+    with only_json_on_stdout(as_json):
+        from tutelage.feedback.io.exporting import export_prompts
+        from tutelage.feedback.store import Store
+
+        with Store.open(db) as store:
+            count = export_prompts(store, out, names=names)
+    print_result({"file": str(out), "prompts": count}, as_json)
+
+
 @click.command("stats")
 @click.option("--batch", metavar="NAME", help="Judgements of this batch only.")
 @click.option("--resamples", type=click.IntRange(min=0), default=500, show_default=True,

@@ -29,9 +29,10 @@ class NewItem:
     source customer: somebody's own words. They are masked before they are stored, answers too, and given out with consent only.
     """
 
-    prompt: Any
+    prompt: Any = None
     responses: Sequence[Mapping[str, Any]] = ()
     kind: str | None = None
+    style: str | None = None
     overlap: int = 1
     p_select: float = 1.0
     purpose: str = "work"
@@ -68,6 +69,10 @@ def _add_item(conn: Connection, item: NewItem, now: float) -> dict[str, Any]:
     if name is not None and (before := known(conn, [name]).get(name)):
         row = conn.execute(select(tasks.c.id, tasks.c.prompt_id, tasks.c.response_ids).where(tasks.c.id == before[0])).one()
         return {"prompt_id": row.prompt_id, "response_ids": row.response_ids, "task_id": row.id}
+    if item.kind == "prompt":
+        return {"prompt_id": None, "response_ids": [], "task_id": _to_be_written(conn, item, name, now)}
+    if item.prompt is None or item.style is not None:
+        raise ContentError("no prompt" if item.prompt is None else "a style is for items of the kind prompt")
     masker = Masker() if customers else None
     prompt_id = add_prompt(conn, content=_masked(item.prompt, masker), source=item.source, now=now, user=item.user, language=item.language,
                            consent=item.consent is not False, warnings=item.warnings)
@@ -81,6 +86,18 @@ def _add_item(conn: Connection, item: NewItem, now: float) -> dict[str, Any]:
         if name is not None:
             remember(conn, {name: (task, Place("api", 0, 0))})
     return {"prompt_id": prompt_id, "response_ids": ids, "task_id": task}
+
+
+def _to_be_written(conn: Connection, item: NewItem, name: str | None, now: float) -> int:
+    """A task to write a prompt. Raises: ContentError when it comes with a prompt, answers or what is right."""
+    if item.prompt is not None or item.responses or item.expected is not None or item.source == "customer":
+        raise ContentError("an item of the kind prompt comes with a prompt, with answers, or with what only these have",
+                           hint="it takes style, question, overlap, purpose, batch and key: the prompt is what people write")
+    extra = {"style": item.style or "plain", **({"question": item.question} if item.question else {})}
+    task = add_task(conn, kind="prompt", now=now, overlap=item.overlap, purpose=item.purpose, batch=item.batch, extra=extra)
+    if name is not None:
+        remember(conn, {name: (task, Place("api", 0, 0))})
+    return task
 
 
 def _check_expected(expected: Mapping[str, Any], answers: int) -> None:

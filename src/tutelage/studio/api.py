@@ -47,11 +47,12 @@ class AnswerSent(_Sent):
 
 
 class ItemSent(_Sent):
-    """A prompt, its answers, and how they are to be judged; without a kind they are only kept."""
+    """A prompt, its answers, and how they are to be judged; without a kind they are only kept. Of kind prompt: one to be written."""
 
-    prompt: str | list[dict[str, Any]]
+    prompt: str | list[dict[str, Any]] | None = None
     responses: list[AnswerSent] = Field(default_factory=list, max_length=9)
-    kind: Literal["demonstration", "comparison", "ranking", "rating", "label", "critique", "edit", "conversation"] | None = None
+    kind: Literal["demonstration", "comparison", "ranking", "rating", "label", "critique", "edit", "conversation", "prompt"] | None = None
+    style: Literal["plain", "few_shot", "user_based"] | None = None
     overlap: int = Field(1, ge=1, le=1000)
     p_select: float = Field(1.0, gt=0, le=1)
     purpose: Literal["work", "shared", "gold", "drift", "practice", "screening", "rollout"] = "work"

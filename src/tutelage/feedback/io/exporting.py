@@ -26,6 +26,7 @@ from tutelage.feedback.io.rows import OF_TASK
 from tutelage.feedback.pseudonyms import key_of_store, pseudonym
 from tutelage.feedback.schema import assignments, judgements, labelers, prompts, responses, retractions, tasks
 from tutelage.feedback.store import Store
+from tutelage.feedback.writing import prompt_rows
 from tutelage.text.arena import battles_of
 from tutelage.text.argilla import record_of
 from tutelage.text.content import Content
@@ -154,6 +155,23 @@ def export(store: Store, out: Path, to: str, *, names: bool = False, kinds: Sequ
     store.write(lambda conn: record_audit(conn, action="feedback.export", now=store.now(), subject=out.name, path=str(out.resolve()),
                                           to=to, names=names, judgements=done.judgements))
     return done
+
+
+def export_prompts(store: Store, out: Path, *, names: bool = False) -> int:
+    """Write every prompt that may be used (`writing.prompt_rows`) as JSON lines. Returns how many.
+
+    Raises: ConfigError on another suffix, or when `out` is there; ContentError when there is no prompt.
+    """
+    suffix = form_of(out, FORMS["judgements"].files[:2])
+    key = None if names else store.write(key_of_store)
+    with store.read() as conn, atomic_path(out) as aside:
+        rows = list(prompt_rows(conn, key))
+        if not rows:
+            raise ContentError("there is no prompt that may be used", hint="have some written on the page Prompts of the studio, or import")
+        WRITE_AS[suffix](aside, iter(rows))
+    store.write(lambda conn: record_audit(conn, action="feedback.export", now=store.now(), subject=out.name, path=str(out.resolve()),
+                                          to="prompts", names=names, prompts=len(rows)))
+    return len(rows)
 
 
 def _one_type(conn: Connection, kinds: Sequence[str], batch: str | None) -> None:

@@ -1,0 +1,113 @@
+"""Prompts that people write: asked for by a lead, answered by others as demonstrations, and taken out for sampling and PPO.
+
+The three ways to write one are those of Ouyang et al. 2022, arXiv:2203.02155, appendix A.1: plain (any task, diverse), few-shot (an
+instruction with pairs of query and reply), user-based (for a use that somebody described).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Select, func, select
+
+from .content import add_prompt, add_task, prompt_hash, record_audit
+from .errors import ContentError
+from .pseudonyms import pseudonym
+from .schema import judgements, labelers, prompts, retractions, tasks
+from .values import STYLES
+
+BATCH = "written prompts"
+MOST_ASKED = 1000
+
+
+@dataclass(frozen=True)
+class Written:
+    """A prompt as somebody wrote it. messages: as a conversation whose last turn waits for an answer. task_id: of its demonstration."""
+
+    judgement_id: int
+    labeler_id: int
+    style: str
+    messages: list[dict[str, str]]
+    at: float
+    task_id: int | None
+
+
+def ask_for_prompts(conn: Connection, *, style: str, count: int, question: str, by_id: int, now: float) -> list[int]:
+    """Tasks to write `count` prompts, each by whoever comes first. question: what is wanted, shown above the field; may be empty.
+
+    Raises: ContentError on a style that is none, a count out of range, and a user-based one that describes no use.
+    """
+    if style not in STYLES:
+        raise ContentError(f"style is {style[:40]!r}", hint=f"it is one of {', '.join(STYLES)}")
+    if not 1 <= count <= MOST_ASKED:
+        raise ContentError(f"{count:,} prompts at once", hint=f"from 1 to {MOST_ASKED:,}")
+    if style == "user_based" and not question.strip():
+        raise ContentError("no use is described", hint="say who asks the assistant, and for what")
+    extra = {"style": style, **({"question": question.strip()} if question.strip() else {})}
+    made = [add_task(conn, kind="prompt", now=now, extra=extra) for _ in range(count)]
+    record_audit(conn, action="ask for prompts", actor_id=by_id, subject=style, tasks=count, now=now)
+    return made
+
+
+def wanted(conn: Connection) -> int:
+    """Prompts that are asked for and not written yet."""
+    return int(conn.scalar(select(func.coalesce(func.sum(tasks.c.free), 0)).where(tasks.c.kind == "prompt", tasks.c.state == "open")) or 0)
+
+
+def written_prompts(conn: Connection) -> list[Written]:
+    """What people wrote and stands, newest first."""
+    answered = {row.extra.get("written"): row.id for row in conn.execute(select(tasks.c.id, tasks.c.extra).where(tasks.c.batch == BATCH))}
+    rows = conn.execute(_standing().order_by(judgements.c.id.desc()))
+    return [Written(row.id, row.labeler_id, row.value.get("style", "plain"), messages_of(row.value), row.created_at, answered.get(row.id))
+            for row in rows]
+
+
+def ask_for_answers(conn: Connection, *, by_id: int, now: float, overlap: int = 1) -> list[int]:
+    """A demonstration task for each prompt that people wrote and that has none yet. Returns their ids. Its author may be who answers."""
+    made = []
+    for one in reversed(written_prompts(conn)):
+        if one.task_id is None:
+            prompt_id = add_prompt(conn, content=one.messages, source="labeler", author_id=one.labeler_id, now=now)
+            made.append(add_task(conn, kind="demonstration", prompt_id=prompt_id, overlap=overlap, batch=BATCH, now=now,
+                                 extra={"written": one.judgement_id}))
+    if made:
+        record_audit(conn, action="ask for answers", actor_id=by_id, tasks=len(made), now=now)
+    return made
+
+
+def messages_of(value: Mapping[str, Any]) -> list[dict[str, str]]:
+    """What was written as messages. Of a few-shot one every pair but the last is a turn with its reply, and the last query waits."""
+    text, pairs = value["text"], value.get("examples", ())
+    if not pairs:
+        return [{"role": "user", "content": text}]
+    messages = [{"role": "user", "content": f"{text}\n\n{pairs[0]['prompt']}"}]
+    for before, pair in zip(pairs, pairs[1:], strict=False):
+        messages += [{"role": "assistant", "content": before["response"]}, {"role": "user", "content": pair["prompt"]}]
+    return messages
+
+
+def prompt_rows(conn: Connection, key: str | None) -> Iterator[dict[str, Any]]:
+    """Every prompt that may be used, once: {"prompt", "source", "user"}, as `sample` and `ppo` read them. key: of pseudonyms; None: names.
+
+    Those of customers with their consent, those people wrote, those that were brought in; none that was erased.
+    """
+    seen = set[str]()
+    for one in conn.execute(_standing().order_by(judgements.c.id)):
+        messages = messages_of(one.value)
+        seen.add(prompt_hash(messages))
+        yield {"prompt": messages, "source": "labeler", "user": pseudonym(one.name, key)}
+    query = select(prompts, labelers.c.name.label("author")).outerjoin(labelers, prompts.c.author_id == labelers.c.id)
+    for row in conn.execute(query.where(prompts.c.content.is_not(None), prompts.c.consent).order_by(prompts.c.id)):
+        who = row.user or row.author
+        if row.hash not in seen:
+            yield {"prompt": row.content, "source": row.source, **({"user": pseudonym(who, key)} if who else {})}
+
+
+def _standing() -> Select[Any]:
+    return (select(judgements.c.id, judgements.c.labeler_id, judgements.c.value, judgements.c.created_at, labelers.c.name)
+            .join(labelers, labelers.c.id == judgements.c.labeler_id)
+            .outerjoin(retractions, retractions.c.judgement_id == judgements.c.id)
+            .where(judgements.c.kind == "prompt", judgements.c.value.is_not(None), retractions.c.id.is_(None),
+                   labelers.c.erased_at.is_(None)))

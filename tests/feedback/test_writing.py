@@ -1,0 +1,106 @@
+"""Prompts that people write: asked for, answered, taken out, on both databases."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from sqlalchemy import select
+
+from tests.feedback.world import labelers
+from tutelage.feedback import erase, queue, writing
+from tutelage.feedback.content import add_prompt
+from tutelage.feedback.errors import ContentError
+from tutelage.feedback.io.exporting import export_prompts
+from tutelage.feedback.pseudonyms import key_of_store
+from tutelage.feedback.schema import tasks
+from tutelage.text.readers import read_prompts
+
+FEW = {"text": "Say the opposite.", "style": "few_shot",
+       "examples": [{"prompt": "hot", "response": "cold"}, {"prompt": "wet", "response": "dry"}]}
+
+
+def ask(store, lead, **given):
+    given = {"style": "plain", "count": 2, "question": "", **given}
+    return store.write(lambda conn: writing.ask_for_prompts(conn, by_id=lead, now=store.now(), **given))
+
+
+def write(store, person, value):
+    def work(conn):
+        claimed = queue.claim(conn, person, now=store.now(), kinds=["prompt"])
+        return queue.submit(conn, assignment_id=claimed.assignment_id, labeler_id=person, value=value, now=store.now(), seconds=30.0)
+    return store.write(work)
+
+
+def written(store):
+    with store.read() as conn:
+        return writing.written_prompts(conn)
+
+
+def test_what_is_asked_for_is_written_once_each_and_waits_for_an_answer(store):
+    lead, ann, bob = labelers(store, 3)
+    ask(store, lead)
+    write(store, ann, {"text": "How do I brew tea?", "style": "plain"})
+    write(store, bob, FEW)
+    with store.read() as conn:
+        assert writing.wanted(conn) == 0
+    newest, first = written(store)
+    assert first.messages == [{"role": "user", "content": "How do I brew tea?"}] and first.task_id is None
+    assert newest.messages == [{"role": "user", "content": "Say the opposite.\n\nhot"}, {"role": "assistant", "content": "cold"},
+                               {"role": "user", "content": "wet"}]
+
+    def answers(conn):
+        return writing.ask_for_answers(conn, by_id=lead, now=store.now())
+    made = store.write(answers)
+    assert len(made) == 2 and store.write(answers) == [], "nothing is asked for twice"
+    assert [one.task_id for one in written(store)] == made[::-1]
+    with store.read() as conn:
+        assert set(conn.scalars(select(tasks.c.kind).where(tasks.c.id.in_(made)))) == {"demonstration"}
+
+
+def test_a_prompt_that_was_taken_back_is_none(store):
+    lead, ann = labelers(store, 2)
+    ask(store, lead)
+    write(store, ann, {"text": "Never mind.", "style": "plain"})
+    store.write(lambda conn: queue.undo_last(conn, ann, now=store.now()))
+    assert written(store) == []
+
+
+@pytest.mark.parametrize(("given", "says"), [({"style": "haiku"}, "style is 'haiku'"), ({"count": 0}, "0 prompts at once"),
+                                             ({"count": 1001}, "1,001 prompts at once"),
+                                             ({"style": "user_based", "question": " "}, "no use is described")])
+def test_what_nobody_could_write_is_not_asked_for(store, given, says):
+    with pytest.raises(ContentError, match=says):
+        ask(store, labelers(store, 1)[0], **given)
+
+
+def test_the_file_of_prompts_is_read_by_training_and_holds_what_may_be_used(store, tmp_path):
+    lead, ann = labelers(store, 2)
+    ask(store, lead)
+    write(store, ann, {"text": "How do I brew tea?", "style": "plain"})
+    write(store, ann, FEW)
+
+    def others(conn):
+        writing.ask_for_answers(conn, by_id=lead, now=store.now())
+        for text, consent in (("Yes, use this.", True), ("Keep this private.", False)):
+            add_prompt(conn, content=text, source="customer", user="cust-7", consent=consent, now=store.now())
+    store.write(others)
+    assert export_prompts(store, tmp_path / "p.jsonl") == 3
+    rows = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
+    assert [row["source"] for row in rows] == ["labeler", "labeler", "customer"]
+    assert "cust-7" not in str(rows) and len({row["user"] for row in rows}) == 2, "pseudonyms, one for each person"
+    read = read_prompts(tmp_path / "p.jsonl").rows
+    assert [prompt if isinstance(prompt, str) else prompt[-1].content for prompt in read] == ["How do I brew tea?", "wet", "Yes, use this."]
+
+
+def test_an_erased_writers_prompts_are_in_no_file_and_in_no_list(store, tmp_path):
+    lead, ann = labelers(store, 2)
+    ask(store, lead)
+    write(store, ann, {"text": "My secret recipe.", "style": "plain"})
+    store.write(lambda conn: writing.ask_for_answers(conn, by_id=lead, now=store.now()))
+    def gone(conn):
+        erase.erase(conn, erase.find(conn, "labeler", "labeler 1", key_of_store(conn)), now=store.now())
+    store.write(gone)
+    assert written(store) == []
+    with pytest.raises(ContentError, match="no prompt that may be used"):
+        export_prompts(store, tmp_path / "p.jsonl")
