@@ -77,7 +77,9 @@ def test_the_page_and_the_command_line_tell_the_same_agreement(store, people):
         judged(store, people, {"amara": {"rating": 1 + i, "flags": []}, "bo": {"rating": 7 - i, "flags": []}}, kind="rating", texts=("x",))
     with store.read() as conn:
         said = {(row["batch"], row["kind"]): row for row in stats(conn, resamples=500)["agreement"]}
-    for row in told(store).agreements:
+    found = told(store).agreements
+    assert {(row.batch, row.kind) for row in found} == said.keys() == {("first", "comparison"), ("", "rating")}
+    for row in found:
         assert {name: (s.value, s.low, s.high) for name, s in row.found.items()} == {
             name: (s["value"], s["low"], s["high"]) for name, s in said[row.batch, row.kind].items() if isinstance(s, dict)}
 
