@@ -5,11 +5,17 @@ from __future__ import annotations
 import re
 
 import pytest
+from fastapi.testclient import TestClient
 from sqlalchemy import delete, select, update
 
 from tests.studio.test_doors import csrf
 from tests.studio.test_work import action, heading
+from tutelage.feedback import accounts
+from tutelage.feedback.errors import StoreError
 from tutelage.feedback.schema import judgements, reports, settings, tasks
+from tutelage.feedback.store import Store
+from tutelage.studio.app import create_studio
+from tutelage.web.site import Site
 
 PAGES = ("/lead/reports", "/lead/reports?closed=1", "/lead/guidelines", "/lead/screening", "/lead/adjudication",
          "/lead/disagreements")
@@ -204,3 +210,18 @@ def test_what_is_kept_about_somebody_is_theirs_whole_without_keys_models_and_oth
     assert found["labelers"][0]["screening"]["state"] == "passed"
     names = set(re.findall(r'"(\w+)":', answer.text))
     assert not names & {"answered_by", "by_id", "by", "csrf_token"} and "hash" not in "".join(names) and "secret-model" not in answer.text
+
+
+def test_guidelines_that_cannot_be_written_now_stay_on_the_page(tmp_path, monkeypatch):
+    with Store.open(tmp_path / "studio.db") as store:
+        number = store.write(lambda conn: accounts.add_account(conn, name="lea", role="lead", password_hash="none", now=store.now()))
+        key = store.write(lambda conn: accounts.open_session(conn, number, now=store.now(), user_agent="test"))
+        client = TestClient(create_studio(store, site := Site(port=8600)), base_url=site.url, cookies={site.cookie: key})
+        token = csrf(client.get("/lead/guidelines"))
+
+        def full(work):
+            raise StoreError("the database cannot be written: the disk is full", hint="make room")
+
+        monkeypatch.setattr(store, "write", full)
+        page = client.post("/lead/guidelines", data={"csrf": token, "text": "An hour of thought."})
+    assert page.status_code == 503 and "the disk is full" in page.text and "An hour of thought.</textarea>" in page.text
