@@ -6,11 +6,17 @@ import json
 import re
 
 import pytest
+from fastapi.testclient import TestClient
 from sqlalchemy import delete, select, update
 
 from tests.studio.test_doors import csrf
 from tests.studio.test_work import action, heading
+from tutelage.feedback import accounts
+from tutelage.feedback.errors import StoreError
 from tutelage.feedback.schema import judgements, reports, settings, tasks
+from tutelage.feedback.store import Store
+from tutelage.studio.app import create_studio
+from tutelage.web.site import Site
 
 PAGES = ("/lead/reports", "/lead/reports?closed=1", "/lead/guidelines", "/lead/screening", "/lead/adjudication", "/lead/writing",
          "/lead/disagreements")
@@ -226,3 +232,18 @@ def test_a_lead_asks_for_prompts_has_them_answered_and_takes_them_out(studio, le
     lead.post("/lead/writing/answers", data={"csrf": csrf(page)})
     with studio.client(studio.person()) as other:
         assert "What goes with &lt;b&gt;leek&lt;/b&gt;?" in other.get("/work?kind=demonstration").text
+
+
+def test_guidelines_that_cannot_be_written_now_stay_on_the_page(tmp_path, monkeypatch):
+    with Store.open(tmp_path / "studio.db") as store:
+        number = store.write(lambda conn: accounts.add_account(conn, name="lea", role="lead", password_hash="none", now=store.now()))
+        key = store.write(lambda conn: accounts.open_session(conn, number, now=store.now(), user_agent="test"))
+        client = TestClient(create_studio(store, site := Site(port=8600)), base_url=site.url, cookies={site.cookie: key})
+        token = csrf(client.get("/lead/guidelines"))
+
+        def full(work):
+            raise StoreError("the database cannot be written: the disk is full", hint="make room")
+
+        monkeypatch.setattr(store, "write", full)
+        page = client.post("/lead/guidelines", data={"csrf": token, "text": "An hour of thought."})
+    assert page.status_code == 503 and "the disk is full" in page.text and "An hour of thought.</textarea>" in page.text

@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from fastapi.testclient import TestClient
 from sqlalchemy import select, update
 
 from tests.studio.conftest import Studio
@@ -15,9 +16,14 @@ from tests.studio.test_browser import PHONE, violations
 from tests.studio.test_doors import csrf
 from tests.studio.test_talk import begin, rows, running, send, two_answers  # noqa: F401 - fixtures among them
 from tests.studio.test_work import action, heading
+from tutelage.feedback import accounts
 from tutelage.feedback.content import set_setting
+from tutelage.feedback.conversations import start as start_conversation
+from tutelage.feedback.errors import StoreError
 from tutelage.feedback.schema import conversations, judgements, labelers
 from tutelage.feedback.store import Store
+from tutelage.studio.app import create_studio
+from tutelage.web.site import Site
 
 # The browser ------------------------------------------------------------------------------------------------------------------------------
 
@@ -194,3 +200,19 @@ def test_who_has_not_passed_the_screening_talks_to_nobody(studio, models):
         studio.store.write(lambda conn: conn.execute(failed))
         assert send(client, page, text="fifteen minutes of thought").url.path == "/work" and models.requests == []
         assert "fifteen minutes of thought</textarea>" in client.get(page.url.path).text
+
+
+def test_on_a_full_disk_what_was_said_stays_on_the_page(tmp_path, monkeypatch):
+    with Store.open(tmp_path / "studio.db") as store:
+        number = store.write(lambda conn: accounts.add_account(conn, name="ann", role="expert", password_hash="none", now=store.now()))
+        key = store.write(lambda conn: accounts.open_session(conn, number, now=store.now(), user_agent="test"))
+        begun = store.write(lambda conn: start_conversation(conn, number, now=store.now()))
+        client = TestClient(create_studio(store, site := Site(port=8600)), base_url=site.url, cookies={site.cookie: key})
+        token = csrf(client.get(f"/talk/{begun}"))
+
+        def full(work):
+            raise StoreError("the database cannot be written: the disk is full")
+
+        monkeypatch.setattr(store, "write", full)
+        page = client.post(f"/talk/{begun}/say", data={"csrf": token, "at": "0", "text": "fifteen minutes of thought"})
+    assert page.status_code == 503 and "the disk is full" in page.text and "fifteen minutes of thought</textarea>" in page.text

@@ -23,7 +23,7 @@ from tutelage.feedback.programs import NewItem
 from tutelage.feedback.pseudonyms import key_of_store
 from tutelage.feedback.schema import Row
 from tutelage.feedback.scores import Score, add_scores
-from tutelage.web.app import Web
+from tutelage.web.app import Web, status_of
 from tutelage.web.limits import Limiter
 from tutelage.web.session import SEEN_EVERY_SECONDS, knock
 from tutelage.web.site import MAX_BODY_BYTES, TooLarge
@@ -194,7 +194,7 @@ def _refused(request: Request, error: Exception) -> Response:
 
 def _our_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, TutelageError)
-    return _error(503 if isinstance(error, StoreError) else 422, str(error), error.hint)
+    return _error(status_of(error, 422), str(error), error.hint)
 
 
 def _not_as_asked(request: Request, error: Exception) -> Response:

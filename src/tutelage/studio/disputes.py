@@ -13,10 +13,9 @@ from tutelage.base.errors import TutelageError
 from tutelage.feedback import adjudication
 from tutelage.feedback.accounts import Session
 from tutelage.feedback.disagreements import Disagreement, disagreements
-from tutelage.feedback.errors import ContentError
 from tutelage.feedback.items import halted_tasks, judgements_of_task, opinions
 from tutelage.feedback.triage import triage
-from tutelage.web.app import Web, go
+from tutelage.web.app import Web, go, status_of
 from tutelage.web.session import OwnForm, text_of
 
 from .people import Id, Lead
@@ -45,8 +44,8 @@ def judge(request: Request, session: Lead, form: OwnForm, task_id: Id) -> Respon
     try:
         made = web.store.write(lambda conn: triage(conn, task_id=task_id, verdict=verdict, by_id=session.labeler_id, now=web.store.now(),
                                                    text=text, expected=expected))
-    except ContentError as error:
-        return _disagreements(request, session, task_id, 422, text=text, error=str(error), hint=error.hint)
+    except TutelageError as error:
+        return _disagreements(request, session, task_id, status_of(error, 422), text=text, error=str(error), hint=error.hint)
     return _disagreements(request, session, following[0] if following else 0, made=made, verdict=verdict)
 
 
@@ -109,7 +108,7 @@ def _settle(request: Request, session: Session, change: Callable[[Connection, fl
     try:
         web.store.write(lambda conn: change(conn, web.store.now()))
     except TutelageError as error:
-        return _adjudication(request, session, 409, error=str(error), hint=error.hint)
+        return _adjudication(request, session, status_of(error), error=str(error), hint=error.hint)
     return go(request, "/lead/adjudication")
 
 

@@ -10,12 +10,13 @@ from sqlalchemy import Connection
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
+from tutelage.base.errors import TutelageError
 from tutelage.feedback import guidelines
 from tutelage.feedback.accounts import Session
 from tutelage.feedback.errors import ContentError
 from tutelage.feedback.items import KNOWN, MADE, copy_task, halt_task, judgements_of_task, open_task, right_answers
 from tutelage.feedback.reports import answer_report, inbox, reopen_report
-from tutelage.web.app import Web, go
+from tutelage.web.app import Web, go, status_of
 from tutelage.web.markdown import plain, render
 from tutelage.web.session import OwnForm, text_of
 
@@ -50,8 +51,8 @@ def save(request: Request, session: Lead, form: OwnForm) -> Response:
         return _guidelines(request, text=text, base=base, preview=render(text))
     try:
         web.store.write(lambda conn: guidelines.save(conn, text=text, base=base, by_id=session.labeler_id, now=web.store.now()))
-    except ContentError as error:
-        return _guidelines(request, 422, text=text, error=str(error), hint=error.hint)
+    except TutelageError as error:
+        return _guidelines(request, status_of(error, 422), text=text, error=str(error), hint=error.hint)
     return go(request, "/lead/guidelines")
 
 

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
+from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
@@ -22,7 +23,7 @@ from tutelage.feedback.newcomers import standing_of
 from tutelage.feedback.pii import Masker
 from tutelage.feedback.store import Store
 from tutelage.feedback.values import GOOD
-from tutelage.web.app import Web, go, is_partial
+from tutelage.web.app import Web, go, is_partial, status_of
 from tutelage.web.markdown import plain
 from tutelage.web.session import OwnForm, Visitor, text_of
 
@@ -99,12 +100,13 @@ def say(request: Request, session: Visitor, form: OwnForm, conversation_id: Id) 
     if found.turn is not None or len(found.messages) != at:           # this was sent before, or from a tab that was left behind
         return _page(request, session, conversation_id, entered={} if found.turn else {"text": text})
     kept = conversations.draft_of_end(found.draft) | {"text": text}
-    web.store.write(lambda conn: conversations.keep_draft(conn, found.id, session.labeler_id, kept, now=web.store.now()))
-    if found.assignment_id is None and not _screened(web.store, session):
-        return go(request, "/work")
-    said, asked = None if found.waits else _masked(found, text), web.store.now()
+    asked = web.store.now()
     took = forms.seconds(form, asked - found.since)
     try:
+        web.store.write(lambda conn: conversations.keep_draft(conn, found.id, session.labeler_id, kept, now=web.store.now()))
+        if found.assignment_id is None and not _screened(web.store, session):
+            return go(request, "/work")
+        said = None if found.waits else _masked(found, text)
         if said == "":
             raise ContentError(web.words.say(session.language, "talk_empty"))
         with _asking(found.id):
@@ -117,7 +119,7 @@ def say(request: Request, session: Visitor, form: OwnForm, conversation_id: Id) 
         return _page(request, session, conversation_id, 503, error=told, hint=web.words.say(session.language, "talk_kept"),
                      spent=forms.spent(form))
     except TutelageError as error:
-        return _page(request, session, conversation_id, 422, error=str(error), hint=error.hint, spent=forms.spent(form))
+        return _refused(request, session, conversation_id, error, form)
     return _page(request, session, conversation_id)
 
 
@@ -132,8 +134,7 @@ def choose(request: Request, session: Visitor, form: OwnForm, conversation_id: I
         web.store.write(lambda conn: conversations.choose(conn, found.id, session.labeler_id, at=_at(form), value=value, now=now,
                                                           seconds=took, interface_version=web.assets.version))
     except TutelageError as error:
-        return _page(request, session, conversation_id, 422, error=str(error), hint=error.hint, entered=forms.fields(form),
-                     spent=forms.spent(form))
+        return _refused(request, session, conversation_id, error, form)
     return _page(request, session, conversation_id)
 
 
@@ -171,8 +172,7 @@ def end(request: Request, session: Visitor, form: OwnForm, conversation_id: Id) 
                                                        rating=int(rating) if rating.isdecimal() else None, seconds=took,
                                                        interface_version=web.assets.version))
     except TutelageError as error:
-        return _page(request, session, conversation_id, 422, error=str(error), hint=error.hint, entered=forms.fields(form),
-                     spent=forms.spent(form))
+        return _refused(request, session, conversation_id, error, form)
     return RedirectResponse("/work" if found.assignment_id else "/talk", 303)
 
 
@@ -237,6 +237,12 @@ def _own(request: Request, session: Session, conversation_id: int) -> Conversati
 def _at(form: Any) -> int:
     text = text_of(form, "at", 9)
     return int(text) if text.isdecimal() else -1
+
+
+def _refused(request: Request, session: Session, conversation_id: int, error: TutelageError, form: FormData) -> Response:
+    """The page with what was entered, and why that was not taken."""
+    return _page(request, session, conversation_id, status_of(error, 422), error=str(error), hint=error.hint, entered=forms.fields(form),
+                 spent=forms.spent(form))
 
 
 def _page(request: Request, session: Session, conversation_id: int, status: int = 200, *, error: str | None = None,

@@ -22,7 +22,7 @@ from tutelage.feedback.pii import mask_text
 from tutelage.feedback.reports import add_report
 from tutelage.feedback.schema import judgements, labelers
 from tutelage.feedback.values import agrees
-from tutelage.web.app import Web, is_partial
+from tutelage.web.app import Web, is_partial, status_of
 from tutelage.web.markdown import plain, render
 from tutelage.web.session import OwnForm, Visitor, text_of
 
@@ -63,8 +63,7 @@ def submit(request: Request, session: Visitor, form: OwnForm, assignment_id: Id)
             conn, assignment_id=assignment_id, labeler_id=session.labeler_id, value=value, seconds=took, now=now,
             interface_version=version))
     except TutelageError as error:
-        status = 503 if isinstance(error, StoreError) else 422
-        return _task_page(request, session, view, status, error=str(error), hint=error.hint, entered=forms.fields(form),
+        return _task_page(request, session, view, status_of(error, 422), error=str(error), hint=error.hint, entered=forms.fields(form),
                           spent=forms.spent(form))
     if view.purpose == "practice" and view.expected:
         return _practice_page(request, session, view, judgement_id)

@@ -142,9 +142,9 @@ def _too_large(request: Request, error: Exception) -> Response:
     return _http_error(request, HTTPException(413))
 
 
-def status_of(error: TutelageError) -> int:
-    """503 where nothing can be written or read now, such as on a full disk; else 409."""
-    return 503 if isinstance(error, StoreError) else 409
+def status_of(error: TutelageError, otherwise: int = 409) -> int:
+    """503 where nothing can be written or read now, such as on a full disk."""
+    return 503 if isinstance(error, StoreError) else otherwise
 
 
 def _our_error(request: Request, error: Exception) -> Response:
