@@ -153,8 +153,21 @@ def test_somebody_shut_out_in_the_middle_of_a_task_gets_no_further(studio, label
     studio.task()
     page = browser.get("/work")
     studio.store.write(lambda conn: accounts.disable(conn, labeler.id, now=studio.store.now()))
-    assert browser.post(action(page), data={"csrf": csrf(page), "choice": "1"}).url.path == "/login"
-    assert studio.values(labeler) == []
+    refused = browser.post(action(page), data={"csrf": csrf(page), "choice": "1"})
+    assert refused.status_code == 401 and "You are signed out" in refused.text and studio.values(labeler) == []
+
+
+@pytest.mark.parametrize("partial", [False, True])
+def test_who_was_signed_out_gets_back_what_they_typed_and_no_password(studio, labeler, browser, partial):
+    studio.task("prompt", extra={"style": "few_shot"})
+    page = browser.get("/work")
+    studio.store.write(lambda conn: accounts.revoke_sessions(conn, labeler.id, now=studio.store.now()))
+    entered = {"csrf": csrf(page), "text": "An hour of <work>.", "query_1": "Hund", "password": "my secret", "old": "my secret"}
+    refused = browser.post(action(page), data=entered, headers={"HX-Request": "true"} if partial else {})
+    assert refused.status_code == 401 and ("<html" in refused.text) is not partial
+    assert re.findall(r"<textarea readonly[^>]*>\n(.*?)</textarea>", refused.text, re.S) == ["An hour of &lt;work&gt;.", "Hund"]
+    assert "my secret" not in refused.text and 'href="/login"' in refused.text
+    assert browser.post(action(page) + "/draft", data=entered).status_code == 401, "the page must not say that this was saved"
 
 
 @pytest.mark.parametrize("path", ["/work/{id}", "/work/{id}/draft", "/work/{id}/skip", "/work/{id}/report", "/work/{id}/never"])
@@ -309,5 +322,5 @@ def test_htmx_gets_the_main_part_only_and_after_signing_out_the_door(studio, lab
     part = browser.get("/work", headers={"HX-Request": "true"}).text
     assert "<html" not in part and 'id="task"' in part
     with studio.client() as nobody:
-        answered = nobody.post("/work/1", headers={"HX-Request": "true"})
-        assert answered.status_code == 204 and answered.headers["hx-redirect"] == "/login"
+        answered = nobody.get("/work", headers={"HX-Request": "true"})
+        assert answered.status_code == 204 and answered.headers["hx-redirect"] == "/login?next=/work"

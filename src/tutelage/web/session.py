@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hmac
+import re
 import secrets
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -19,6 +20,8 @@ from tutelage.feedback.errors import StoreError
 
 SEEN_EVERY_SECONDS = 300.0
 _TOKEN_BYTES = 32
+WRITTEN = re.compile(r"text|comment|(query|reply)_\d")
+"""Fields that hold what people write at length, and no secrets: shown again where a form cannot be taken."""
 
 
 class SignInNeeded(Exception):
