@@ -123,7 +123,11 @@ def test_two_tabs_show_the_same_task_and_the_second_answer_does_not_replace_the_
     first, second = browser.get("/work"), browser.get("/work")
     assert action(first) == action(second)
     browser.post(action(first), data={"csrf": csrf(first), "text": "from the first tab"})
-    assert "submitted already" in browser.post(action(second), data={"csrf": csrf(second), "text": "from the second tab"}).text
+    other = browser.post(action(second), data={"csrf": csrf(second), "text": "from the second tab"})
+    assert other.status_code == 409 and "submitted already" in other.text and "from the first tab" in other.text
+    assert re.findall(r"<textarea readonly[^>]*>\n(.*?)</textarea>", other.text) == ["from the second tab"], "not lost without a word"
+    same = browser.post(action(second), data={"csrf": csrf(second), "text": "from the first tab"})
+    assert same.status_code == 200 and "counts once" in same.text and "readonly" not in same.text
     assert studio.values(labeler) == [{"critique": "from the first tab"}]
 
 

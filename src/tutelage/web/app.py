@@ -27,7 +27,7 @@ from tutelage.feedback.store import Store
 from .assets import Assets, check_vendored
 from .limits import Limiter
 from .markdown import plain
-from .session import WRITTEN, SignInNeeded, csrf_field, read_form
+from .session import SignInNeeded, csrf_field, read_form, written
 from .site import HEADERS, SAFE_METHODS, Guard, Site, TooLarge
 from .words import Words
 
@@ -128,8 +128,7 @@ async def _sign_in_needed(request: Request, error: Exception) -> Response:
         return go(request, "/login" if request.url.path == "/" else f"/login?next={quote(request.url.path)}")
     is_form = request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded")
     form = await read_form(request) if is_form else FormData()
-    typed = [value for name, value in form.multi_items() if WRITTEN.fullmatch(name) and isinstance(value, str) and value.strip()]
-    response: Response = request.app.state.web.html(request, "signed_out.html", 401, written=typed)
+    response: Response = request.app.state.web.html(request, "signed_out.html", 401, written=written(form))
     response.headers["hx-retarget"] = "#main"
     return response
 

@@ -127,6 +127,11 @@ def knock(request: Request) -> None:
         raise HTTPException(429)
 
 
+def written(form: FormData) -> list[str]:
+    """What somebody wrote in a form that cannot be taken, to be shown to them."""
+    return [value for name, value in form.multi_items() if WRITTEN.fullmatch(name) and isinstance(value, str) and value.strip()]
+
+
 def text_of(form: Any, name: str, limit: int = 1_000_000) -> str:
     """A text field of a form, with line ends as \\n; empty when it is absent. Raises: 413 when it is longer than `limit`."""
     value = form.get(name)
