@@ -153,6 +153,17 @@ def test_a_task_that_ran_out_and_is_still_free_is_taken_after_all(studio, labele
     assert studio.values(labeler) == [{"critique": "late"}]
 
 
+@pytest.mark.parametrize(("entered", "kept"), [("12.5", 12.5), ("", 0.0), ("-3", 0.0), ("nan", 0.0), ("inf", 3600.0)])
+def test_a_clock_that_was_set_back_pays_what_the_page_counted_and_never_less_than_nothing(studio, labeler, browser, entered, kept):
+    studio.task()
+    page = browser.get("/work")
+    studio.store.write(lambda conn: conn.execute(update(assignments).where(assignments.c.labeler_id == labeler.id)
+                                                 .values(claimed_at=assignments.c.claimed_at + 7200)))
+    assert browser.post(action(page), data={"csrf": csrf(page), "choice": "2", "seconds": entered}).status_code == 200
+    with studio.store.read() as conn:
+        assert conn.scalar(select(judgements.c.seconds).where(judgements.c.labeler_id == labeler.id)) == kept
+
+
 def test_somebody_shut_out_in_the_middle_of_a_task_gets_no_further(studio, labeler, browser):
     studio.task()
     page = browser.get("/work")

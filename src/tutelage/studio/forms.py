@@ -9,6 +9,8 @@ from starlette.datastructures import FormData
 from tutelage.web.session import text_of
 
 MAX_EXAMPLES = 5
+MOST_SECONDS = 3600.0
+"""As long as a task is held: believed of a page while our own clock says nonsense."""
 
 
 def value_of(kind: str, form: FormData, answers: int, style: str = "plain") -> dict[str, Any]:
@@ -38,12 +40,18 @@ def fields(form: FormData) -> dict[str, Any]:
 
 
 def seconds(form: FormData, most: float) -> float:
-    """How long it took by the page's own clock, which stops when nobody looks; by ours where the page has none."""
+    """How long it took by the page's own clock, which stops when nobody looks, but not longer than by ours; by ours where the page has none.
+
+    most: by ours. Below 0 our clock was set back meanwhile, and the page's is believed, up to MOST_SECONDS.
+    """
     try:
         counted = float(text_of(form, "seconds", 20))
     except ValueError:
-        counted = most
-    return round(min(counted, most), 1) if counted > 0 else round(most, 1)
+        counted = 0.0
+    counted = counted if counted > 0 else 0.0                        # nan too
+    if most < 0:
+        return round(min(counted, MOST_SECONDS), 1)
+    return round(min(counted or most, most), 1)
 
 
 def _number(text: str) -> int | None:
