@@ -262,6 +262,27 @@ def test_what_came_before_a_warning_can_be_taken_back_there(studio, labeler, bro
     assert heading(back) == "Yes or no" and studio.values(labeler) == []
 
 
+def test_opting_out_gives_a_begun_task_back_and_it_is_not_given_again_while_its_draft_is_kept(studio, labeler, browser):
+    task = studio.task("demonstration", (), warnings=("violence",), prompt="Something gruesome.")
+    held, token = studio.claim(labeler), csrf(browser.get("/me"))
+    browser.post(f"/work/{held.assignment_id}/draft", data={"csrf": token, "text": "begun"})
+    assert "gruesome" in browser.get("/work").text, "who has begun has read the warning"
+    browser.post("/me/settings", data={"csrf": token, "unwanted": "violence", "shortcuts": "yes"})
+    with studio.store.read() as conn:
+        assert conn.scalar(select(tasks.c.free).where(tasks.c.id == task)) == 1, "somebody else can have it at once"
+    assert heading(browser.get("/work")) == "Nothing to do right now"
+    browser.post(f"/work/{held.assignment_id}/draft", data={"csrf": token, "text": "begun, and typed on in another tab"})
+    again = browser.get("/work")                                    # typing on takes it again, but it stands behind its warning
+    assert heading(again) != "Nothing to do right now" and "gruesome" not in again.text
+    browser.post("/me/settings", data={"csrf": token, "unwanted": "violence", "shortcuts": "yes"})
+    assert heading(browser.get("/work")) == "Nothing to do right now"
+    with studio.store.read() as conn:
+        assert conn.scalar(select(assignments.c.draft).where(assignments.c.id == held.assignment_id))["fields"] == {
+            "text": "begun, and typed on in another tab"}
+    browser.post("/me/settings", data={"csrf": token, "shortcuts": "yes"})
+    assert "typed on in another tab" in browser.get("/work").text
+
+
 def test_who_opts_out_of_some_content_never_gets_it(studio, labeler, browser):
     studio.task(warnings=("violence",))
     page = browser.get("/work")

@@ -140,6 +140,7 @@ def never(request: Request, session: Visitor, form: OwnForm, assignment_id: Id) 
         unwanted = sorted({*session.settings.get("avoid_warnings", []), *view.warnings})
         accounts.set_setting_of(conn, session.labeler_id, avoid_warnings=unwanted)
         queue.skip(conn, assignment_id=assignment_id, labeler_id=session.labeler_id, reason="uneasy", now=now)
+        queue.give_back_unwanted(conn, session.labeler_id, now=now)
 
     web.store.write(work)
     return _next(request, session, notice=web.words.say(session.language, "skipped"))
@@ -203,7 +204,8 @@ def _next(request: Request, session: Session, *, notice: str | None = None, may_
             standing = standing_of(conn, session.labeler_id)
         return web.html(request, "idle.html", notice=notice, may_undo=may_undo, progress=_progress(request, session), standing=standing)
     view = _own_task(request, session, claim.assignment_id)
-    if view.warnings and shown_id != view.assignment_id and not view.draft:
+    unwanted = set(view.warnings) & set(session.settings.get("avoid_warnings", ()))
+    if view.warnings and shown_id != view.assignment_id and (unwanted or not view.draft):
         kinds = ", ".join(web.words.say(session.language, f"warning_{kind}", otherwise=kind) for kind in view.warnings)
         return web.html(request, "warning.html", view=view, kinds=kinds, notice=notice, may_undo=may_undo)
     return _task_page(request, session, view, notice=notice, may_undo=may_undo)
