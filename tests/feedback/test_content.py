@@ -24,6 +24,22 @@ def test_a_copy_of_a_prompt_is_the_prompt(store):
             ([{"role": "user", "content": "hello"}], "ann"), ("hello", None)]
 
 
+def test_a_copy_of_a_prompt_brings_its_warnings_to_the_prompt_and_to_the_tasks_there_are(store):
+    def work(conn):
+        made = [content.add_prompt(conn, content="gory", source="import", now=1.0, warnings=marked) for marked in ((), ("hate",))]
+        task = content.add_task(conn, kind="demonstration", prompt_id=made[0], now=1.0)
+        again = content.add_prompt(conn, content="gory", source="import", now=2.0, warnings=("violence", "hate"))
+        content.add_prompt(conn, content="gory", source="import", now=3.0)
+        content.add_prompt(conn, content="other", source="import", now=3.0, warnings=("abuse",))
+        later = content.add_task(conn, kind="demonstration", prompt_id=again, now=3.0)
+        return task, later
+
+    made = store.write(work)
+    with store.read() as conn:
+        assert list(conn.scalars(select(schema.prompts.c.warnings).order_by(schema.prompts.c.id))) == [["hate", "violence"], ["abuse"]]
+        assert [conn.scalar(select(schema.tasks.c.warnings).where(schema.tasks.c.id == task)) for task in made] == [" hate violence "] * 2
+
+
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.text(st.characters(codec=None), min_size=1))
 def test_any_text_comes_back_as_it_was(store, text):

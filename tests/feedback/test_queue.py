@@ -147,6 +147,21 @@ def test_undo_gives_the_same_task_back_with_what_was_said(store):
     assert second != first and retracted == [first] and len(judgements(store)) == 2
 
 
+@pytest.mark.parametrize("back", [30.0, 7200.0])
+def test_a_submission_is_undone_after_the_clock_was_set_back_beside_a_task_that_was_begun(store, clock, back):
+    person, = labelers(store, 1)
+    comparisons(store, 2)
+    first = claim(store, person)
+    submit(store, first, person)
+    second = claim(store, person)
+    store.write(lambda conn: queue.save_draft(conn, assignment_id=second.assignment_id, labeler_id=person, draft={"at": 1}, now=store.now()))
+    clock.advance(-back)
+    undone = store.write(lambda conn: queue.undo_last(conn, person, now=store.now()))
+    assert undone.assignment_id == first.assignment_id and claim(store, person) == undone, "it is the task at hand"
+    submit(store, undone, person)
+    assert claim(store, person).assignment_id == second.assignment_id
+
+
 def test_only_the_latest_submission_is_undone_and_once(store):
     person, = labelers(store, 1)
     comparisons(store, 3)

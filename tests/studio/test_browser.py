@@ -10,6 +10,7 @@ import pytest
 
 from tests.studio.conftest import PASSWORD
 from tests.studio.test_doors import invite
+from tutelage.feedback import accounts
 from tutelage.feedback.content import set_setting
 
 AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_bytes()
@@ -166,6 +167,26 @@ def test_guidelines_and_keys_open_over_the_page_and_nothing_is_lost(studio, labe
     assert {"1", "8", "t", "b", "s", "h", "q", "g", "Enter"} <= set(rows) and violations(page) == []
     page.keyboard.press("Escape")
     assert page.locator("[name=choice]:checked").get_attribute("value") == "6"
+
+
+def test_a_page_whose_session_ended_says_so_and_the_text_is_there_again_after_signing_in(studio, labeler, open_page):
+    studio.task("critique", ("One.",))
+    page = open_page(labeler)
+    box = page.locator("textarea[name=text]").first
+    box.fill("before")
+    page.get_by_text("Draft saved").wait_for()
+    studio.store.write(lambda conn: accounts.revoke_sessions(conn, labeler.id, now=studio.store.now()))
+    box.fill("typed after the session had ended")
+    page.get_by_text("nothing more is saved").wait_for()
+    assert page.locator("#saved").inner_text() == "" and box.input_value() == "typed after the session had ended"
+    box.fill("typed last")
+    page.keyboard.press("Control+Enter")                              # at once: the timers that keep drafts have not run
+    page.get_by_text("You are signed out, so nothing was sent").wait_for()
+    assert page.locator("textarea[readonly]").input_value() == "typed last" and violations(page) == []
+    key = studio.store.write(lambda conn: accounts.open_session(conn, labeler.id, now=studio.store.now()))
+    page.context.add_cookies([{"name": studio.cookie, "value": key, "url": studio.url}])
+    page.get_by_role("link", name="Sign in").click()                  # signed in by now: straight on to the task
+    assert page.locator("textarea[name=text]").first.input_value() == "typed last"
 
 
 def test_text_outlives_a_reload_an_outage_and_another_browser(studio, labeler, open_page):

@@ -170,11 +170,28 @@ def test_a_double_submit_asks_once_and_counts_once(studio, labeler, browser, mod
     assert "answer" in send(browser, begun, text="from the tab left behind").text and len(models.requests) == 1
 
 
-def test_what_a_tab_that_was_left_behind_says_stays_on_the_page(browser, models):
-    begun = begin(browser)
-    send(browser, send(browser, begun, text="Tea?"), choice="3")
-    late = send(browser, begun, text="a late thought")
-    assert "a late thought</textarea>" in late.text and len(models.requests) == 1
+def typed(page) -> list[str]:
+    """What the page gives back to be copied."""
+    return re.findall(r"<textarea readonly[^>]*>\n(.*?)</textarea>", page.text, re.S)
+
+
+def test_other_words_from_a_tab_that_was_left_behind_are_shown_and_not_lost_silently(studio, labeler, browser, models):
+    first = begin(browser)
+    send(browser, first, text="Mail me at ada@example.org.")
+    again = send(browser, first, text="Mail me at ada@example.org.")
+    assert again.status_code == 200 and typed(again) == [], "the same words: nothing is lost"
+    other = send(browser, first, text="A long second thought.")
+    assert other.status_code == 409 and "was not sent" in other.text and typed(other) == ["A long second thought."]
+    kept = browser.post(f"{other.url.path.removesuffix('/say')}/draft", data={"csrf": csrf(first), "at": "0", "text": "more"})
+    assert kept.status_code == 409, "the draft of such a page is not saved, and the page must not say so"
+    page = send(browser, other, choice="2")
+    assert end(browser, page, rating="3", comment="kind").url.path == "/talk"
+    assert end(browser, page, rating="3", comment="kind").url.path == "/talk"
+    late = end(browser, page, rating="1", comment="rude, and why")
+    assert late.status_code == 409 and "ended before" in late.text and typed(late) == ["rude, and why"]
+    late = send(browser, page, text="one thing more")
+    assert late.status_code == 409 and typed(late) == ["one thing more"]
+    assert [row["comment"] for row in rows(studio, conversations, labeler_id=labeler.id)] == ["kind"]
 
 
 def test_slow_answers_keep_nobody_from_their_work(studio, models):

@@ -123,7 +123,11 @@ def test_two_tabs_show_the_same_task_and_the_second_answer_does_not_replace_the_
     first, second = browser.get("/work"), browser.get("/work")
     assert action(first) == action(second)
     browser.post(action(first), data={"csrf": csrf(first), "text": "from the first tab"})
-    assert "submitted already" in browser.post(action(second), data={"csrf": csrf(second), "text": "from the second tab"}).text
+    other = browser.post(action(second), data={"csrf": csrf(second), "text": "from the second tab"})
+    assert other.status_code == 409 and "submitted already" in other.text and "from the first tab" in other.text
+    assert re.findall(r"<textarea readonly[^>]*>\n(.*?)</textarea>", other.text) == ["from the second tab"], "not lost without a word"
+    same = browser.post(action(second), data={"csrf": csrf(second), "text": "from the first tab"})
+    assert same.status_code == 200 and "counts once" in same.text and "readonly" not in same.text
     assert studio.values(labeler) == [{"critique": "from the first tab"}]
 
 
@@ -149,12 +153,36 @@ def test_a_task_that_ran_out_and_is_still_free_is_taken_after_all(studio, labele
     assert studio.values(labeler) == [{"critique": "late"}]
 
 
+@pytest.mark.parametrize(("entered", "kept"), [("12.5", 12.5), ("", 0.0), ("-3", 0.0), ("nan", 0.0), ("inf", 0.0), ("1e9", 3600.0)])
+def test_a_clock_that_was_set_back_pays_what_the_page_counted_and_never_less_than_nothing(studio, labeler, browser, entered, kept):
+    studio.task()
+    page = browser.get("/work")
+    studio.store.write(lambda conn: conn.execute(update(assignments).where(assignments.c.labeler_id == labeler.id)
+                                                 .values(claimed_at=assignments.c.claimed_at + 7200)))
+    assert browser.post(action(page), data={"csrf": csrf(page), "choice": "2", "seconds": entered}).status_code == 200
+    with studio.store.read() as conn:
+        assert conn.scalar(select(judgements.c.seconds).where(judgements.c.labeler_id == labeler.id)) == kept
+
+
 def test_somebody_shut_out_in_the_middle_of_a_task_gets_no_further(studio, labeler, browser):
     studio.task()
     page = browser.get("/work")
     studio.store.write(lambda conn: accounts.disable(conn, labeler.id, now=studio.store.now()))
-    assert browser.post(action(page), data={"csrf": csrf(page), "choice": "1"}).url.path == "/login"
-    assert studio.values(labeler) == []
+    refused = browser.post(action(page), data={"csrf": csrf(page), "choice": "1"})
+    assert refused.status_code == 401 and "You are signed out" in refused.text and studio.values(labeler) == []
+
+
+@pytest.mark.parametrize("partial", [False, True])
+def test_who_was_signed_out_gets_back_what_they_typed_and_no_password(studio, labeler, browser, partial):
+    studio.task("prompt", extra={"style": "few_shot"})
+    page = browser.get("/work")
+    studio.store.write(lambda conn: accounts.revoke_sessions(conn, labeler.id, now=studio.store.now()))
+    entered = {"csrf": csrf(page), "text": "An hour of <work>.", "query_1": "Hund", "password": "my secret", "old": "my secret"}
+    refused = browser.post(action(page), data=entered, headers={"HX-Request": "true"} if partial else {})
+    assert refused.status_code == 401 and ("<html" in refused.text) is not partial
+    assert re.findall(r"<textarea readonly[^>]*>\n(.*?)</textarea>", refused.text, re.S) == ["An hour of &lt;work&gt;.", "Hund"]
+    assert "my secret" not in refused.text and 'href="/login"' in refused.text
+    assert browser.post(action(page) + "/draft", data=entered).status_code == 401, "the page must not say that this was saved"
 
 
 @pytest.mark.parametrize("path", ["/work/{id}", "/work/{id}/draft", "/work/{id}/skip", "/work/{id}/report", "/work/{id}/never"])
@@ -232,6 +260,27 @@ def test_what_came_before_a_warning_can_be_taken_back_there(studio, labeler, bro
     assert heading(page) == "Before you look" and "Saved." in page.text
     back = browser.post(re.search(r'action="(/work/undo)"', page.text)[1], data={"csrf": csrf(page)})
     assert heading(back) == "Yes or no" and studio.values(labeler) == []
+
+
+def test_opting_out_gives_a_begun_task_back_and_it_is_not_given_again_while_its_draft_is_kept(studio, labeler, browser):
+    task = studio.task("demonstration", (), warnings=("violence",), prompt="Something gruesome.")
+    held, token = studio.claim(labeler), csrf(browser.get("/me"))
+    browser.post(f"/work/{held.assignment_id}/draft", data={"csrf": token, "text": "begun"})
+    assert "gruesome" in browser.get("/work").text, "who has begun has read the warning"
+    browser.post("/me/settings", data={"csrf": token, "unwanted": "violence", "shortcuts": "yes"})
+    with studio.store.read() as conn:
+        assert conn.scalar(select(tasks.c.free).where(tasks.c.id == task)) == 1, "somebody else can have it at once"
+    assert heading(browser.get("/work")) == "Nothing to do right now"
+    browser.post(f"/work/{held.assignment_id}/draft", data={"csrf": token, "text": "begun, and typed on in another tab"})
+    again = browser.get("/work")                                    # typing on takes it again, but it stands behind its warning
+    assert heading(again) != "Nothing to do right now" and "gruesome" not in again.text
+    browser.post("/me/settings", data={"csrf": token, "unwanted": "violence", "shortcuts": "yes"})
+    assert heading(browser.get("/work")) == "Nothing to do right now"
+    with studio.store.read() as conn:
+        assert conn.scalar(select(assignments.c.draft).where(assignments.c.id == held.assignment_id))["fields"] == {
+            "text": "begun, and typed on in another tab"}
+    browser.post("/me/settings", data={"csrf": token, "shortcuts": "yes"})
+    assert "typed on in another tab" in browser.get("/work").text
 
 
 def test_who_opts_out_of_some_content_never_gets_it(studio, labeler, browser):
@@ -330,5 +379,5 @@ def test_htmx_gets_the_main_part_only_and_after_signing_out_the_door(studio, lab
     part = browser.get("/work", headers={"HX-Request": "true"}).text
     assert "<html" not in part and 'id="task"' in part
     with studio.client() as nobody:
-        answered = nobody.post("/work/1", headers={"HX-Request": "true"})
-        assert answered.status_code == 204 and answered.headers["hx-redirect"] == "/login"
+        answered = nobody.get("/work", headers={"HX-Request": "true"})
+        assert answered.status_code == 204 and answered.headers["hx-redirect"] == "/login?next=/work"

@@ -74,7 +74,8 @@ def prompt_hash(content: Any) -> str:
 def add_prompt(conn: Connection, *, content: Any, source: str, now: float, user: str | None = None, language: str = "en",
                split: str = "train", consent: bool = True, warnings: Sequence[str] = (), extra: Mapping[str, Any] | None = None,
                author_id: int | None = None) -> int:
-    """A prompt: text, or a list of messages as base.records writes them. Returns its id; a copy's is that of the prompt it copies.
+    """A prompt: text, or a list of messages as base.records writes them. Returns its id; a copy's is that of the prompt it copies,
+    which then has the warnings of both.
 
     Raises: ContentError when it is empty or not a prompt, ValueError's words included, or was erased; who writes the
         same words themselves is the author of a new one.
@@ -98,8 +99,16 @@ def add_prompt(conn: Connection, *, content: Any, source: str, now: float, user:
               hash=digest, content=dump(content), source=source, user=user, language=language, split=split, consent=consent,
               warnings=dump(sorted(set(warnings))), extra=dump(clean(extra or {})), author=author_id, now=now).fetchone()
     if row is None:
-        row = run(conn, "SELECT id FROM prompts WHERE hash = :hash", hash=digest).fetchone()
+        row = run(conn, "SELECT id, warnings FROM prompts WHERE hash = :hash", hash=digest).fetchone()
+        if not set(warnings) <= set(load(row[1])):
+            _warn_of(conn, row[0], sorted({*load(row[1]), *warnings}))
     return int(row[0])
+
+
+def _warn_of(conn: Connection, prompt_id: int, warnings: Sequence[str]) -> None:
+    """Mark a prompt that is there, and the tasks made of it, with all of these."""
+    run(conn, "UPDATE prompts SET warnings = :all WHERE id = :id", all=dump(warnings), id=prompt_id)
+    run(conn, "UPDATE tasks SET warnings = :all WHERE prompt_id = :id", all=f" {' '.join(warnings)} ", id=prompt_id)
 
 
 def erased_prompts(conn: Connection, hashes: Iterable[str]) -> set[str]:

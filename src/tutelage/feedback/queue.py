@@ -180,6 +180,7 @@ def undo_last(conn: Connection, labeler_id: int, *, now: float, seconds: float |
     if purpose in ("practice", "screening"):
         raise QueueError(f"a {purpose} answer stands", hint="go on to the next item")
     person, _ = _person(conn, labeler_id, now)
+    release_expired(conn, now=now)
     untouched = run(conn, "SELECT id, task_id FROM assignments WHERE labeler_id = :labeler AND state = 'reserved' AND draft IS NULL",
                     labeler=labeler_id).fetchall()
     for other, other_task in untouched:
@@ -187,6 +188,8 @@ def undo_last(conn: Connection, labeler_id: int, *, now: float, seconds: float |
         _give_back(conn, other_task)
     run(conn, "INSERT INTO retractions (judgement_id, by_id, reason, created_at) VALUES (:judgement, :labeler, 'undone', :now)",
         judgement=judgement, labeler=labeler_id, now=now)
+    begun = run(conn, "SELECT claimed_at FROM assignments WHERE labeler_id = :labeler AND state = 'reserved'", labeler=labeler_id).fetchall()
+    now = max([now, *(row[0] + 0.001 for row in begun)])            # the newest of what they hold, also when the clock was set back
     run(conn, f"""UPDATE assignments SET state = 'reserved', attempt = attempt + 1, draft = :draft, claimed_at = :now, expires_at = :until,
                   ended_at = NULL, guideline_version = {IN_FORCE[conn.dialect.name]} WHERE id = :id""",
         draft=dump(values.shown(kind, load(value), load(sides))), now=now, until=now + (seconds or person.shares.reservation_seconds),
@@ -225,6 +228,23 @@ def revoke(conn: Connection, labeler_id: int, *, now: float) -> int:
         run(conn, "UPDATE assignments SET state = 'revoked', ended_at = :now WHERE id = :id", now=now, id=assignment)
         _give_back(conn, task)
     return len(rows)
+
+
+def give_back_unwanted(conn: Connection, labeler_id: int, *, now: float) -> int:
+    """Give back what a labeler holds of the content they have opted out of by now. Their drafts stay. Returns how many."""
+    rows = run(conn, """SELECT a.id, a.task_id, t.warnings, l.settings FROM assignments a JOIN tasks t ON t.id = a.task_id
+                        JOIN labelers l ON l.id = a.labeler_id WHERE a.labeler_id = :labeler AND a.state = 'reserved'""",
+               labeler=labeler_id).fetchall()
+    unwanted = [(assignment, task) for assignment, task, warnings, settings in rows if _is_unwanted(warnings, settings)]
+    for assignment, task in unwanted:
+        run(conn, "UPDATE assignments SET state = 'expired', ended_at = :now WHERE id = :id", now=now, id=assignment)
+        _give_back(conn, task)
+    return len(unwanted)
+
+
+def _is_unwanted(warnings: str, settings: Any) -> bool:
+    """Whether a task has one of the warnings that a labeler opted out of. What they have begun does not count against `warned_a_day`."""
+    return any(f" {kind} " in warnings for kind in load(settings).get("avoid_warnings", ()))
 
 
 def withdraw(conn: Connection, task_ids: Sequence[int], *, now: float) -> None:
@@ -328,12 +348,15 @@ def _held(conn: Connection, labeler_id: int, kinds: Sequence[str] | None) -> Cla
 
 
 def _left_behind(conn: Connection, labeler_id: int, kinds: Sequence[str] | None) -> Pick | None:
-    """The task this labeler last let run out after typing something, where its place is still free: they get it again first."""
+    """The task this labeler last let run out after typing something, where its place is still free: they get it again first.
+
+    Not where they opted out of its content since.
+    """
     row = run(conn, """SELECT a.draft IS NOT NULL AND t.free > 0 AND t.state = 'open', t.id, t.kind, t.purpose, t.prompt_id,
-                              t.response_ids, a.p_select
-                       FROM assignments a JOIN tasks t ON t.id = a.task_id
+                              t.response_ids, a.p_select, t.warnings, l.settings
+                       FROM assignments a JOIN tasks t ON t.id = a.task_id JOIN labelers l ON l.id = a.labeler_id
                        WHERE a.labeler_id = :labeler AND a.state = 'expired' ORDER BY a.id DESC LIMIT 1""", labeler=labeler_id).fetchone()
-    if row is None or not row[0] or (kinds is not None and row[2] not in kinds):
+    if row is None or not row[0] or (kinds is not None and row[2] not in kinds) or _is_unwanted(*row[7:]):
         return None
     return Pick(*(*row[1:5], tuple(load(row[5])), row[6]))
 

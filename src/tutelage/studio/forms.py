@@ -10,6 +10,8 @@ from starlette.datastructures import FormData
 from tutelage.web.session import text_of
 
 MAX_EXAMPLES = 5
+MOST_SECONDS = 3600.0
+"""As long as a task is held: believed of a page while our own clock says nonsense."""
 
 
 def value_of(kind: str, form: FormData, answers: int, style: str = "plain") -> dict[str, Any]:
@@ -48,8 +50,13 @@ def spent(form: FormData) -> float | None:
 
 
 def seconds(form: FormData, most: float) -> float:
-    """How long it took by the page's clock; by ours, which says `most`, where the page has none."""
+    """How long it took by the page's clock, but not longer than by ours; by ours where the page has none.
+
+    most: by ours. Below 0 our clock was set back meanwhile, and the page's is believed, up to MOST_SECONDS.
+    """
     counted = spent(form)
+    if most < 0:
+        return round(min(counted or 0.0, MOST_SECONDS), 1)
     return round(most if counted is None else min(counted, most), 1)
 
 

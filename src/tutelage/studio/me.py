@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Request
 from sqlalchemy import Connection
 from starlette.responses import Response
 
-from tutelage.feedback import accounts
+from tutelage.feedback import accounts, queue
 from tutelage.feedback.about import everything_about, recent_judgements
 from tutelage.feedback.accounts import AccountError
 from tutelage.feedback.reports import reports_of
@@ -53,6 +53,7 @@ def settings(request: Request, session: Visitor, form: OwnForm) -> Response:
     def work(conn: Connection) -> None:
         accounts.set_setting_of(conn, session.labeler_id, theme=theme if theme in THEMES[1:] else None, avoid_warnings=unwanted or None,
                                 shortcuts=None if text_of(form, "shortcuts") == "yes" else False)
+        queue.give_back_unwanted(conn, session.labeler_id, now=web.store.now())
         if language in web.words.languages:
             accounts.set_language(conn, session.labeler_id, language)
 

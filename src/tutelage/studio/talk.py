@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -18,7 +18,7 @@ from tutelage.base.errors import TutelageError
 from tutelage.feedback import conversations
 from tutelage.feedback.accounts import Session
 from tutelage.feedback.conversations import Conversation
-from tutelage.feedback.errors import ContentError
+from tutelage.feedback.errors import ContentError, QueueError
 from tutelage.feedback.newcomers import standing_of
 from tutelage.feedback.pii import Masker
 from tutelage.feedback.store import Store
@@ -97,8 +97,8 @@ def say(request: Request, session: Visitor, form: OwnForm, conversation_id: Id) 
     """Say something and get two answers. What was typed is kept before the models are asked, so that no failure of theirs loses it."""
     web: Web = request.app.state.web
     found, at, text = _own(request, session, conversation_id), _at(form), text_of(form, "text", MAX_MESSAGE)
-    if found.turn is not None or len(found.messages) != at:           # this was sent before, or from a tab that was left behind
-        return _page(request, session, conversation_id, entered={} if found.turn else {"text": text})
+    if found.state != "open" or found.turn is not None or len(found.messages) != at:      # sent before: from another tab, or twice
+        return _left_behind(request, session, conversation_id, at, text)
     kept = conversations.draft_of_end(found.draft) | {"text": text}
     asked = web.store.now()
     took = forms.seconds(form, asked - found.since)
@@ -106,21 +106,21 @@ def say(request: Request, session: Visitor, form: OwnForm, conversation_id: Id) 
         web.store.write(lambda conn: conversations.keep_draft(conn, found.id, session.labeler_id, kept, now=web.store.now()))
         if found.assignment_id is None and not _screened(web.store, session):
             return go(request, "/work")
-        said = None if found.waits else _masked(found, text)
+        said = None if found.waits else _masked(found.messages, text)
         if said == "":
             raise ContentError(web.words.say(session.language, "talk_empty"))
         with _asking(found.id):
             answers = request.app.state.assistant.two([*found.said, *([] if said is None else [{"role": "user", "content": said}])])
         now = web.store.now()
-        web.store.write(lambda conn: conversations.reply(conn, found.id, session.labeler_id, at=at, text=said, answers=answers, now=now,
-                                                         seconds=took + now - asked))
+        done = web.store.write(lambda conn: conversations.reply(conn, found.id, session.labeler_id, at=at, text=said, answers=answers,
+                                                                 now=now, seconds=took + max(now - asked, 0.0)))
     except AssistantError as error:
         told = web.words.say(session.language, f"talk_failed_{error.reason}")
         return _page(request, session, conversation_id, 503, error=told, hint=web.words.say(session.language, "talk_kept"),
                      spent=forms.spent(form))
     except TutelageError as error:
         return _refused(request, session, conversation_id, error, form)
-    return _page(request, session, conversation_id)
+    return _page(request, session, conversation_id) if done else _left_behind(request, session, conversation_id, at, text)
 
 
 @router.post("/{conversation_id}/choose")
@@ -153,24 +153,28 @@ def draft(request: Request, session: Visitor, form: OwnForm, conversation_id: Id
     web: Web = request.app.state.web
     found = _own(request, session, conversation_id)
     kept = {name: value for name, value in forms.fields(form).items() if name != "at"}
-    if len(found.messages) == _at(form):                            # else it is the draft of a page that was left behind
-        web.store.write(lambda conn: conversations.keep_draft(conn, found.id, session.labeler_id, kept, now=web.store.now()))
+    if len(found.messages) != _at(form):                            # the draft of a page that was left behind is not saved
+        return Response(status_code=409)
+    web.store.write(lambda conn: conversations.keep_draft(conn, found.id, session.labeler_id, kept, now=web.store.now()))
     return Response(status_code=204)
 
 
 @router.post("/{conversation_id}/end")
 def end(request: Request, session: Visitor, form: OwnForm, conversation_id: Id) -> Response:
-    """Rate the whole and close it; one that has ended stays as it is (a double click)."""
+    """Rate the whole and close it; one that has ended stays as it is (a double click, another tab)."""
     web: Web = request.app.state.web
     found, now = _own(request, session, conversation_id), web.store.now()
-    if found.state == "ended":
-        return RedirectResponse("/talk", 303)
     rating, comment = text_of(form, "rating", 5), text_of(form, "comment", MAX_MESSAGE)
+    if found.state == "ended" and comment.strip() in ("", found.comment):
+        return RedirectResponse("/talk", 303)
     took = forms.seconds(form, now - found.since)
     try:
         web.store.write(lambda conn: conversations.end(conn, found.id, session.labeler_id, now=now, comment=comment,
                                                        rating=int(rating) if rating.isdecimal() else None, seconds=took,
                                                        interface_version=web.assets.version))
+    except QueueError:
+        return _page(request, session, conversation_id, 409, error=web.words.say(session.language, "talk_ended_before"),
+                     hint=web.words.say(session.language, "talk_left_hint"), unsent=comment)
     except TutelageError as error:
         return _refused(request, session, conversation_id, error, form)
     return RedirectResponse("/work" if found.assignment_id else "/talk", 303)
@@ -217,10 +221,20 @@ def _asking(conversation_id: int) -> Iterator[None]:
             _asked.discard(conversation_id)
 
 
-def _masked(found: Conversation, text: str) -> str:
+def _left_behind(request: Request, session: Session, conversation_id: int, at: int, text: str) -> Response:
+    """The answer to words from a page that the conversation has left behind: where they are not what was said there, they are shown."""
+    messages = _own(request, session, conversation_id).messages
+    if not text.strip() or (0 <= at < len(messages) and messages[at]["content"] == _masked(messages[:at], text)):
+        return _page(request, session, conversation_id)
+    say = request.app.state.web.words.say
+    return _page(request, session, conversation_id, 409, error=say(session.language, "talk_left"),
+                 hint=say(session.language, "talk_left_hint"), unsent=text)
+
+
+def _masked(before: Sequence[Mapping[str, Any]], text: str) -> str:
     """What was typed without addresses, numbers and names: others see it later, and the model server may be somebody else's."""
     masker = Masker()
-    for message in found.messages:
+    for message in before:
         masker.reserve(message["content"])
     return masker.mask(text.strip())[0]
 
@@ -246,7 +260,8 @@ def _refused(request: Request, session: Session, conversation_id: int, error: Tu
 
 
 def _page(request: Request, session: Session, conversation_id: int, status: int = 200, *, error: str | None = None,
-          hint: str | None = None, entered: Mapping[str, Any] = MappingProxyType({}), spent: float | None = None) -> Response:
+          hint: str | None = None, entered: Mapping[str, Any] = MappingProxyType({}), spent: float | None = None,
+          unsent: str = "") -> Response:
     web: Web = request.app.state.web
     found = _own(request, session, conversation_id)
     answers: list[Answer] = []
@@ -256,4 +271,4 @@ def _page(request: Request, session: Session, conversation_id: int, status: int 
     view = TalkView(found.id, len(found.messages), found.state == "open", turns_shown(found.said), answers, found.waits,
                     found.may_take_back, {**found.draft, **entered}, found.draft_at, f"/talk/{found.id}")
     return web.html(request, "talk.html", status, view=view, error=error, hint=hint, good=GOOD, limit=MAX_MESSAGE,
-                    spent="" if spent is None else spent)
+                    spent="" if spent is None else spent, unsent=unsent)

@@ -16,15 +16,15 @@ from tutelage.feedback import accounts, queue, revisions
 from tutelage.feedback import guidelines as rules
 from tutelage.feedback.about import done_today
 from tutelage.feedback.accounts import Session
-from tutelage.feedback.errors import QueueError, StoreError
+from tutelage.feedback.errors import ContentError, QueueError, StoreError
 from tutelage.feedback.newcomers import standing_of
 from tutelage.feedback.pii import mask_text
 from tutelage.feedback.reports import add_report
 from tutelage.feedback.schema import judgements, labelers
-from tutelage.feedback.values import agrees
+from tutelage.feedback.values import agrees, stored
 from tutelage.web.app import Web, is_partial, status_of
 from tutelage.web.markdown import plain, render
-from tutelage.web.session import OwnForm, Visitor, text_of
+from tutelage.web.session import OwnForm, Visitor, text_of, written
 
 from . import forms, say
 from .assistant import AssistantError, revision_messages
@@ -65,6 +65,8 @@ def submit(request: Request, session: Visitor, form: OwnForm, assignment_id: Id)
     except TutelageError as error:
         return _task_page(request, session, view, status_of(error, 422), error=str(error), hint=error.hint, entered=forms.fields(form),
                           spent=forms.spent(form))
+    if (other := _other_page(request, session, view, judgement_id, value, form)) is not None:
+        return other
     if view.purpose == "practice" and view.expected:
         return _practice_page(request, session, view, judgement_id)
     tested = view.purpose == "screening"
@@ -136,6 +138,7 @@ def never(request: Request, session: Visitor, form: OwnForm, assignment_id: Id) 
         unwanted = sorted({*session.settings.get("avoid_warnings", []), *view.warnings})
         accounts.set_setting_of(conn, session.labeler_id, avoid_warnings=unwanted)
         queue.skip(conn, assignment_id=assignment_id, labeler_id=session.labeler_id, reason="uneasy", now=now)
+        queue.give_back_unwanted(conn, session.labeler_id, now=now)
 
     web.store.write(work)
     return _next(request, session, notice=web.words.say(session.language, "skipped"))
@@ -199,10 +202,30 @@ def _next(request: Request, session: Session, *, notice: str | None = None, may_
             standing = standing_of(conn, session.labeler_id)
         return web.html(request, "idle.html", notice=notice, may_undo=may_undo, progress=_progress(request, session), standing=standing)
     view = _own_task(request, session, claim.assignment_id)
-    if view.warnings and shown_id != view.assignment_id and not view.draft:
+    unwanted = set(view.warnings) & set(session.settings.get("avoid_warnings", ()))
+    if view.warnings and shown_id != view.assignment_id and (unwanted or not view.draft):
         kinds = ", ".join(web.words.say(session.language, f"warning_{kind}", otherwise=kind) for kind in view.warnings)
         return web.html(request, "warning.html", view=view, kinds=kinds, notice=notice, may_undo=may_undo)
     return _task_page(request, session, view, notice=notice, may_undo=may_undo)
+
+
+def _other_page(request: Request, session: Session, view: TaskView, judgement_id: int, sent: dict[str, Any],
+                form: OwnForm) -> Response | None:
+    """What counts beside what was sent now, where another tab had submitted something else; None where they are the same."""
+    web: Web = request.app.state.web
+    counts, now = _value_of(request, judgement_id), None
+    with contextlib.suppress(ContentError):                          # what cannot be is no answer that was lost
+        now = stored(view.kind, sent, view.sides)
+    if now is None or now == counts:
+        return None
+    counted, told = (say.in_words(web.words, session.language, view.kind, value, view.sides) for value in (counts, now))
+    return web.html(request, "other.html", 409, counts=counted, now=told, written=written(form))
+
+
+def _value_of(request: Request, judgement_id: int) -> dict[str, Any]:
+    """What a judgement says; nothing where it was erased."""
+    with request.app.state.web.store.read() as conn:
+        return conn.scalar(select(judgements.c.value).where(judgements.c.id == judgement_id)) or {}
 
 
 def _task_page(request: Request, session: Session, view: TaskView, status: int = 200, *, entered: dict[str, Any] | None = None,
@@ -218,8 +241,7 @@ def _task_page(request: Request, session: Session, view: TaskView, status: int =
 def _practice_page(request: Request, session: Session, view: TaskView, judgement_id: int) -> Response:
     """What the expert said of the same task, and why."""
     web: Web = request.app.state.web
-    with web.store.read() as conn:
-        value = conn.scalar(select(judgements.c.value).where(judgements.c.id == judgement_id)) or {}
+    value = _value_of(request, judgement_id)
     expected = view.expected or {}
     return web.html(request, "practice.html", view=view, agrees=agrees(view.kind, value, expected),
                     mine=say.in_words(web.words, session.language, view.kind, value, view.sides),

@@ -13,6 +13,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -26,7 +27,7 @@ from tutelage.feedback.store import Store
 from .assets import Assets, check_vendored
 from .limits import Limiter
 from .markdown import plain
-from .session import SignInNeeded, csrf_field
+from .session import SignInNeeded, csrf_field, read_form, written
 from .site import HEADERS, SAFE_METHODS, Guard, Site, TooLarge
 from .words import Words
 
@@ -121,9 +122,15 @@ def error_page(request: Request, status: int, message: str, hint: str | None = N
     return request.app.state.web.html(request, "error.html", status, message=message, hint=hint)
 
 
-def _sign_in_needed(request: Request, error: Exception) -> Response:
-    back = request.url.path if request.method in SAFE_METHODS else "/"
-    return go(request, "/login" if back == "/" else f"/login?next={quote(back)}")
+async def _sign_in_needed(request: Request, error: Exception) -> Response:
+    """The way to the sign-in page; for a form, that it was not taken, with what was written in it, to be kept by whoever wrote it."""
+    if request.method in SAFE_METHODS:
+        return go(request, "/login" if request.url.path == "/" else f"/login?next={quote(request.url.path)}")
+    is_form = request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded")
+    form = await read_form(request) if is_form else FormData()
+    response: Response = request.app.state.web.html(request, "signed_out.html", 401, written=written(form))
+    response.headers["hx-retarget"] = "#main"
+    return response
 
 
 def _http_error(request: Request, error: Exception) -> Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hmac
+import re
 import secrets
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -19,6 +20,8 @@ from tutelage.feedback.errors import StoreError
 
 SEEN_EVERY_SECONDS = 300.0
 _TOKEN_BYTES = 32
+WRITTEN = re.compile(r"text|comment|(query|reply)_\d")
+"""Fields that hold what people write at length, and no secrets: shown again where a form cannot be taken."""
 
 
 class SignInNeeded(Exception):
@@ -122,6 +125,11 @@ def knock(request: Request) -> None:
     """Count a try at a door (a password, a link) from this address. Raises: 429 for too many in a minute."""
     if request.app.state.web.doors.wait(request.client.host if request.client else ""):
         raise HTTPException(429)
+
+
+def written(form: FormData) -> list[str]:
+    """What somebody wrote in a form that cannot be taken, to be shown to them."""
+    return [value for name, value in form.multi_items() if WRITTEN.fullmatch(name) and isinstance(value, str) and value.strip()]
 
 
 def text_of(form: Any, name: str, limit: int = 1_000_000) -> str:

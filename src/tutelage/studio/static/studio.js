@@ -143,15 +143,22 @@
     const key = draftKey();
     if (!key) return;
     clearTimeout(localTimer); clearTimeout(serverTimer);
-    localTimer = setTimeout(() => { try { localStorage.setItem(key, JSON.stringify({ at: Date.now(), entries: entries() })); } catch { /* full */ } }, 150);
+    localTimer = setTimeout(keepHere, 150);
     serverTimer = setTimeout(sendDraft, 1200);
+  }
+  function keepHere() {
+    const key = draftKey();
+    try { if (key) localStorage.setItem(key, JSON.stringify({ at: Date.now(), entries: entries() })); } catch { /* full */ }
   }
   async function sendDraft() {
     const [form] = drafted(), said = $("#saved");
     if (!form) return;
     try {
       const response = await fetch(form.dataset.draft, { method: "POST", body: new URLSearchParams(entered()) });
-      if (response.status === 503) {                                  // the server cannot write: its disk is full, say
+      if (response.status === 401) {
+        banner(document.body.dataset.signedOut);
+        if (said) said.textContent = "";
+      } else if (response.status === 503) {                           // the server cannot write: its disk is full, say
         banner(document.body.dataset.unsaved);
         clearTimeout(serverTimer); serverTimer = setTimeout(sendDraft, 10e3);
       } else $("#offline")?.remove();
@@ -183,6 +190,7 @@
   const changed = (event) => { lastActive = Date.now(); if (event.target.form?.dataset.draft) { keepDraft(); showOrder(); } };
   document.addEventListener("input", changed);
   document.addEventListener("change", changed);
+  document.addEventListener("submit", (event) => { if (event.target.dataset.draft) keepHere(); }, true);
 
   // The clock counts while the page is seen and somebody did something within the last minute.
   setInterval(() => {
@@ -216,7 +224,8 @@
   const fail = () => banner(document.body.dataset.offline);
   function banner(words) {
     const form = $("#task");
-    if (!form || $("#offline")) return;
+    if (!form || $("#offline")?.textContent === words) return;
+    $("#offline")?.remove();
     const note = document.createElement("p");
     Object.assign(note, { id: "offline", className: "alert", textContent: words });
     note.setAttribute("role", "alert");
