@@ -7,7 +7,7 @@ from sqlalchemy import select
 
 from tests.feedback import few
 from tutelage.feedback import adjudication, queue, schema
-from tutelage.feedback.errors import ContentError
+from tutelage.feedback.errors import ContentError, QueueError
 
 LEFT, RIGHT, TIE = {"ranks": [0, 1], "strength": 4}, {"ranks": [1, 0], "strength": 2}, {"ranks": [0, 0], "tie": True}
 
@@ -98,6 +98,22 @@ def test_overruling_can_be_taken_back_and_other_retractions_stay(store, world):
         assert adjudication.outcome_of(conn, item).settled is None
     with pytest.raises(ContentError, match="is not settled"):
         store.write(lambda conn: adjudication.unsettle(conn, item, by_id=world["lea"], now=3.0))
+
+
+def test_what_a_settlement_rests_on_is_not_undone_until_that_was_taken_back(store, world):
+    item = judged(store, world, 8)
+
+    def undo():
+        return store.write(lambda conn: queue.undo_last(conn, world["eve"], now=store.now()))
+
+    for overrule in (True, False):
+        store.write(lambda conn, overrule=overrule: adjudication.settle(conn, item, overrule=overrule, by_id=world["lea"], now=2.0))
+        with pytest.raises(QueueError, match="a lead settled by this judgement"):
+            undo()
+        store.write(lambda conn: adjudication.unsettle(conn, item, by_id=world["lea"], now=3.0))
+    assert undo().task_id == item
+    with store.read() as conn:
+        assert list(conn.scalars(select(schema.retractions.c.reason))) == ["undone"], "what was overruled counts again"
 
 
 def test_all_can_stand(store, world):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, insert, select
 
 from tutelage.feedback import conversations, queue
 from tutelage.feedback.content import add_labeler, add_prompt, add_task
 from tutelage.feedback.conversations import Sampled
 from tutelage.feedback.errors import ContentError, QueueError
-from tutelage.feedback.schema import assignments, judgements, tasks
+from tutelage.feedback.schema import assignments, judgements, retractions, tasks
 
 TWO = [Sampled("left", "m@1", "ab" * 32, {"temperature": 1.0}, [-1.0]), Sampled("right")]
 
@@ -61,6 +61,15 @@ def test_a_choice_is_a_finished_task_that_the_queue_gives_to_nobody(store, peopl
     with store.read() as conn:
         assert conn.execute(select(tasks.c.state, tasks.c.free, tasks.c.overlap, tasks.c.p_select)).all() == [("done", 0, 1, 1.0)]
         assert conn.execute(select(judgements.c.p_select, judgements.c.kind)).all() == [(1.0, "comparison")]
+
+
+def test_a_choice_that_was_overruled_is_not_taken_back(store, people):
+    found, _ = talk(store, people[0])
+    judgement = choose(store, found, people[0], 2)
+    store.write(lambda conn: conn.execute(insert(retractions).values(judgement_id=judgement, reason="overruled by item 9", created_at=1.0)))
+    with pytest.raises(QueueError, match="it was overruled"):
+        store.write(lambda conn: conversations.take_back(conn, found, people[0], now=store.now()))
+    assert len(load(store, found, people[0]).messages) == 2, "the conversation goes on from it"
 
 
 def test_a_choice_of_a_page_left_behind_does_not_judge_the_next_two_answers(store, people):

@@ -209,8 +209,10 @@ def take_back(conn: Connection, conversation_id: int, labeler_id: int, *, now: f
     if not found.may_take_back:
         raise QueueError("there is nothing to take back", hint="only the last choice can be, before something is said to it")
     task = found.messages[-1]["task"]
-    row = conn.execute(select(judgements.c.id, judgements.c.sides, tasks.c.prompt_id, tasks.c.response_ids)
-                       .join(tasks, tasks.c.id == judgements.c.task_id).where(tasks.c.id == task)).one()
+    row = conn.execute(select(judgements.c.id, judgements.c.sides, tasks.c.prompt_id, tasks.c.response_ids, retractions.c.reason)
+                       .join(tasks, tasks.c.id == judgements.c.task_id).outerjoin(retractions).where(tasks.c.id == task)).one()
+    if row.reason is not None:
+        raise QueueError("this choice counts no more: it was overruled", hint="go on with the conversation, or end it")
     conn.execute(insert(retractions).values(judgement_id=row.id, by_id=labeler_id, reason="undone", created_at=now))
     turn = Turn(row.prompt_id, tuple(row.response_ids), tuple(row.sides), now, version_in_force(conn))
     _save(conn, found, now, messages=found.messages[:-1], turn=turn, since=now)

@@ -165,8 +165,8 @@ def save_draft(conn: Connection, *, assignment_id: int, labeler_id: int, draft: 
 def undo_last(conn: Connection, labeler_id: int, *, now: float, seconds: float | None = None) -> Claim:
     """Take back the labeler's latest submission: it is retracted, and the same task is theirs again with what they had said as the draft.
 
-    Another task they were given since and have not begun goes back to the queue. Raises: QueueError when there is nothing to undo, or the
-    submission was a practice or screening item, whose answer may have been shown.
+    Another task they were given since and have not begun goes back to the queue. Raises: QueueError when there is nothing to undo, the
+    submission was a practice or screening item, whose answer may have been shown, or a lead overruled others by it or let them stand.
     """
     row = run(conn, """SELECT j.id, j.assignment_id, j.value, j.kind, j.sides, t.purpose, t.id, r.id, t.extra
                        FROM judgements j JOIN tasks t ON t.id = j.task_id LEFT JOIN retractions r ON r.judgement_id = j.id
@@ -179,6 +179,8 @@ def undo_last(conn: Connection, labeler_id: int, *, now: float, seconds: float |
         raise QueueError("the latest was a choice within a conversation", hint="take it back there")
     if purpose in ("practice", "screening"):
         raise QueueError(f"a {purpose} answer stands", hint="go on to the next item")
+    if purpose == "adjudication" and "settled" in load(row[8]):
+        raise QueueError("a lead settled by this judgement what stands", hint="ask the lead to take that back first")
     person, _ = _person(conn, labeler_id, now)
     release_expired(conn, now=now)
     untouched = run(conn, "SELECT id, task_id FROM assignments WHERE labeler_id = :labeler AND state = 'reserved' AND draft IS NULL",
