@@ -10,7 +10,7 @@ from sqlalchemy import Connection, exists, select
 
 from ..base.faults import shorten
 from ..base.records import Response, prompt_from_json, prompt_text
-from ..base.times import to_iso
+from ..base.times import utc_time
 from .content import add_prompt, add_response, add_task
 from .errors import ContentError
 from .io.exporting import KINDS, pseudonym
@@ -157,4 +157,4 @@ def _judgement_row(row: Any, answers: Sequence[Any], key: str) -> dict[str, Any]
 def retraction_rows(conn: Connection, *, after: int, limit: int) -> list[dict[str, Any]]:
     """Judgements that were undone, overruled or erased, in the order in which that happened."""
     rows = conn.execute(select(retracted).where(retracted.c.id > after).order_by(retracted.c.id).limit(limit))
-    return [{"id": row.id, "judgement_id": row.judgement_id, "reason": row.reason, "at": to_iso(row.created_at)} for row in rows]
+    return [{"id": row.id, "judgement_id": row.judgement_id, "reason": row.reason, "at": utc_time(row.created_at).isoformat()} for row in rows]
