@@ -75,7 +75,7 @@ class Screening:
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Screening:
-        """A longer test than MOST_ITEMS becomes one of so many. Raises ValueError on a state that cannot be, TypeError on unknown fields."""
+        """A test of more than MOST_ITEMS is cut to them. Raises ValueError on a state that cannot be, TypeError on unknown fields."""
         made = cls(**row)
         return replace(made, at_most=min(made.at_most, max(MOST_ITEMS, made.asked + 1)))
 

@@ -77,7 +77,8 @@ def test_times_of_up_to_a_day_ahead_come_in(store, clock, tmp_path):
 
 @pytest.mark.parametrize("at", [1_763_760_000_000, 1e30, -1e308, 253402214400, -62135596801])
 def test_a_time_that_is_in_the_store_and_in_no_calendar_stops_nobody(store, clock, tmp_path, at):
-    import_files(store, written(tmp_path / "a.jsonl", *(judged(who, [0, 1], answers=(str(i), "no")) for who in ("ann", "bo") for i in range(9))))
+    rows = (judged(who, [0, 1], answers=(str(i), "no")) for who in ("ann", "bo") for i in range(9))
+    import_files(store, written(tmp_path / "a.jsonl", *rows))
     store.write(lambda conn: conn.execute(update(schema.judgements).where(schema.judgements.c.id.in_((1, 10))).values(created_at=at)))
     with store.read() as conn:
         end = "1970-01-01" if at < 0 else "9999-12-3"
