@@ -153,7 +153,7 @@ def test_too_many_requests_are_told_when_to_come_again(api):
     ({"expected": {"rating": 5}}, "expected.rating is 5"), ({"expected": {"label": True}}, "expected.label"),
     *(({"expected": expected}, "no ranks") for expected in ({}, {"strength": 3}, {"reasons": "so"})),
     *(({"expected": {"ranks": ranks}}, "expected.ranks") for ranks in ([1, 1], [[], []], [])),
-    ({"responses": [], "expected": {"ranks": []}}, "expected.ranks"),
+    ({"responses": [], "expected": {"ranks": []}}, "0 answers"),
     ({"kind": "conversation", "responses": [], "expected": {"rating": 5}}, "expected.rating"),
     ({"kind": None, "expected": {"ranks": [0, 1]}}, "items with a kind"),
     ({"kind": "prompt"}, "items.1.kind"), ({"overlap": "2"}, "items.1.overlap"), ({"key": "k", "kind": None}, "a key is")])
