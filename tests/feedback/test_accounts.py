@@ -10,6 +10,7 @@ from sqlalchemy import select
 
 from tutelage.feedback import accounts
 from tutelage.feedback.accounts import AccountError
+from tutelage.feedback.content import add_labeler
 from tutelage.feedback.schema import api_tokens, invites, labelers, metadata, sessions
 
 LONG = "a sentence of one's own"
@@ -67,6 +68,15 @@ def test_a_name_is_one_persons_however_it_is_typed(do, clock, ann, other):
     with pytest.raises(AccountError, match="taken"):
         do(accounts.add_account, name=other, role="labeler", password_hash="h", now=clock())
     assert do(accounts.find_login, other, now=clock())["id"] == ann
+
+
+def test_a_name_that_a_file_brought_in_shuts_nobody_out(store, do, clock):
+    do(add_labeler, name="ALICE", now=clock())
+    alice = do(add_labeler, name="alice", now=clock(), password_hash="h")
+    do(add_labeler, name="Alice", now=clock())
+    assert do(accounts.find_login, "Alice", now=clock())["id"] == alice
+    with pytest.raises(AccountError, match="taken"):
+        do(accounts.add_account, name="aLICE", role="labeler", password_hash="h", now=clock())
 
 
 def test_a_password_is_argon2id_and_matches_itself_alone():

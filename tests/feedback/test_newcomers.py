@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from tests.feedback import few
 from tutelage.feedback import newcomers, queue, schema
@@ -102,10 +102,23 @@ def test_the_test_is_changed_for_those_who_have_not_begun(store, world):
     with store.read() as conn:
         tests = {one.id: one.test for one in newcomers.newcomers(conn)}
     assert (tests[world["nia"]].good, tests[world["nia"]].right, tests[late].good, tests[late].at_most) == (0.75, 2, 0.9, 20)
-    for numbers in ((0.5, 0.6, 20), (0.8, 0.5, 0), (1.5, 0.5, 20), (float("nan"), 0.5, 20)):
+    for numbers in ((0.5, 0.6, 20), (0.8, 0.5, 0), (0.8, 0.5, 501), (0.8, 0.5, 1_600_000), (1.5, 0.5, 20), (float("nan"), 0.5, 20)):
         given = dict(zip(("good", "poor", "at_most"), numbers, strict=True))
         with pytest.raises(ContentError):
             store.write(lambda conn, given=given: newcomers.set_test(conn, by_id=world["lea"], now=1.0, **given))
+
+
+def test_a_stored_test_that_is_too_long_is_read_as_the_longest_and_who_was_in_the_middle_of_one_goes_on(store, world):
+    too_long = {"good": 0.75, "poor": 0.74, "at_most": 1_600_000}
+    store.write(lambda conn: set_setting(conn, "screening", too_long))
+    answer(store, world["nia"], right=True)
+    store.write(lambda conn: conn.execute(update(schema.labelers).where(schema.labelers.c.id == world["nia"]).values(
+        screening={"state": "new", "test": too_long | {"right": 420, "asked": 540}})))
+    answer(store, world["nia"], right=True)
+    with store.read() as conn:
+        assert newcomers.test_now(conn).at_most == 500
+        [nia] = newcomers.newcomers(conn)
+    assert (nia.test.asked, nia.test.at_most, nia.state) == (541, 541, "passed")
 
 
 def test_which_groups_it_removes(store, world):

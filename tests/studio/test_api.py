@@ -163,6 +163,12 @@ def test_too_many_requests_are_told_when_to_come_again(api):
     ({"responses": [{"text": "x" * 1_000_001}] * 2}, "1,000,001 characters"), ({"warnings": ["a b"]}, "warning"),
     ({"purpose": "practice", "expected": {"ranks": [0]}}, "expected.ranks"), ({"expected": {"rating": 8}}, "expected.rating is 8"),
     ({"expected": {"strength": "much"}}, "expected.strength"), ({"expected": {"colour": 1}}, "expected.colour"),
+    ({"expected": {"rating": 5}}, "expected.rating is 5"), ({"expected": {"label": True}}, "expected.label"),
+    *(({"expected": expected}, "no ranks") for expected in ({}, {"strength": 3}, {"reasons": "so"})),
+    *(({"expected": {"ranks": ranks}}, "expected.ranks") for ranks in ([1, 1], [[], []], [])),
+    ({"responses": [], "expected": {"ranks": []}}, "0 answers"),
+    ({"kind": "conversation", "responses": [], "expected": {"rating": 5}}, "expected.rating"),
+    ({"kind": None, "expected": {"ranks": [0, 1]}}, "items with a kind"),
     ({"kind": "prompt"}, "comes with a prompt"), ({"overlap": "2"}, "items.1.overlap"), ({"key": "k", "kind": None}, "a key is")])
 def test_items_are_taken_whole_or_not_at_all(studio, api, item, words):
     client = api("tasks:write")
@@ -189,6 +195,31 @@ def test_the_same_key_again_adds_nothing(studio, api):
     client = api("tasks:write")
     first, again = (add(client, TEA | {"key": "rollout-7/3"}).json() for _ in range(2))
     assert first == again and add(client, TEA | {"key": "rollout-7/4"}).json() != first
+
+
+ONE = [{"text": "Boil water."}]
+
+
+@pytest.mark.parametrize(("kind", "answers", "expected"), [
+    ("comparison", TEA["responses"], {"ranks": [0, 1]}), ("comparison", TEA["responses"], {"ranks": [0, 0], "tie": True}),
+    ("ranking", [{"text": one} for one in "abc"], {"ranks": [1, 0, 1]}), ("rating", ONE, {"rating": 5, "flags": ["sexual"]}),
+    ("label", ONE, {"label": False}), ("critique", ONE, {"critique": "Too short."}), ("edit", ONE, {"edit": "Boil water, then wait."}),
+    ("demonstration", [], {"text": "Boil it."}), ("conversation", [], {"rating": 3})])
+def test_every_kind_takes_a_known_answer_of_its_own_without_reasons_and_the_lead_sees_it(studio, api, lead, kind, answers, expected):
+    item = {"prompt": f"How is {kind} known?", "responses": answers, "kind": kind, "purpose": "practice", "expected": expected}
+    task = add(api("tasks:write"), item).json()["items"][0]["task_id"]
+    page = lead.get(f"/lead/tasks/{task}")
+    assert page.status_code == 200 and "The expert" in page.text
+
+
+@pytest.mark.parametrize("expected", [{"rating": 5}, {"label": True}, {"reasons": "so"}])
+def test_a_known_answer_of_another_kind_that_is_in_the_store_stops_no_page(studio, lead, expected):
+    task = studio.task(purpose="practice", expected=expected)
+    with studio.client(studio.person(screened=False)) as client:
+        page = client.get("/work").text
+        form = {"csrf": re.search(r'name="csrf" value="(\w+)"', page)[1], "choice": "1"}
+        assert client.post(re.search(r'id="task" method="post" action="([^"]+)"', page)[1], data=form).status_code == 200
+    assert lead.get(f"/lead/tasks/{task}").status_code == 200
 
 
 def test_a_practice_item_shows_its_reasons(studio, api):

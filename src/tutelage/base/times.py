@@ -6,6 +6,8 @@ import math
 from datetime import UTC, datetime
 from typing import Any
 
+LAST = 253402300799.0                                               # the last second of the year 9999
+
 
 def to_iso(seconds: float) -> str:
     """Seconds since 1970 as text in UTC, to the microsecond. Raises: ValueError for a time no calendar has."""
@@ -15,11 +17,21 @@ def to_iso(seconds: float) -> str:
         raise ValueError(f"{seconds!r} is no time") from None
 
 
+def in_calendar(seconds: float) -> float:
+    """A time that is in the store, for pages and files: one that no calendar has, as of milliseconds taken for seconds, at its end."""
+    return min(max(seconds, 0.0), LAST)
+
+
+def utc_time(seconds: float) -> datetime:
+    """The same as a date and time in UTC."""
+    return datetime.fromtimestamp(in_calendar(seconds), UTC)
+
+
 def from_iso(value: Any) -> float:
     """ISO 8601 text, UTC where it names no zone, or a number of seconds, as seconds since 1970. Raises: ValueError for anything else."""
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        return float(value)
     try:
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+            return float(value)
         found = datetime.fromisoformat(value)
         return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
     except (TypeError, ValueError, OverflowError):

@@ -185,9 +185,10 @@ def clean_name(name: str) -> str:
 
 
 def _named(conn: Connection, name: str) -> int | None:
-    """The account of a name, whatever its case. Compared here: SQLite's lower() knows ASCII only."""
+    """Whose name it is, whatever its case: an account's, before somebody's whom a file named. SQLite's lower() knows ASCII only."""
     wanted = " ".join(unicodedata.normalize("NFKC", name).split()).casefold()
-    return next((row.id for row in conn.execute(select(labelers.c.id, labelers.c.name)) if row.name.casefold() == wanted), None)
+    rows = conn.execute(select(labelers.c.id, labelers.c.name).order_by(labelers.c.password_hash.is_(None), labelers.c.id))
+    return next((row.id for row in rows if row.name.casefold() == wanted), None)
 
 
 def list_invites(conn: Connection) -> list[Row]:

@@ -26,21 +26,25 @@ NO_PROMPT = ("prompt", "conversation")                              # kinds that
 OWN_PROMPT = ("demonstration", "conversation")                      # kinds in which nothing of the prompt's author is judged
 _UNHOLDABLE = re.compile("[\0\ud800-\udfff]")
 MAX_TEXT = 1_000_000                                                # characters of one text
+MAX_DEPTH = 50                                                      # of a document
 
 
-def clean(document: Any) -> Any:
+def clean(document: Any, depth: int = 0) -> Any:
     """Text, or a document of texts, that both databases can hold: NUL and halves of surrogate pairs become U+FFFD; nothing else changes.
 
-    Raises: ContentError when a text is longer than MAX_TEXT, or a number is not one that JSON can write.
+    Raises: ContentError when a text is longer than MAX_TEXT, lists lie deeper in one another than MAX_DEPTH, or a number is not one that
+        JSON can write.
     """
+    if depth > MAX_DEPTH:
+        raise ContentError(f"a document with more than {MAX_DEPTH} lists or objects in one another", hint="make it flatter")
     if isinstance(document, str):
         if len(document) > MAX_TEXT:
             raise ContentError(f"a text of {len(document):,} characters is too long", hint=f"the store takes up to {MAX_TEXT:,}")
         return _UNHOLDABLE.sub("\ufffd", document)
     if isinstance(document, Mapping):
-        return {clean(str(key)): clean(value) for key, value in document.items()}
+        return {clean(str(key)): clean(value, depth + 1) for key, value in document.items()}
     if isinstance(document, list | tuple):
-        return [clean(value) for value in document]
+        return [clean(value, depth + 1) for value in document]
     if isinstance(document, float) and not math.isfinite(document):
         raise ContentError(f"{document} is not a number that can be stored")
     return document

@@ -15,7 +15,7 @@ from .content import record_audit, set_setting, setting
 from .errors import ContentError
 from .intervals import Statistic, share
 from .schema import labelers, tasks
-from .screening import GroupPassed, Screening, passed_by_group
+from .screening import MOST_ITEMS, GroupPassed, Screening, passed_by_group
 from .values import agrees
 
 SETTING = "screening"
@@ -98,7 +98,7 @@ def groups_passed(conn: Connection) -> list[GroupPassed]:
 
 def test_now(conn: Connection) -> Screening:
     """The test that newcomers begin now, nothing answered."""
-    return Screening(**setting(conn, SETTING, {}))
+    return Screening.from_json(setting(conn, SETTING, {}))
 
 
 def set_test(conn: Connection, *, good: float, poor: float, at_most: int, by_id: int, now: float) -> None:
@@ -108,8 +108,8 @@ def set_test(conn: Connection, *, good: float, poor: float, at_most: int, by_id:
     except ValueError as error:
         raise ContentError("no test tells these apart", hint="a poor share of right answers lies below a good one, both between 0 and 1, "
                                                              "and there is at least one item") from error
-    if at_most < 1:
-        raise ContentError("a test without items", hint="give the most items it may take")
+    if not 1 <= at_most <= MOST_ITEMS:
+        raise ContentError(f"a test of at most {at_most:,} items", hint=f"give the most items it may take, from 1 to {MOST_ITEMS}")
     set_setting(conn, SETTING, {"good": made.good, "poor": made.poor, "at_most": made.at_most})
     record_audit(conn, action="screening test", now=now, actor_id=by_id, good=good, poor=poor, at_most=at_most)
 

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, exists, select
 
 from ..base.faults import shorten
 from ..base.records import Response, prompt_from_json, prompt_text
-from ..base.times import to_iso
+from ..base.times import utc_time
 from .content import add_prompt, add_response, add_task
 from .errors import ContentError
 from .io.exporting import KINDS, pseudonym
@@ -19,7 +19,7 @@ from .io.records import judgement_of
 from .pii import Masker
 from .schema import judgements, labelers, prompts, responses, scores, tasks
 from .schema import retractions as retracted
-from .values import FLAGS, LIKERT, STEPS
+from .values import FLAGS, GOOD, LIKERT, STEPS
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def _add_item(conn: Connection, item: NewItem, now: float) -> dict[str, Any]:
     if customers and item.kind and not item.consent:
         raise ContentError("a customer's prompt without consent is not given to people", hint="leave kind out: then it is only kept")
     if item.expected is not None:
-        _check_expected(item.expected, len(item.responses))
+        _check_expected(item.expected, item.kind, len(item.responses))
     name = None if item.key is None else key_of("api", item.key)
     if name is not None and item.kind is None:
         raise ContentError("a key is for items with a kind", hint="the same prompt is kept once anyway")
@@ -100,19 +100,34 @@ def _to_be_written(conn: Connection, item: NewItem, name: str | None, now: float
     return task
 
 
-def _check_expected(expected: Mapping[str, Any], answers: int) -> None:
-    """Raises: ContentError that names what is not as judgements have it, which pages would stumble over."""
+_EXPECTED = {"comparison": ("ranks", "strength", "tie", "both_bad"), "ranking": ("ranks", "all_bad"), "rating": ("rating", "flags"),
+             "conversation": ("rating",), "label": ("label",), "critique": ("critique", "edit"), "edit": ("edit", "critique"),
+             "demonstration": ("text",)}
+"""What the known answer of a kind may hold beside reasons; the first must be there."""
+
+
+def _check_expected(expected: Mapping[str, Any], kind: str | None, answers: int) -> None:
+    """Raises: ContentError that names what is not as judgements of the kind have it, which pages would stumble over."""
     def whole(value: Any, low: int, high: int) -> bool:
         return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
-    good = {"ranks": lambda v: isinstance(v, list) and len(v) == answers and all(whole(one, 0, answers - 1) for one in v),
-            "strength": lambda v: whole(v, 1, STEPS // 2), "rating": lambda v: whole(v, 1, LIKERT), "label": lambda v: isinstance(v, bool),
+    def ranks(value: Any) -> bool:                                  # from 0 without gaps
+        return (isinstance(value, list) and len(value) == answers and all(whole(one, 0, answers - 1) for one in value)
+                and max(value, default=-1) < len(set(value)))
+
+    good = {"ranks": ranks, "strength": lambda v: whole(v, 1, STEPS // 2), "label": lambda v: isinstance(v, bool),
+            "rating": lambda v: whole(v, 1, GOOD if kind == "conversation" else LIKERT),
             "flags": lambda v: isinstance(v, list) and all(one in FLAGS for one in v),
             **{name: lambda v: isinstance(v, str) for name in ("reasons", "critique", "edit", "text")},
             **{name: lambda v: isinstance(v, bool) for name in ("tie", "both_bad", "all_bad")}}
+    if kind is None:
+        raise ContentError("expected is for items with a kind", hint="say how it is judged, or leave expected out")
+    may = (*_EXPECTED[kind], "reasons")
     for name, value in expected.items():
-        if name not in good or not good[name](value):
-            raise ContentError(f"expected.{name} is {shorten(value)}", hint=f"it holds what a judgement would: {', '.join(good)}")
+        if name not in may or not good[name](value):
+            raise ContentError(f"expected.{name} is {shorten(value)}", hint=f"it holds what a {kind} would: {', '.join(may)}")
+    if may[0] not in expected:
+        raise ContentError(f"expected has no {may[0]}", hint=f"it holds what a {kind} would: {', '.join(may)}")
 
 
 def _masked(content: Any, masker: Masker | None) -> Any:
@@ -174,4 +189,5 @@ def _judgement_row(row: Any, answers: Sequence[Any], key: str) -> dict[str, Any]
 def retraction_rows(conn: Connection, *, after: int, limit: int) -> list[dict[str, Any]]:
     """Judgements that were undone, overruled or erased, in the order in which that happened."""
     rows = conn.execute(select(retracted).where(retracted.c.id > after).order_by(retracted.c.id).limit(limit))
-    return [{"id": row.id, "judgement_id": row.judgement_id, "reason": row.reason, "at": to_iso(row.created_at)} for row in rows]
+    return [{"id": row.id, "judgement_id": row.judgement_id, "reason": row.reason, "at": utc_time(row.created_at).isoformat()}
+            for row in rows]

@@ -17,6 +17,8 @@ from tutelage.base.stats import same_length
 from tutelage.feedback.intervals import Statistic, share, undefined
 
 Decision = Literal["continue", "pass", "fail"]
+MOST_ITEMS = 500
+"""Of a test that a lead sets: nobody takes a longer one, and its errors are computed whenever somebody looks at them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,24 +52,22 @@ class Screening:
     @property
     def decision(self) -> Decision:
         odds = self._log_odds(self.right, self.asked)
-        if odds >= math.log((1 - self.false_fail) / self.false_pass):
+        if odds >= self._passes:
             return "pass"
-        if odds <= math.log(self.false_fail / (1 - self.false_pass)):
+        if odds <= self._fails:
             return "fail"
         return "continue" if self.asked < self.at_most else "pass" if odds > 0 else "fail"
 
     def characteristic(self, rate: float) -> tuple[float, float]:
         """(probability to pass, expected number of items) of a newcomer who is right at this rate, exactly, from the first item on."""
-        alive, passed, items = {0: 1.0}, 0.0, 0.0
+        alive, passed, items = np.ones(1), 0.0, 0.0                  # alive[right]: chance to be there, undecided
         for asked in range(1, self.at_most + 1):
-            items += sum(alive.values())
-            reached: dict[int, float] = {}
-            for right, chance in alive.items():
-                for more, p in ((1, rate), (0, 1 - rate)):
-                    reached[right + more] = reached.get(right + more, 0.0) + chance * p
-            decided = {right: replace(self, right=right, asked=asked).decision for right in reached}
-            passed += sum(chance for right, chance in reached.items() if decided[right] == "pass")
-            alive = {right: chance for right, chance in reached.items() if decided[right] == "continue"}
+            items += float(alive.sum())
+            reached = np.append(alive, 0.0) * (1 - rate) + np.append(0.0, alive) * rate
+            odds = self._log_odds(np.arange(asked + 1), asked)
+            passes = odds >= self._passes if asked < self.at_most else odds > 0
+            passed += float(reached[passes].sum())
+            alive = np.where(passes | (odds <= self._fails), 0.0, reached)
         return passed, items
 
     def to_json(self) -> dict[str, Any]:
@@ -75,10 +75,19 @@ class Screening:
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Screening:
-        """Raises ValueError on a state that cannot be, TypeError on unknown fields."""
-        return cls(**row)
+        """A test of more than MOST_ITEMS is cut to them. Raises ValueError on a state that cannot be, TypeError on unknown fields."""
+        made = cls(**row)
+        return replace(made, at_most=min(made.at_most, max(MOST_ITEMS, made.asked + 1)))
 
-    def _log_odds(self, right: int, asked: int) -> float:
+    @property
+    def _passes(self) -> float:
+        return math.log((1 - self.false_fail) / self.false_pass)
+
+    @property
+    def _fails(self) -> float:
+        return math.log(self.false_fail / (1 - self.false_pass))
+
+    def _log_odds(self, right: Any, asked: int) -> Any:
         return right * math.log(self.good / self.poor) + (asked - right) * math.log((1 - self.good) / (1 - self.poor))
 
 

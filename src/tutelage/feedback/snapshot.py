@@ -14,7 +14,6 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from tutelage.base.errors import ArtifactError, ConfigError, DataError, did_you_
 from tutelage.base.files import artifact_dir, atomic_write_text, verify_manifest, writing
 from tutelage.base.records import SAYS, Judgement, Response, prompt_from_json
 from tutelage.base.snapshot import RECORD, ROWS, record_of
+from tutelage.base.times import utc_time
 from tutelage.feedback.schema import PURPOSES as ALL_PURPOSES
 from tutelage.feedback.schema import judgements, labelers, prompts, responses, retractions, snapshots, tasks
 
@@ -226,7 +226,7 @@ def _line(judgement: Judgement) -> bytes | None:
 
 
 def _iso(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat()
+    return utc_time(seconds).isoformat()
 
 
 def _plain(selection: Selection) -> dict[str, Any]:

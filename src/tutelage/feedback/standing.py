@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
+from tutelage.base.times import in_calendar
 from tutelage.feedback.sql import load, loader, run
 
 MEASURING = ("practice", "screening")
@@ -108,7 +109,7 @@ def read_standing(conn: Connection) -> Standing:
                         WHERE j.value IS NOT NULL AND NOT EXISTS (SELECT 1 FROM retractions r WHERE r.judgement_id = j.id)
                         ORDER BY j.id""")
     shared = loader()
-    found = [Said(row[0], row[1], row[2], shared(row[3]), shared(row[4]), row[5], row[6], row[7] is not None)
+    found = [Said(row[0], row[1], row[2], shared(row[3]), shared(row[4]), row[5], in_calendar(row[6]), row[7] is not None)
              for row in said if row[1] in items]
     sources = run(conn, """SELECT r.text FROM responses r WHERE r.text IS NOT NULL AND r.model IS NOT NULL AND EXISTS (
                                SELECT 1 FROM tasks t WHERE t.prompt_id = r.prompt_id AND t.kind = 'demonstration') ORDER BY r.id""")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from tutelage.base.times import utc_time
 from tutelage.feedback.checks import Drift
 from tutelage.feedback.each_labeler import Flag
 from tutelage.feedback.series import label_of
@@ -85,11 +85,11 @@ def _drift_chart(drift: Drift | str, t: Callable[..., str]) -> Any:
 
 
 def _day(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%m-%d")
+    return utc_time(at).strftime("%m-%d")
 
 
 def _date(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d")
+    return utc_time(at).strftime("%Y-%m-%d")
 
 
 def _agreement(told: Told) -> Table:
@@ -119,7 +119,7 @@ def _judgements(told: Told) -> Table:
     rows = ((one, items[one.task], label_of(items[one.task].kind, one.value)) for one in told.standing.said)
     return Table(["judgement", "task", "prompt", "batch", "kind", "purpose", "labeler", "label", "step", "seconds", "at"],
                  ([one.id, one.task, item.prompt, item.batch, item.kind, item.purpose, name_of(told, one.labeler), label,
-                   one.value.get("step"), one.seconds, datetime.fromtimestamp(one.at, UTC).isoformat()]
+                   one.value.get("step"), one.seconds, utc_time(one.at).isoformat()]
                   for one, item, label in rows if label is not None))
 
 

@@ -12,18 +12,18 @@ _SHOWN_CHARS = 300
 
 def in_words(words: Words, language: str, kind: str, value: Mapping[str, Any] | None, sides: Sequence[int]) -> str:
     """What a stored value (or a task's expected one) says, with the letters the answers had on that page; empty when it was erased."""
-    if not value:
+    if not value or (kind in ("comparison", "ranking") and "ranks" not in value):
         return ""
     if kind == "comparison":
         return _comparison(words, language, value, sides)
     if kind == "ranking":
         return order([value["ranks"][side] for side in sides])
     if kind == "label":
-        return words.say(language, "yes" if value["label"] else "no")
-    if kind == "rating":
+        return words.say(language, "yes" if value["label"] else "no") if "label" in value else str(value.get("verdict", ""))
+    if kind == "rating" and "rating" in value:
         flags = "; ".join(words.say(language, f"flag_{name}") for name in value.get("flags", []))
         return words.say(language, "rating_of", step=value["rating"]) + (f" ({flags})" if flags else "")
-    if kind == "conversation":
+    if kind == "conversation" and "rating" in value:
         said = words.say(language, "talk_rating_of", step=value["rating"])
         return f"{said}: {value['comment']}" if value.get("comment") else said
     text = str(value.get("text") or value.get("critique") or value.get("edit") or "")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -20,6 +19,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from tutelage.base.errors import TutelageError
 from tutelage.base.log import get_logger
+from tutelage.base.times import utc_time
 from tutelage.feedback.accounts import Session
 from tutelage.feedback.errors import StoreError
 from tutelage.feedback.store import Store
@@ -91,7 +91,7 @@ def create_app(store: Store, site: Site, *, package: str, title: str) -> FastAPI
 
 
 def _date(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return utc_time(at).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _text(written: str | None) -> Markup:

@@ -14,11 +14,17 @@ import pytest
 from sqlalchemy import func, select, update
 
 from tutelage.base.errors import DataError
+from tutelage.base.times import utc_time
 from tutelage.feedback import queue, schema
 from tutelage.feedback.erase import erase, find
 from tutelage.feedback.io import importing
+from tutelage.feedback.io.exporting import export
 from tutelage.feedback.io.importing import import_files
+from tutelage.feedback.overview import overview
+from tutelage.feedback.programs import judgement_rows
 from tutelage.feedback.pseudonyms import key_of_store
+from tutelage.feedback.snapshot import freeze
+from tutelage.feedback.standing import read_standing
 from tutelage.feedback.store import Store
 
 HI = [{"role": "user", "content": "hi"}]
@@ -50,6 +56,38 @@ def test_people_who_judged_one_item_share_its_task(store, tmp_path):
     assert first.value == {"ranks": [0, 1], "strength": 3, "step": 2} and tie.value == {"ranks": [0, 0], "tie": True}
     assert (first.seconds, first.weight, first.p_select, first.created_at) == (4.0, 0.5, 0.25, 1767225600.0)
     assert [row.group for row in rows_of(store, schema.labelers)] == ["home", None, None]
+
+
+@pytest.mark.parametrize(("odd", "why"), [
+    *(({"at": at}, "is before 1970 or to come") for at in (1_763_760_000_000, 1e30, -1.0, "0001-01-02", "9999-12-30", 1_800_090_000)),
+    ({"at": 10**400}, "is no time"), *(({"strength": given}, "not from -1e") for given in (10**30, -1e308)),
+    ({"rating": 10**30}, "not from -1e"), *(({"p_select": given}, "p_select is") for given in (0, 7, -0.5)),
+    *(({"seconds": given}, "seconds is") for given in (-3, 1e300)), ({"weight": 1e300}, "weight is"),
+    ({"responses": [{"text": "a", "sampling": {"d": json.loads("[" * 900 + "]" * 900)}}, {"text": "b"}]}, "in one another")])
+def test_numbers_that_nobody_meant_are_refused_with_the_reason(store, clock, tmp_path, odd, why):
+    assert clock() == 1_800_000_000                                  # a day on, the last time given, is refused: the first second too late
+    done = import_files(store, written(tmp_path / "a.jsonl", judged("ann", [0, 1]), judged("bo", [0, 1]) | odd))
+    assert done.new["judgements"] == 1 and [why in reason for reason in done.rejected] == [True]
+
+
+def test_times_of_up_to_a_day_ahead_come_in(store, clock, tmp_path):
+    done = import_files(store, written(tmp_path / "a.jsonl", judged("ann", [0, 1], at=0), judged("bo", [0, 1], at=clock() + 86400)))
+    assert done.new["judgements"] == 2 and not done.rejected
+
+
+@pytest.mark.parametrize("at", [1_763_760_000_000, 1e30, -1e308, 253402214400, -62135596801])
+def test_a_time_that_is_in_the_store_and_in_no_calendar_stops_nobody(store, clock, tmp_path, at):
+    rows = (judged(who, [0, 1], answers=(str(i), "no")) for who in ("ann", "bo") for i in range(9))
+    import_files(store, written(tmp_path / "a.jsonl", *rows))
+    store.write(lambda conn: conn.execute(update(schema.judgements).where(schema.judgements.c.id.in_((1, 10))).values(created_at=at)))
+    with store.read() as conn:
+        end = "1970-01-01" if at < 0 else "9999-12-3"
+        assert next(judgement_rows(conn, "00", after=0, limit=9))["at"].startswith(end)
+        periods = overview(read_standing(conn)).periods
+        assert len(periods) == 2 and utc_time(periods[0 if at < 0 else 1].start).isoformat()[:4] == end[:4]
+        frozen = freeze(conn, tmp_path / "snapshots")
+        assert frozen.counts["judgements"] == 18 and frozen.counts["first" if at < 0 else "last"].startswith(end)
+    assert export(store, tmp_path / "out.jsonl", "judgements").judgements == 18 and end in (tmp_path / "out.jsonl").read_text()
 
 
 def test_the_same_pair_the_other_way_round_is_the_same_item_with_its_ranks_turned(store, tmp_path):

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Row, Select, select
 from tutelage.base.errors import ConfigError, did_you_mean
 from tutelage.base.files import atomic_path
 from tutelage.base.records import Demonstration, Judgement, JudgementKind, Response, prompt_from_json
-from tutelage.base.times import to_iso
+from tutelage.base.times import utc_time
 from tutelage.feedback.content import record_audit
 from tutelage.feedback.errors import ContentError
 from tutelage.feedback.io.keys import select_in
@@ -267,7 +267,7 @@ def _item(task: Row[*tuple[Any, ...]], answers: Sequence[Row[*tuple[Any, ...]]],
                                  group=row.group, weight=row.weight, p_select=row.p_select, seconds=row.seconds))
     for row in skips:
         item.append(Judgement(prompt, tuple(shown), kind, labeler=pseudonym(row.name, key), group=row.group,
-                              at=to_iso(row.ended_at or row.claimed_at), extra={**told, "skipped": True}))
+                              at=utc_time(row.ended_at or row.claimed_at).isoformat(), extra={**told, "skipped": True}))
     if everything and not item and task.state == "open":
         item.append(Judgement(prompt, tuple(shown), kind, p_select=task.p_select, extra={**told, "open": True}))
     return item

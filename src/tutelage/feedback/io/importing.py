@@ -84,7 +84,7 @@ def import_files(store: Store, files: Files, *, to_judge: TaskKind | None = None
     """
     done = Imported()
     paths = expand_files(files)
-    read = partial(_prepared, to_judge=to_judge, prefix=prefix, batch=batch, source=source, reading=reading)
+    read = partial(_prepared, to_judge=to_judge, prefix=prefix, batch=batch, source=source, reading=reading, now=store.now())
     choice = _choice(store, chain.from_iterable(read(path, "", done=Imported()) for path in paths)) if source == "customer" else None
     for path in paths:
         digest = sha256_file(path)
@@ -147,7 +147,7 @@ def _used(rows: Iterator[Prepared], choice: Choice | None, done: Imported) -> It
 
 
 def _prepared(path: Path, digest: str, *, to_judge: TaskKind | None, prefix: str, batch: str | None, source: str,
-              reading: dict[str, Any], done: Imported) -> Iterator[Prepared]:
+              reading: dict[str, Any], now: float, done: Imported) -> Iterator[Prepared]:
     for _, line, part, item in read_feedback(path, to_judge=to_judge, **reading):
         done.read += 1
         if isinstance(item, Rejected):
@@ -158,7 +158,7 @@ def _prepared(path: Path, digest: str, *, to_judge: TaskKind | None, prefix: str
                 item, counts = masked(item)
                 done.masked_rows += bool(counts)
                 done.masked.update(counts)
-            yield prepare(item, _labeler(path, prefix, item), item.extra.get("batch", batch), Place(digest, line, part))
+            yield prepare(item, _labeler(path, prefix, item), item.extra.get("batch", batch), Place(digest, line, part), now=now)
         except (ValueError, ContentError) as error:
             done.reject(Rejected(path, line, str(error)))
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tutelage.base.records import Judgement, JudgementKind, Prompt, Response
-from tutelage.base.times import to_iso
+from tutelage.base.times import utc_time
 from tutelage.feedback.values import STEPS
 
 FIELDS = ("rating", "label", "critique", "edit", "strength")
@@ -58,4 +58,4 @@ def judgement_of(kind: JudgementKind, prompt: Prompt, answers: Sequence[Response
     shown = (Response(value["text"]),) if kind == "demonstration" and "text" in value else tuple(answers)
     beside = {name: value[name] for name in BESIDE if value.get(name) not in (None, False, [])}
     return Judgement(prompt, shown, kind, ranks=None if ranks is None else tuple(ranks), **said, **about,
-                     at=None if at is None else to_iso(at), extra={**beside, **extra})
+                     at=None if at is None else utc_time(at).isoformat(), extra={**beside, **extra})

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, Table, bindparam, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from tutelage.base.faults import shorten
 from tutelage.base.records import Judgement, Response, prompt_to_json
 from tutelage.base.times import from_iso
 from tutelage.feedback.content import ANSWERS, clean, erased_prompts, prompt_hash
@@ -22,6 +23,8 @@ from tutelage.feedback.schema import assignments, judgements, labelers, prompts,
 
 OF_TASK = ("item", "labels", "untold")
 """What the store keeps of a judgement's `extra` with its task."""
+BOUNDS = {"rating": (-1e6, 1e6), "strength": (-1e6, 1e6), "weight": (0, 1e6), "p_select": (0, 1), "seconds": (0, 1e8)}
+"""Wide enough for every scale people use, so that what lies outside is a mistake (nan too), and sums of what lies inside are finite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +44,17 @@ class Prepared:
     split: str = "train"
 
 
-def prepare(judgement: Judgement, labeler: str | None, batch: str | None, place: Place) -> Prepared:
+def prepare(judgement: Judgement, labeler: str | None, batch: str | None, place: Place, *, now: float) -> Prepared:
     """Everything that needs no database. Raises: ValueError, ContentError with the reason why the store cannot hold it."""
+    at = None if judgement.at is None else from_iso(judgement.at)
+    if at is not None and not 0 <= at <= now + 86400:
+        raise ValueError(f"at is {shorten(judgement.at)}, which is before 1970 or to come (ISO 8601, or seconds, not milliseconds)")
+    for name, (low, high) in BOUNDS.items():
+        value = getattr(judgement, name)
+        if value is not None and not low <= value <= high:
+            raise ValueError(f"{name} is {shorten(value)}, not from {low:g} to {high:g}")
+    if judgement.p_select <= 0:
+        raise ValueError(f"p_select is {shorten(judgement.p_select)}, not a probability above 0")
     answers = [(answer.text, answer.model) for answer in judgement.responses]
     if len(set(answers)) < len(answers):
         raise ValueError("two of its answers are the same")
@@ -55,8 +67,7 @@ def prepare(judgement: Judgement, labeler: str | None, batch: str | None, place:
     content = clean(prompt_to_json(judgement.prompt))
     if not content or (isinstance(content, str) and not content.strip()):
         raise ContentError("an empty prompt")
-    return Prepared(replace(judgement, responses=clean_answers), labeler, batch, place, content, prompt_hash(content),
-                    None if judgement.at is None else from_iso(judgement.at))
+    return Prepared(replace(judgement, responses=clean_answers), labeler, batch, place, content, prompt_hash(content), at)
 
 
 @dataclass(slots=True)
