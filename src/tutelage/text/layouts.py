@@ -76,7 +76,7 @@ COLUMNS = frozenset().union(*(layout.columns for layout in CORE.values())) | {
 _NUMBERS = {"strength", "weight", "p_select", "seconds", "rating"}
 _TRUTHS = {"label", "kto_tag", "both_bad", "all_bad", "skipped", "open", "gold"}
 _TEXTS = {"critique", "edit", "comment", "labeler", "group", "item", "batch", "verdict", "model", "model_a", "model_b",
-          "user", "scheme", "value"}
+          "user", "customer", "scheme", "value"}
 _LISTS = {"responses", "ranks", "votes", "completions", "labels", "ratings", "flags", "sides"}
 _WORDED = {"winner", "label", "verdict"}
 
