@@ -24,6 +24,8 @@ from tutelage.text.votes import credit_of_first, is_both_bad
 TaskKind = Literal["comparison", "ranking", "rating", "label", "critique", "edit", "demonstration"]
 _ONLY_HERE = ("vote", "verdict")
 """Layouts that hold judgements which no training takes."""
+MOST_COMPARED = 16
+"""Answers of one row of which every two may become a comparison: 120 of them."""
 Item = tuple[Path, int, int, Judgement | Rejected]
 """File, line, which of the line's judgements, and it."""
 
@@ -142,6 +144,8 @@ def _to_judge(judged: list[Judgement], kind: TaskKind) -> Iterator[Judgement]:
         if kind == "demonstration":
             groups: list[tuple[Response, ...]] = [()]
         elif kind == "comparison":
+            if len(answers) > MOST_COMPARED:
+                raise ValueError(f"{len(answers)} answers, and of more than {MOST_COMPARED} not every two are compared")
             groups = list(combinations(answers, 2))
         else:
             groups = [answers] if kind == "ranking" else [(answer,) for answer in answers]

@@ -128,7 +128,7 @@ def mapped_rows(row: Row, rules: Rules) -> Iterator[Row]:
 
 
 def _typed_row(row: Row) -> Row:
-    return {name: _typed(name, value) for name, value in row.items()}
+    return {name: _typed(name, value) if isinstance(value, str) else value for name, value in row.items()}
 
 
 def parted(row: Row, opening_words: int) -> Row:
