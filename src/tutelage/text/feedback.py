@@ -5,6 +5,7 @@ Every layout is read by the same code that training reads it by; this asks that 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import combinations
@@ -15,7 +16,7 @@ from tutelage.base.errors import DataError
 from tutelage.base.records import SAYS, Judgement, JudgementKind, Prompt, Response
 from tutelage.base.times import from_iso
 from tutelage.text.detect import LAYOUTS
-from tutelage.text.layouts import BESIDE, Rules, about_judgement, prompt_of, sound, to_demonstration, to_judgement
+from tutelage.text.layouts import BESIDE, CORE, Rules, about_judgement, prompt_of, sound, to_demonstration, to_judgement
 from tutelage.text.lines import Rejected, read_lines
 from tutelage.text.readers import Files, ReadOptions, expand_files, open_rows, rules_of
 from tutelage.text.values import Row, answer_of, list_of, ranks_of, text_of, verdict_of, yes_or_no
@@ -24,6 +25,9 @@ from tutelage.text.votes import credit_of_first, is_both_bad
 TaskKind = Literal["comparison", "ranking", "rating", "label", "critique", "edit", "demonstration"]
 _ONLY_HERE = ("vote", "verdict")
 """Layouts that hold judgements which no training takes."""
+_VERDICTS = frozenset({"winner", "label", "rating"})
+_ANSWER = re.compile(r"(?:response|answer|output|completion)(_?(?:[a-z]|[0-9]{1,2}))?")
+"""Columns that hold an answer each: response_a and response_b, answer1 and answer2, output; `model` of the same ending is its model."""
 MOST_COMPARED = 16
 """Answers of one row of which every two may become a comparison: 120 of them."""
 Item = tuple[Path, int, int, Judgement | Rejected]
@@ -60,13 +64,16 @@ def read_feedback(files: Files, *, to_judge: TaskKind | None = None, **options: 
 def _items(path: Path, number: int, row: Row, layout: str, rules: Rules, to_judge: TaskKind | None) -> list[Judgement | Rejected]:
     row = {name: value for name, value in row.items() if value is not None}
     try:
-        missing = LAYOUTS[layout].columns - row.keys() if layout != "oasst-messages" else ()
+        missing = LAYOUTS[layout].columns - row.keys() if layout != "oasst-messages" else frozenset()
+        if to_judge is not None and layout in CORE and missing and missing <= _VERDICTS:
+            layout, missing = "prompt", frozenset()                 # in this row nothing was judged yet
         if missing:
             raise ValueError(f"no field {', '.join(sorted(missing))}")
         foreign = LAYOUTS[layout].rows
         cores = [(layout, row)] if foreign is None else list(foreign(row, "feedback"))
         judged = [_checked(to_feedback(core, name, rules)) for name, core in cores]
         if to_judge is not None:
+            judged = [replace(judged[0], responses=_answers_beside(row))] if layout == "prompt" else judged
             return [*_to_judge(judged, to_judge)]
         if any(one.kind == "demonstration" and not {"open", "skipped"} & one.extra.keys() and one.labeler is None for one in judged):
             raise ValueError("an answer that nobody is said to have written or judged")
@@ -135,6 +142,13 @@ def _open_if_unsaid(judgement: Judgement) -> Judgement:
         return judgement
     kind: JudgementKind = "rating" if len(judgement.responses) == 1 else "comparison" if len(judgement.responses) == 2 else "ranking"
     return replace(judgement, kind=kind, extra={**judgement.extra, "open": True})
+
+
+def _answers_beside(row: Row) -> tuple[Response, ...]:
+    """The answers that stand beside a prompt in columns of their own, in the columns' order."""
+    found = [(name, match[1] or "") for name in row if (match := _ANSWER.fullmatch(name))]
+    return tuple(Response(answer_of(row[name], name, blank=True), text_of(row[f"model{end}"], "model") if f"model{end}" in row else None)
+                 for name, end in found)
 
 
 def _to_judge(judged: list[Judgement], kind: TaskKind) -> Iterator[Judgement]:
