@@ -197,12 +197,13 @@ def test_so_many_answers_that_every_two_of_them_were_too_many_are_refused(tmp_pa
     assert len(pairs) == 120 and refused.reason == "17 answers, and of more than 16 not every two are compared"
 
 
-@pytest.mark.parametrize("names", [("response_a", "response_b"), ("response1", "response2"), ("answer_a", "answer_b"), ("chosen", "rejected"),
-                                   ("output_1", "output_2")])
+@pytest.mark.parametrize("names", [("response_a", "response_b"), ("response1", "response2"), ("answer_a", "answer_b"),
+                                   ("chosen", "rejected"), ("output_1", "output_2")])
 def test_two_columns_of_answers_without_a_verdict_are_a_pair_to_be_judged(tmp_path, names):
     path = tmp_path / "a.csv"
     path.write_text(f"prompt,{','.join(names)}\nhi,yes,no\n", encoding="utf-8")
-    assert [item for *_, item in read_feedback(path, to_judge="comparison")] == [Judgement(HI, (YES, NO), "comparison", extra={"open": True})]
+    [found] = [item for *_, item in read_feedback(path, to_judge="comparison")]
+    assert found == Judgement(HI, (YES, NO), "comparison", extra={"open": True})
 
 
 def test_mapped_columns_of_answers_their_models_and_rows_whose_verdict_is_missing_make_items_too(tmp_path):

@@ -68,7 +68,7 @@ def import_command(files: tuple[str, ...], db: str | None, as_json: bool, verbos
         with Store.open(db) as store:
             done = import_files(store, list(files), to_judge=to_judge, overlap=overlap, prefix=prefix, batch=batch, source=source,
                                 dry_run=dry_run, **options)
-    result = {"read": done.read, "new": dict(done.new), "known": done.known, "rejected": done.num_rejected,
+    result = {"read": done.read, "new": dict(done.new), "known": done.known, "known_tasks": done.known_tasks, "rejected": done.num_rejected,
               "reasons": {reason: {"rows": found.rows, "lines": found.lines} for reason, found in
                           sorted(done.rejected.items(), key=lambda item: -item[1].rows)}}
     if source == "customer":
@@ -78,7 +78,7 @@ def import_command(files: tuple[str, ...], db: str | None, as_json: bool, verbos
     else:
         print(f"read      {done.read:,}")
         print("new       " + (", ".join(_counted(count, table) for table, count in done.new.items()) or "nothing"))
-        print(f"known     {done.known:,}")
+        print(f"known     {done.known:,}" + (f" ({_counted(done.known_tasks, 'tasks')})" if done.known_tasks else ""))
         if source == "customer":
             print(f"masked    {_counted(done.masked_rows, 'rows')}{_listed(done.masked)}")
             print(f"left out  {_counted(done.left_out.total(), 'rows')}{_listed(done.left_out)}")

@@ -71,6 +71,17 @@ def test_a_file_again_adds_nothing_a_longer_one_what_is_new_and_what_stands_twic
     assert [(task.overlap, task.free) for task in rows_of(store, schema.tasks)] == [(3, 0), (1, 0)]
 
 
+def test_every_row_is_new_known_or_rejected_also_where_an_item_to_be_judged_is_there_already(store, tmp_path):
+    rows = [judged(f"p{i}", [0, 1], prompt=f"ask {i}") for i in range(4)]
+    import_files(store, written(tmp_path / "a.jsonl", *rows))
+    more = [rows[0], judged("cy", [0, 1], prompt="new"), judged("cy", [0], answers=("yes",))]
+    again = import_files(store, written(tmp_path / "b.jsonl", *rows, *more), to_judge="comparison")
+    assert (again.read, again.new["tasks"], again.known, again.known_tasks, again.num_rejected) == (7, 1, 5, 5, 1)
+    skip = judged("cy", [0, 1], kind="comparison", skipped=True) | {"ranks": None}
+    skips = import_files(store, written(tmp_path / "c.jsonl", skip, skip))
+    assert (skips.read, skips.new["skips"], skips.known) == (2, 1, 1)
+
+
 def test_what_stands_before_the_place_where_a_file_breaks_is_in_the_store_and_the_mended_file_adds_the_rest(store, tmp_path, monkeypatch):
     monkeypatch.setattr(importing, "_ROWS_AT_ONCE", 9)
     rows = [json.dumps(judged(f"p{i}", [0, 1])) for i in range(30)]

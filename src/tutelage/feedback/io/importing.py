@@ -44,7 +44,8 @@ class Reason:
 
 @dataclass
 class Imported:
-    """What came of it. new: what -> rows added; known: judgements, skips and open items that the store had already.
+    """What came of it. new: what -> rows added; known: judgements, skips and open items that the store had already, or that the file
+    holds twice; known_tasks: the open items of them.
 
     Of customers' files: masked: rows in which personal data was replaced, and of which kinds how much; left_out: why -> rows whose prompts
     may not be used.
@@ -53,6 +54,7 @@ class Imported:
     read: int = 0
     new: Counter[str] = field(default_factory=Counter)
     known: int = 0
+    known_tasks: int = 0
     rejected: dict[str, Reason] = field(default_factory=dict)
     masked_rows: int = 0
     masked: Counter[str] = field(default_factory=Counter)
@@ -95,6 +97,7 @@ def import_files(store: Store, files: Files, *, to_judge: TaskKind | None = None
             made = store.write(partial(_write, found, name=path.name, overlap=overlap, source=source, now=store.now()))
             done.new += made.new
             done.known += made.known
+            done.known_tasks += made.known_tasks
             for row in made.erased:
                 done.reject(Rejected(path, row.place.line, "its prompt, an answer or who said it was erased here"))
         if done.new != before:
