@@ -41,24 +41,34 @@ def read_feedback(files: Files, *, to_judge: TaskKind | None = None, **options: 
     to_judge: make open items of this kind of every prompt, or of the answers to it; what the file says of them is not read.
     Raises: DataError when a file cannot be read or its layout not be told; ConfigError for an unknown layout or column.
     """
+    for path in expand_files(files):
+        yield from open_feedback(path, to_judge=to_judge, **options)[1]
+
+
+def open_feedback(path: Path, *, to_judge: TaskKind | None = None, **options: Any) -> tuple[str, Iterator[Item]]:
+    """(layout, items) of one file, as read_feedback; most errors come at once, those of a line when it is reached."""
     given = cast(ReadOptions, options)
     rules = replace(rules_of(given), blank=True)
-    for path in expand_files(files):
-        found = open_rows(path, None, given, rules)
-        if found is None:
-            next(read_lines(path))                                  # says so if it is no text at all
-            raise DataError(f"{path} is plain text, which holds no feedback", hint="give JSON lines or a table")
-        layout, rows = found
-        if to_judge is None and layout in LAYOUTS and layout not in _ONLY_HERE and LAYOUTS[layout].goals in (("prompts",), ("texts",)):
-            raise DataError(f"{path} has the layout {layout}, in which nothing is judged",
-                            hint="map the columns that say who judged what, or have its prompts or answers judged: --as")
-        line, part = 0, 0
-        for number, row in rows:
-            line, part = number, 0 if number != line else part
-            items = [row] if isinstance(row, Rejected) else _items(path, number, row, layout, rules, to_judge)
-            for item in items:
-                yield path, number, part, item
-                part += 1
+    found = open_rows(path, None, given, rules)
+    if found is None:
+        next(read_lines(path))                                      # says so if it is no text at all
+        raise DataError(f"{path} is plain text, which holds no feedback", hint="give JSON lines or a table")
+    layout, rows = found
+    if to_judge is None and layout in LAYOUTS and layout not in _ONLY_HERE and LAYOUTS[layout].goals in (("prompts",), ("texts",)):
+        raise DataError(f"{path} has the layout {layout}, in which nothing is judged",
+                        hint="map the columns that say who judged what, or have its prompts or answers judged: --as")
+    return layout, _numbered(path, rows, layout, rules, to_judge)
+
+
+def _numbered(path: Path, rows: Iterator[tuple[int, Row | Rejected]], layout: str, rules: Rules, to_judge: TaskKind | None
+              ) -> Iterator[Item]:
+    line, part = 0, 0
+    for number, row in rows:
+        line, part = number, 0 if number != line else part
+        items = [row] if isinstance(row, Rejected) else _items(path, number, row, layout, rules, to_judge)
+        for item in items:
+            yield path, number, part, item
+            part += 1
 
 
 def _items(path: Path, number: int, row: Row, layout: str, rules: Rules, to_judge: TaskKind | None) -> list[Judgement | Rejected]:

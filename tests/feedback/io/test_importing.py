@@ -147,9 +147,20 @@ def test_rejected_rows_are_counted_by_reason_with_their_lines_and_the_rest_comes
     assert any("too long" in reason for reason in done.rejected) and any(reason.startswith("not JSON") for reason in done.rejected)
 
 
-def test_a_dry_run_reads_and_adds_nothing(store, tmp_path):
-    done = import_files(store, written(tmp_path / "a.jsonl", judged("ann", [0, 1])), dry_run=True)
-    assert (done.read, dict(done.new)) == (1, {}) and rows_of(store, schema.prompts) == [] == rows_of(store, schema.audit)
+def test_a_dry_run_counts_what_an_import_adds_and_adds_nothing(store, tmp_path, monkeypatch):
+    import_files(store, written(tmp_path / "a.jsonl", judged("ann", [0, 1])))
+    before = [rows_of(store, table) for table in (schema.prompts, schema.tasks, schema.judgements, schema.audit)]
+    files = [written(tmp_path / "b.jsonl", judged("ann", [0, 1]), judged("bo", [1, 0]), judged("bo", [0, 1], prompt="new")),
+             written(tmp_path / "c.jsonl", judged("bo", [1, 0], prompt="new"))]
+    look = import_files(store, files, dry_run=True)
+    assert (look.read, look.known, look.layouts, look.counted) == (4, 1, ["judgement"], True)
+    assert dict(look.new) == {"prompts": 1, "responses": 2, "tasks": 1, "labelers": 1, "judgements": 3}
+    assert [rows_of(store, table) for table in (schema.prompts, schema.tasks, schema.judgements, schema.audit)] == before
+    done = import_files(store, files)
+    assert (dict(done.new), done.known) == (dict(look.new), look.known)
+    monkeypatch.setattr(importing, "MOST_LOOKED_AT", 3)
+    many = import_files(store, files, dry_run=True)
+    assert (many.read, many.counted, dict(many.new)) == (4, False, {})
 
 
 def test_each_import_stands_in_the_audit_log_with_the_file_s_hash(store, tmp_path):
