@@ -31,12 +31,49 @@ def test_a_file_is_looked_at_then_brought_in_and_not_twice(studio, lead):
     before = counted(studio)
     looked = sent(lead, "pairs.jsonl", PAIRS, look="yes")
     assert looked.status_code == 200 and "nothing was added" in looked.text and counted(studio) == before
+    for what, count in (("prompts", 3), ("responses", 6), ("tasks", 3), ("judgements", 3), ("labelers", 1)):
+        assert f"<dt>Would add: {what}</dt><dd>{count}</dd>" in looked.text
+    assert "<dd>preference</dd>" in looked.text and "choose the file again" in looked.text
     done = sent(lead, "pairs.jsonl", PAIRS)
     assert "It is in the store." in done.text and counted(studio) == (before[0] + 3, before[1] + 3)
     assert "It is in the store." in sent(lead, "../../etc/pairs again.jsonl.gz", gzip.compress(PAIRS)).text
     assert counted(studio) == (before[0] + 3, before[1] + 3), "known before"
     with studio.store.read() as conn:
         assert conn.scalar(select(labelers.c.id).where(labelers.c.name == "from the file"))
+
+
+def test_a_look_or_an_error_keeps_what_was_chosen_so_that_customers_texts_are_not_brought_in_unmasked(studio, lead):
+    chosen = {"as": "comparison", "customers": "yes", "columns": "prompt=q\nresponse_a=x\nresponse_b=y", "batch": "<mine>", "overlap": "3"}
+    files = (("pairs.csv", b"q,x,y\nhi,yes,no\n", 200), ("pairs.csv", b"q,x\nhi,yes\n", 422), ("pairs.exe", b"MZ", 422))
+    for name, content, status in files:
+        page = sent(lead, name, content, look="yes", **chosen)
+        assert page.status_code == status and 'value="comparison" selected' in page.text
+        assert 'name="customers" value="yes" checked' in page.text and "prompt=q\nresponse_a=x\nresponse_b=y</textarea>" in page.text
+        assert 'value="&lt;mine&gt;"' in page.text and 'name="overlap" inputmode="numeric" maxlength="4" value="3"' in page.text
+    assert "checked" not in lead.get("/lead/import").text
+
+
+def test_a_table_of_other_names_is_brought_in_with_columns_batch_and_overlap_as_by_the_command(studio, lead):
+    table = b"question,first,second\nWhat is tea?,A drink.,No idea.\n"
+    refused = sent(lead, "mine.csv", table)
+    assert refused.status_code == 422 and "question, first, second" in refused.text and "under “Columns with other names”" in refused.text
+    done = sent(lead, "mine.csv", table, columns="prompt = question\r\n\r\nresponse_a=first\r\nresponse_b=second", batch=" mine ",
+                overlap="3", **{"as": "comparison"})
+    assert "It is in the store." in done.text
+    with studio.store.read() as conn:
+        [task] = conn.execute(select(tasks).where(tasks.c.batch == "mine"))
+    assert (task.kind, task.overlap, len(task.response_ids)) == ("comparison", 3, 2)
+    assert "1 of them tasks" in sent(lead, "mine.csv", table, columns="prompt=question\nresponse_a=first\nresponse_b=second", batch="mine",
+                                     **{"as": "comparison"}).text
+
+
+def test_what_is_missing_is_said_in_the_page_s_words_and_not_in_the_command_s(studio, lead):
+    prompts_only = sent(lead, "prompts.jsonl", b'{"prompt": "What is tea?"}\n')
+    assert "Choose under “Make tasks of it”" in prompts_only.text
+    wrong = [sent(lead, "a.jsonl", PAIRS, columns="prompt"), sent(lead, "a.jsonl", PAIRS, columns="promt=x"),
+             sent(lead, "a.jsonl", PAIRS, overlap="0"), sent(lead, "a.jsonl", PAIRS, overlap="two")]
+    assert [page.status_code for page in wrong] == [422] * 4 and "did you mean prompt?" in wrong[1].text
+    assert not any(flag in page.text for page in [prompts_only, *wrong] for flag in ("--as", "--column", "config"))
 
 
 def test_rows_that_cannot_be_read_are_counted_with_the_reason_and_the_rest_is_taken(studio, lead):

@@ -172,3 +172,46 @@ def test_a_file_in_which_nothing_is_judged_is_refused_unless_it_is_to_be_judged(
     assert (written.kind, written.responses, written.labeler) == ("demonstration", (YES,), "ann")
     [answer] = feedback(tmp_path / "a.jsonl", {"prompt": "hi", "completion": "yes"}, to_judge="rating")
     assert (answer.kind, answer.responses, answer.extra) == ("rating", (YES,), {"open": True})
+
+
+@pytest.mark.parametrize("text", ["question,answer_1,answer_2,answer_3\nhi,yes,no,\n", "question,answer_1,answer_2\nhi,yes,no\n"])
+def test_columns_that_hold_an_answer_each_are_the_list_of_answers(tmp_path, text):
+    path = tmp_path / "a.csv"
+    path.write_text(text, encoding="utf-8")
+    columns = {"prompt": "question", "responses": "answer_*"}
+    [pair] = [item for *_, item in read_feedback(path, to_judge="comparison", columns=columns)]
+    assert (pair.kind, pair.responses) == ("comparison", (YES, NO))
+    lists = {"question": "hi", "rounds": [{"answers": ["yes", "no"]}, {"answers": ["so"]}]}
+    each = feedback(tmp_path / "a.jsonl", lists, to_judge="rating", columns={"prompt": "question", "responses": "rounds.*.answers"})
+    assert [j.responses for j in each] == [(YES,), (NO,), (SO,)]
+
+
+def test_a_text_where_the_list_of_answers_should_be_is_refused_and_not_taken_letter_by_letter(tmp_path):
+    [found] = feedback(tmp_path / "a.jsonl", {"prompt": "hi", "responses": "fine"}, to_judge="comparison")
+    assert found.reason == "responses is str, not a list"
+
+
+def test_so_many_answers_that_every_two_of_them_were_too_many_are_refused(tmp_path):
+    rows = [{"prompt": "hi", "responses": [f"answer {i}" for i in range(count)]} for count in (16, 17)]
+    *pairs, refused = feedback(tmp_path / "a.jsonl", *rows, to_judge="comparison")
+    assert len(pairs) == 120 and refused.reason == "17 answers, and of more than 16 not every two are compared"
+
+
+@pytest.mark.parametrize("names", [("response_a", "response_b"), ("response1", "response2"), ("answer_a", "answer_b"),
+                                   ("chosen", "rejected"), ("output_1", "output_2")])
+def test_two_columns_of_answers_without_a_verdict_are_a_pair_to_be_judged(tmp_path, names):
+    path = tmp_path / "a.csv"
+    path.write_text(f"prompt,{','.join(names)}\nhi,yes,no\n", encoding="utf-8")
+    [found] = [item for *_, item in read_feedback(path, to_judge="comparison")]
+    assert found == Judgement(HI, (YES, NO), "comparison", extra={"open": True})
+
+
+def test_mapped_columns_of_answers_their_models_and_rows_whose_verdict_is_missing_make_items_too(tmp_path):
+    row = {"q": "hi", "x": "yes", "y": "no", "mx": "m1", "my": "m2"}
+    columns = {"prompt": "q", "response_a": "x", "response_b": "y", "model_a": "mx", "model_b": "my"}
+    [pair] = feedback(tmp_path / "a.jsonl", row, to_judge="comparison", columns=columns)
+    assert pair.responses == (Response("yes", "m1"), Response("no", "m2"))
+    half = {"prompt": "hi", "response_a": "yes", "response_b": "no"}
+    judged, unjudged = feedback(tmp_path / "b.jsonl", half | {"winner": "a"}, half, to_judge="comparison", layout="choice")
+    assert judged == unjudged == Judgement(HI, (YES, NO), "comparison", extra={"open": True})
+    assert [r.reason for r in feedback(tmp_path / "c.jsonl", half | {"winner": "a"}, half, layout="choice")[1:]] == ["no field winner"]

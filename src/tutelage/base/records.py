@@ -141,6 +141,8 @@ class Judgement:
         known = {f for f in cls.__dataclass_fields__ if f not in ("prompt", "responses", "ranks", "extra")}
         if "prompt" not in row or (not row.get("responses") and row.get("kind") != "demonstration"):
             raise ValueError("a judgement row needs 'prompt' and a non-empty 'responses'")
+        if not isinstance(row.get("responses") or [], list | tuple):
+            raise ValueError(f"responses is {type(row['responses']).__name__}, not a list")
         ranks = row.get("ranks")
         extra = {k: v for k, v in row.items() if k not in cls.__dataclass_fields__ and v is not None}
         for name in ("margin", "target"):

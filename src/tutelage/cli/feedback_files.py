@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +15,9 @@ from tutelage.base.log import setup_logging
 
 from .data import reading_options
 from .output import only_json_on_stdout, print_result
+
+if TYPE_CHECKING:
+    from tutelage.feedback.io.importing import Imported
 
 TO_JUDGE = ("comparison", "ranking", "rating", "label", "critique", "edit", "demonstration")
 FORMATS = ("judgements", "csv", "label-studio", "argilla", "oasst", "arena", "hh-rlhf", "trl")
@@ -53,7 +56,7 @@ def everywhere(command: Callable[..., Any]) -> Callable[..., Any]:
               help="Whose prompts these are. A customer's are masked, used with their consent only, and at most 200 of each user.")
 @click.option("--max-rejected-frac", type=click.FloatRange(0, 1), default=0.1, show_default=True,
               help="More rejected rows than this share make the exit code 1.")
-@click.option("--dry-run", is_flag=True, help="Read the files and add nothing.")
+@click.option("--dry-run", is_flag=True, help="Count what would be added, and add nothing.")
 @everywhere
 def import_command(files: tuple[str, ...], db: str | None, as_json: bool, verbose: bool, where: tuple[str, ...], to_judge: Any,
                    overlap: int | None, prefix: str, batch: str | None, source: str, max_rejected_frac: float, dry_run: bool,
@@ -68,25 +71,35 @@ def import_command(files: tuple[str, ...], db: str | None, as_json: bool, verbos
         with Store.open(db) as store:
             done = import_files(store, list(files), to_judge=to_judge, overlap=overlap, prefix=prefix, batch=batch, source=source,
                                 dry_run=dry_run, **options)
-    result = {"read": done.read, "new": dict(done.new), "known": done.known, "rejected": done.num_rejected,
-              "reasons": {reason: {"rows": found.rows, "lines": found.lines} for reason, found in
-                          sorted(done.rejected.items(), key=lambda item: -item[1].rows)}}
-    if source == "customer":
-        result |= {"masked_rows": done.masked_rows, "masked": dict(done.masked), "left_out": dict(done.left_out)}
+    reasons = {reason: {"rows": found.rows, "lines": found.lines} for reason, found in
+               sorted(done.rejected.items(), key=lambda item: -item[1].rows)}
     if as_json:
-        print_result(result, as_json)
-    else:
-        print(f"read      {done.read:,}")
-        print("new       " + (", ".join(_counted(count, table) for table, count in done.new.items()) or "nothing"))
-        print(f"known     {done.known:,}")
+        said = {"read": done.read, "layouts": done.layouts, "new": dict(done.new), "known": done.known, "known_tasks": done.known_tasks,
+                "counted": done.counted, "rejected": done.num_rejected, "reasons": reasons}
         if source == "customer":
-            print(f"masked    {_counted(done.masked_rows, 'rows')}{_listed(done.masked)}")
-            print(f"left out  {_counted(done.left_out.total(), 'rows')}{_listed(done.left_out)}")
-        print(f"rejected  {done.num_rejected:,}")
-        for reason, found in list(result["reasons"].items())[:_SHOWN]:      # type: ignore[attr-defined]
-            more = "" if found["rows"] == 1 else f", {found['rows']:,} rows"
-            print(f"            {reason} (first: {found['lines'][0]}{more})")
+            said |= {"masked_rows": done.masked_rows, "masked": dict(done.masked), "left_out": dict(done.left_out)}
+        print_result(said, as_json)
+    else:
+        _print_import(done, reasons, customers=source == "customer", dry_run=dry_run)
     return int(done.num_rejected > max_rejected_frac * done.read)
+
+
+def _print_import(done: Imported, reasons: dict[str, dict[str, Any]], *, customers: bool, dry_run: bool) -> None:
+    if dry_run:
+        print(f"layout    {', '.join(done.layouts)}")
+    print(f"read      {done.read:,}")
+    if done.counted:
+        print("new       " + (", ".join(_counted(count, table) for table, count in done.new.items() if count) or "nothing"))
+        print(f"known     {done.known:,}" + (f" ({_counted(done.known_tasks, 'tasks')})" if done.known_tasks else ""))
+    else:
+        print("new       not counted in a dry run of so many rows")
+    if customers:
+        print(f"masked    {_counted(done.masked_rows, 'rows')}{_listed(done.masked)}")
+        print(f"left out  {_counted(done.left_out.total(), 'rows')}{_listed(done.left_out)}")
+    print(f"rejected  {done.num_rejected:,}")
+    for reason, found in list(reasons.items())[:_SHOWN]:
+        more = "" if found["rows"] == 1 else f", {found['rows']:,} rows"
+        print(f"            {reason} (first: {found['lines'][0]}{more})")
 
 
 def _listed(counts: Counter[str]) -> str:

@@ -125,7 +125,7 @@ def _battle_of(judgement: Judgement) -> dict[str, Any]:
     tie = _BOTH_BAD if bad else "tie"
     winner = tie if ranks[0] == ranks[1] else "model_a" if ranks[0] < ranks[1] else "model_b"
     names = [r.model or name for r, name in zip(judgement.responses, ("a", "b"), strict=True)]
-    told = {"judge": judgement.labeler, "question_id": judgement.extra.get("item"),
+    told = {"judge": judgement.labeler, "question_id": judgement.extra.get("item"), "language": judgement.extra.get("language"),
             "tstamp": None if judgement.at is None else from_iso(judgement.at), "both_bad": True if bad and ranks[0] != ranks[1] else None}
     others = {name: value for name, value in columns_about(judgement).items() if name not in ("labeler", "at")}
     return {"model_a": names[0], "model_b": names[1], "winner": winner, **others,

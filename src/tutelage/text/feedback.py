@@ -5,6 +5,7 @@ Every layout is read by the same code that training reads it by; this asks that 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import combinations
@@ -15,7 +16,7 @@ from tutelage.base.errors import DataError
 from tutelage.base.records import SAYS, Judgement, JudgementKind, Prompt, Response
 from tutelage.base.times import from_iso
 from tutelage.text.detect import LAYOUTS
-from tutelage.text.layouts import BESIDE, Rules, about_judgement, prompt_of, sound, to_demonstration, to_judgement
+from tutelage.text.layouts import BESIDE, CORE, Rules, about_judgement, prompt_of, sound, to_demonstration, to_judgement
 from tutelage.text.lines import Rejected, read_lines
 from tutelage.text.readers import Files, ReadOptions, expand_files, open_rows, rules_of
 from tutelage.text.values import Row, answer_of, list_of, ranks_of, text_of, verdict_of, yes_or_no
@@ -24,6 +25,11 @@ from tutelage.text.votes import credit_of_first, is_both_bad
 TaskKind = Literal["comparison", "ranking", "rating", "label", "critique", "edit", "demonstration"]
 _ONLY_HERE = ("vote", "verdict")
 """Layouts that hold judgements which no training takes."""
+_VERDICTS = frozenset({"winner", "label", "rating"})
+_ANSWER = re.compile(r"(?:response|answer|output|completion)(_?(?:[a-z]|[0-9]{1,2}))?")
+"""Columns that hold an answer each: response_a and response_b, answer1 and answer2, output; `model` of the same ending is its model."""
+MOST_COMPARED = 16
+"""Answers of one row of which every two may become a comparison: 120 of them."""
 Item = tuple[Path, int, int, Judgement | Rejected]
 """File, line, which of the line's judgements, and it."""
 
@@ -35,36 +41,49 @@ def read_feedback(files: Files, *, to_judge: TaskKind | None = None, **options: 
     to_judge: make open items of this kind of every prompt, or of the answers to it; what the file says of them is not read.
     Raises: DataError when a file cannot be read or its layout not be told; ConfigError for an unknown layout or column.
     """
+    for path in expand_files(files):
+        yield from open_feedback(path, to_judge=to_judge, **options)[1]
+
+
+def open_feedback(path: Path, *, to_judge: TaskKind | None = None, **options: Any) -> tuple[str, Iterator[Item]]:
+    """(layout, items) of one file, as read_feedback; most errors come at once, those of a line when it is reached."""
     given = cast(ReadOptions, options)
     rules = replace(rules_of(given), blank=True)
-    for path in expand_files(files):
-        found = open_rows(path, None, given, rules)
-        if found is None:
-            next(read_lines(path))                                  # says so if it is no text at all
-            raise DataError(f"{path} is plain text, which holds no feedback", hint="give JSON lines or a table")
-        layout, rows = found
-        if to_judge is None and layout in LAYOUTS and layout not in _ONLY_HERE and LAYOUTS[layout].goals in (("prompts",), ("texts",)):
-            raise DataError(f"{path} has the layout {layout}, in which nothing is judged",
-                            hint="map the columns that say who judged what, or have its prompts or answers judged: --as")
-        line, part = 0, 0
-        for number, row in rows:
-            line, part = number, 0 if number != line else part
-            items = [row] if isinstance(row, Rejected) else _items(path, number, row, layout, rules, to_judge)
-            for item in items:
-                yield path, number, part, item
-                part += 1
+    found = open_rows(path, None, given, rules)
+    if found is None:
+        next(read_lines(path))                                      # says so if it is no text at all
+        raise DataError(f"{path} is plain text, which holds no feedback", hint="give JSON lines or a table")
+    layout, rows = found
+    if to_judge is None and layout in LAYOUTS and layout not in _ONLY_HERE and LAYOUTS[layout].goals in (("prompts",), ("texts",)):
+        raise DataError(f"{path} has the layout {layout}, in which nothing is judged",
+                        hint="map the columns that say who judged what, or have its prompts or answers judged: --as")
+    return layout, _numbered(path, rows, layout, rules, to_judge)
+
+
+def _numbered(path: Path, rows: Iterator[tuple[int, Row | Rejected]], layout: str, rules: Rules, to_judge: TaskKind | None
+              ) -> Iterator[Item]:
+    line, part = 0, 0
+    for number, row in rows:
+        line, part = number, 0 if number != line else part
+        items = [row] if isinstance(row, Rejected) else _items(path, number, row, layout, rules, to_judge)
+        for item in items:
+            yield path, number, part, item
+            part += 1
 
 
 def _items(path: Path, number: int, row: Row, layout: str, rules: Rules, to_judge: TaskKind | None) -> list[Judgement | Rejected]:
     row = {name: value for name, value in row.items() if value is not None}
     try:
-        missing = LAYOUTS[layout].columns - row.keys() if layout != "oasst-messages" else ()
+        missing = LAYOUTS[layout].columns - row.keys() if layout != "oasst-messages" else frozenset()
+        if to_judge is not None and layout in CORE and missing and missing <= _VERDICTS:
+            layout, missing = "prompt", frozenset()                 # in this row nothing was judged yet
         if missing:
             raise ValueError(f"no field {', '.join(sorted(missing))}")
         foreign = LAYOUTS[layout].rows
         cores = [(layout, row)] if foreign is None else list(foreign(row, "feedback"))
         judged = [_checked(to_feedback(core, name, rules)) for name, core in cores]
         if to_judge is not None:
+            judged = [replace(judged[0], responses=_answers_beside(row))] if layout == "prompt" else judged
             return [*_to_judge(judged, to_judge)]
         if any(one.kind == "demonstration" and not {"open", "skipped"} & one.extra.keys() and one.labeler is None for one in judged):
             raise ValueError("an answer that nobody is said to have written or judged")
@@ -135,6 +154,13 @@ def _open_if_unsaid(judgement: Judgement) -> Judgement:
     return replace(judgement, kind=kind, extra={**judgement.extra, "open": True})
 
 
+def _answers_beside(row: Row) -> tuple[Response, ...]:
+    """The answers that stand beside a prompt in columns of their own, in the columns' order."""
+    found = [(name, match[1] or "") for name in row if (match := _ANSWER.fullmatch(name))]
+    return tuple(Response(answer_of(row[name], name, blank=True), text_of(row[f"model{end}"], "model") if f"model{end}" in row else None)
+                 for name, end in found)
+
+
 def _to_judge(judged: list[Judgement], kind: TaskKind) -> Iterator[Judgement]:
     """Open items of one kind: of several answers a comparison takes every two, a rating or label each. Raises: ValueError."""
     for one in judged:
@@ -142,6 +168,8 @@ def _to_judge(judged: list[Judgement], kind: TaskKind) -> Iterator[Judgement]:
         if kind == "demonstration":
             groups: list[tuple[Response, ...]] = [()]
         elif kind == "comparison":
+            if len(answers) > MOST_COMPARED:
+                raise ValueError(f"{len(answers)} answers, and of more than {MOST_COMPARED} not every two are compared")
             groups = list(combinations(answers, 2))
         else:
             groups = [answers] if kind == "ranking" else [(answer,) for answer in answers]

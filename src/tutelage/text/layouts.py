@@ -76,7 +76,7 @@ COLUMNS = frozenset().union(*(layout.columns for layout in CORE.values())) | {
 _NUMBERS = {"strength", "weight", "p_select", "seconds", "rating"}
 _TRUTHS = {"label", "kto_tag", "both_bad", "all_bad", "skipped", "open", "gold"}
 _TEXTS = {"critique", "edit", "comment", "labeler", "group", "item", "batch", "verdict", "model", "model_a", "model_b",
-          "user", "scheme", "value"}
+          "user", "customer", "scheme", "value"}
 _LISTS = {"responses", "ranks", "votes", "completions", "labels", "ratings", "flags", "sides"}
 _WORDED = {"winner", "label", "verdict"}
 
@@ -128,7 +128,7 @@ def mapped_rows(row: Row, rules: Rules) -> Iterator[Row]:
 
 
 def _typed_row(row: Row) -> Row:
-    return {name: _typed(name, value) for name, value in row.items()}
+    return {name: _typed(name, value) if isinstance(value, str) else value for name, value in row.items()}
 
 
 def parted(row: Row, opening_words: int) -> Row:

@@ -1,4 +1,7 @@
-"""Long tables, a row for each {item, user, scheme, value}, as Potato's users keep them; ours carry prompt and answers beside it."""
+"""Long tables, a row for each {item, user, scheme, value}, as Potato's users keep them; ours carry prompt and answers beside it.
+
+`user` is who judged. Whose prompt it is, `user` everywhere else, stands in `customer`.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from tutelage.text.trainers import Core
 from tutelage.text.values import number_of, text_of, verdict_of, yes_or_no
 
 _OURS = ("item", "user", "scheme", "value")
-_NOBODY = "(nobody)"
+_NOBODY, _CUSTOMER = "(nobody)", "customer"
 
 
 def _cell_row(row: Row, goal: Asked) -> Iterator[Core]:
@@ -24,6 +27,8 @@ def _cell_row(row: Row, goal: Asked) -> Iterator[Core]:
     about = {} if row["user"] == _NOBODY else {"labeler": str(row["user"])}
     if "prompt" in row and "responses" in row and row["scheme"] in (*SAYS, "demonstration"):
         told = row["item"] != _name_of(others)
+        if _CUSTOMER in others:
+            others["user"] = others.pop(_CUSTOMER)
         yield "judgement", others | about | {"kind": row["scheme"]} | _said(row) | ({"item": str(row["item"])} if told else {})
     elif goal == "feedback":
         yield "judgement", _foreign(row) | about
@@ -62,6 +67,8 @@ def _foreign(row: Row) -> dict[str, Any]:
 def long_row_of(judgement: Judgement) -> dict[str, Any]:
     """The row of one judgement. An item without a name is named by its content."""
     row = judgement.to_json()
+    if "user" in row:
+        row[_CUSTOMER] = row.pop("user")
     kind = row.pop("kind")
     said = row.pop(SAYS.get(kind, ""), None)
     if judgement.extra.get("skipped") or judgement.extra.get("open"):

@@ -16,6 +16,8 @@ from tutelage.text.trainers import Core
 from tutelage.text.values import list_of, number_of, object_of, ranks_of
 
 _PEOPLE = {"prompter": "user", "assistant": "assistant"}
+_OF_NODE = (("language", "lang"), ("user", "user_id"))
+"""What a message says of itself, by our names."""
 _YES_NO = frozenset({"spam", "fails_task", "lang_mismatch", "pii", "not_appropriate", "hate_speech", "sexual_content", "political_content"})
 """Labels people answered with yes or no; the others lie on a scale from 0 to 1."""
 
@@ -57,7 +59,7 @@ def _ranking(path: list[Row], replies: Sequence[Row], ranks: list[int]) -> dict[
 
 def _feedback(node: Row, path: list[Row], replies: list[Row], ranked: list[Row]) -> Iterator[Core]:
     """Each person's ranking if the tree has them, else the merged one; then the labels of each reply."""
-    about = {name: node[key] for name, key in (("language", "lang"), ("user", "user_id")) if node.get(key) is not None}
+    about = {name: node[key] for name, key in _OF_NODE if node.get(key) is not None}
     by_id = {str(reply.get("message_id")): reply for reply in replies}
     events = list_of(object_of(node.get("events") or {}, "events").get("ranking") or [], "rankings")
     judged = [one for event in events for one in _event(object_of(event, "a ranking"), path, by_id)]
@@ -131,7 +133,9 @@ def tree_of(judgements: Sequence[Judgement]) -> dict[str, Any]:
     for i, message in reversed(list(enumerate(path))):
         role = "prompter" if message.role == "user" else "assistant"
         node: dict[str, Any] = {"message_id": f"{name}-{i}", "text": message.content, "role": role, "replies": replies}
-        told = {"events": {"ranking": events}} if events and i == len(path) - 1 else {}
+        last = i == len(path) - 1                                   # whose question it is, and what was said of its answers
+        told = {key: first.extra[ours] for ours, key in _OF_NODE if last and ours in first.extra}
+        told |= {"events": {"ranking": events}} if events and last else {}
         replies = [node | ({"parent_id": f"{name}-{i - 1}"} if i else {}) | told]
     return {"message_tree_id": replies[0]["message_id"], "tree_state": "ready_for_export", "prompt": replies[0]}
 

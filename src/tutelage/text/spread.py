@@ -1,7 +1,7 @@
 """Rows that hold several judgements: `columns` with a `*` in their paths make a row of each.
 
 votes.*.vote stands for the vote of every element of votes, annotator_* for every field of that form. `#` in the same place is what the
-`*` stands for: the key, or the number of the element from 1.
+`*` stands for: the key, or the number of the element from 1. One exception: responses=answer_* alone is the list of a row's answers.
 """
 
 from __future__ import annotations
@@ -21,11 +21,26 @@ def spread(row: Row, columns: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     if not starred:
         yield {name: value_at(row, path) for name, path in columns.items()}
         return
+    if starred == ["responses"] and (answers := _listed(row, columns)):
+        yield answers
+        return
     for key, shown in _places(row, columns[starred[0]]):
         found = {name: shown if path.endswith("#") and path not in row else value_at(row, path.replace("*", key))
                  for name, path in columns.items()}
         if any(found[name] is not None for name in starred):
             yield found
+
+
+def _listed(row: Row, columns: Mapping[str, str]) -> dict[str, Any] | None:
+    """The row with a list of the answers that its columns hold one by one; None where each place holds a list of its own."""
+    if any(path.endswith("#") and path not in row for path in columns.values()):
+        return None
+    path = columns["responses"]
+    answers = [value_at(row, path.replace("*", key)) for key, _ in _places(row, path)]
+    if any(isinstance(answer, list) for answer in answers):
+        return None
+    others = {name: value_at(row, path) for name, path in columns.items() if name != "responses"}
+    return others | {"responses": [answer for answer in answers if answer is not None]}
 
 
 def _places(row: Row, path: str) -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert, update
+from sqlalchemy import insert, select, update
 
 from tutelage.base.errors import ConfigError
 from tutelage.feedback import schema
@@ -48,6 +48,19 @@ def test_a_customer_s_id_is_a_pseudonym_too(fresh, tmp_path):
     store = fill(fresh(), tmp_path, ANN | {"user": "customer 7"})
     [row] = exported(store, tmp_path / "a.jsonl")
     assert row["user"].startswith("person-") and "customer 7" not in json.dumps(row)
+
+
+@pytest.mark.parametrize("to", FORMS)
+def test_who_judged_and_whose_prompt_it_is_come_back_from_every_format_as_two_people(fresh, tmp_path, to):
+    asked = {"user": "cust-7", "language": "de"}
+    out, there = tmp_path / f"out{FORMS[to].files[0]}", fresh()
+    export(fill(fresh(), tmp_path, ANN | asked, BO | asked), out, to, names=True)
+    import_files(there, out)
+    with there.read() as conn:
+        people = {*conn.execute(select(schema.labelers.c.name)).scalars()}
+        [prompt] = conn.execute(select(schema.prompts.c.user, schema.prompts.c.language))
+    assert people == {"ann@example.org", "bo@example.org"}
+    assert [*prompt] == [None if "user" in FORMS[to].leaves else "cust-7", "en" if "language" in FORMS[to].leaves else "de"]
 
 
 def test_what_was_retracted_or_erased_or_has_no_consent_stays(fresh, tmp_path):

@@ -109,6 +109,17 @@ def test_a_file_again_adds_nothing_a_longer_one_what_is_new_and_what_stands_twic
     assert [(task.overlap, task.free) for task in rows_of(store, schema.tasks)] == [(3, 0), (1, 0)]
 
 
+def test_every_row_is_new_known_or_rejected_also_where_an_item_to_be_judged_is_there_already(store, tmp_path):
+    rows = [judged(f"p{i}", [0, 1], prompt=f"ask {i}") for i in range(4)]
+    import_files(store, written(tmp_path / "a.jsonl", *rows))
+    more = [rows[0], judged("cy", [0, 1], prompt="new"), judged("cy", [0], answers=("yes",))]
+    again = import_files(store, written(tmp_path / "b.jsonl", *rows, *more), to_judge="comparison")
+    assert (again.read, again.new["tasks"], again.known, again.known_tasks, again.num_rejected) == (7, 1, 5, 5, 1)
+    skip = judged("cy", [0, 1], kind="comparison", skipped=True) | {"ranks": None}
+    skips = import_files(store, written(tmp_path / "c.jsonl", skip, skip))
+    assert (skips.read, skips.new["skips"], skips.known) == (2, 1, 1)
+
+
 def test_what_stands_before_the_place_where_a_file_breaks_is_in_the_store_and_the_mended_file_adds_the_rest(store, tmp_path, monkeypatch):
     monkeypatch.setattr(importing, "_ROWS_AT_ONCE", 9)
     rows = [json.dumps(judged(f"p{i}", [0, 1])) for i in range(30)]
@@ -174,9 +185,20 @@ def test_rejected_rows_are_counted_by_reason_with_their_lines_and_the_rest_comes
     assert any("too long" in reason for reason in done.rejected) and any(reason.startswith("not JSON") for reason in done.rejected)
 
 
-def test_a_dry_run_reads_and_adds_nothing(store, tmp_path):
-    done = import_files(store, written(tmp_path / "a.jsonl", judged("ann", [0, 1])), dry_run=True)
-    assert (done.read, dict(done.new)) == (1, {}) and rows_of(store, schema.prompts) == [] == rows_of(store, schema.audit)
+def test_a_dry_run_counts_what_an_import_adds_and_adds_nothing(store, tmp_path, monkeypatch):
+    import_files(store, written(tmp_path / "a.jsonl", judged("ann", [0, 1])))
+    before = [rows_of(store, table) for table in (schema.prompts, schema.tasks, schema.judgements, schema.audit)]
+    files = [written(tmp_path / "b.jsonl", judged("ann", [0, 1]), judged("bo", [1, 0]), judged("bo", [0, 1], prompt="new")),
+             written(tmp_path / "c.jsonl", judged("bo", [1, 0], prompt="new"))]
+    look = import_files(store, files, dry_run=True)
+    assert (look.read, look.known, look.layouts, look.counted) == (4, 1, ["judgement"], True)
+    assert dict(look.new) == {"prompts": 1, "responses": 2, "tasks": 1, "labelers": 1, "judgements": 3}
+    assert [rows_of(store, table) for table in (schema.prompts, schema.tasks, schema.judgements, schema.audit)] == before
+    done = import_files(store, files)
+    assert (dict(done.new), done.known) == (dict(look.new), look.known)
+    monkeypatch.setattr(importing, "MOST_LOOKED_AT", 3)
+    many = import_files(store, files, dry_run=True)
+    assert (many.read, many.counted, dict(many.new)) == (4, False, {})
 
 
 def test_each_import_stands_in_the_audit_log_with_the_file_s_hash(store, tmp_path):

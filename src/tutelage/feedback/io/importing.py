@@ -26,11 +26,13 @@ from tutelage.feedback.io.keys import Place
 from tutelage.feedback.io.rows import Batch, Prepared, prepare, user_of
 from tutelage.feedback.splits import UserPrompt
 from tutelage.feedback.store import Store
-from tutelage.text.feedback import TaskKind, read_feedback
+from tutelage.text.feedback import TaskKind, open_feedback
 from tutelage.text.lines import Rejected
 from tutelage.text.readers import Files, expand_files
 
 _ROWS_AT_ONCE = 2000
+MOST_LOOKED_AT = 10_000
+"""Rows of which a dry run counts what they would add; nobody else can write meanwhile, some two seconds."""
 _MOST_REASONS, _MOST_LINES = 1000, 20
 
 
@@ -44,7 +46,9 @@ class Reason:
 
 @dataclass
 class Imported:
-    """What came of it. new: what -> rows added; known: judgements, skips and open items that the store had already.
+    """What came of it. new: what -> rows added; known: judgements, skips and open items that the store had already, or that the file
+    holds twice; known_tasks: the open items of them. layouts: as which the files were read. counted: False for a dry run of more than
+    MOST_LOOKED_AT rows, which does not say what is new and what is known.
 
     Of customers' files: masked: rows in which personal data was replaced, and of which kinds how much; left_out: why -> rows whose prompts
     may not be used.
@@ -53,7 +57,10 @@ class Imported:
     read: int = 0
     new: Counter[str] = field(default_factory=Counter)
     known: int = 0
+    known_tasks: int = 0
     rejected: dict[str, Reason] = field(default_factory=dict)
+    layouts: list[str] = field(default_factory=list)
+    counted: bool = True
     masked_rows: int = 0
     masked: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
@@ -77,8 +84,8 @@ def import_files(store: Store, files: Files, *, to_judge: TaskKind | None = None
     to_judge: make items to be judged of the prompts or answers, whatever the file says of them. overlap: how many people an item is for;
     None: as many as judged it, one for an open one. prefix: put before labelers' names, where those of two files mean different people.
     batch: a name for these items; the same item in two batches is two. source: whose prompts these are; a "customer"'s are masked, and
-    used as `customers.choose` says, for which the files are read twice. dry_run: read, and add nothing. reading: as every reader's
-    (tutelage.text.readers.ReadOptions).
+    used as `customers.choose` says, for which the files are read twice. dry_run: count what would be added, and add nothing. reading: as
+    every reader's (tutelage.text.readers.ReadOptions).
     Raises: DataError when a file cannot be read, at the line where it breaks: what stood before it is in the store then, and reading the
         mended file adds the rest.
     """
@@ -86,21 +93,59 @@ def import_files(store: Store, files: Files, *, to_judge: TaskKind | None = None
     paths = expand_files(files)
     read = partial(_prepared, to_judge=to_judge, prefix=prefix, batch=batch, source=source, reading=reading, now=store.now())
     choice = _choice(store, chain.from_iterable(read(path, "", done=Imported()) for path in paths)) if source == "customer" else None
+    looked: list[tuple[Path, list[Prepared]]] = []
     for path in paths:
         digest = sha256_file(path)
         before = done.new.copy()
-        for found in _batches(_used(read(path, digest, done=done), choice, done)):
-            if dry_run:
-                continue
+        batches = _batches(_used(read(path, digest, done=done), choice, done))
+        if dry_run:
+            looked.append((path, _held(batches, MOST_LOOKED_AT + 1 - sum(len(rows) for _, rows in looked))))
+            continue
+        for found in batches:
             made = store.write(partial(_write, found, name=path.name, overlap=overlap, source=source, now=store.now()))
-            done.new += made.new
-            done.known += made.known
-            for row in made.erased:
-                done.reject(Rejected(path, row.place.line, "its prompt, an answer or who said it was erased here"))
+            _count(done, made, path)
         if done.new != before:
             added: dict[str, Any] = dict(done.new - before)
             store.write(partial(record_audit, action="feedback.import", now=store.now(), subject=path.name, sha256=digest, **added))
+    if dry_run:
+        _look(store, looked, done, overlap=overlap, source=source)
     return done
+
+
+def _count(done: Imported, made: Batch, path: Path) -> None:
+    done.new += made.new
+    done.known += made.known
+    done.known_tasks += made.known_tasks
+    for row in made.erased:
+        done.reject(Rejected(path, row.place.line, "its prompt, an answer or who said it was erased here"))
+
+
+def _held(batches: Iterator[list[Prepared]], most: int) -> list[Prepared]:
+    """The first rows; the others are read too, for what is wrong with them, and let go."""
+    held: list[Prepared] = []
+    for rows in batches:
+        held += rows[:most - len(held)]
+    return held
+
+
+class _Undone(Exception):
+    """Takes back what a dry run wrote; holds what came of it."""
+
+
+def _look(store: Store, files: Sequence[tuple[Path, list[Prepared]]], done: Imported, **about: Any) -> None:
+    """Count what the rows would add: they are written, and that is undone."""
+    done.counted = sum(len(rows) for _, rows in files) <= MOST_LOOKED_AT
+    if not done.counted:
+        return
+
+    def work(conn: Connection) -> None:
+        raise _Undone([(path, _write(rows, conn, name=path.name, now=store.now(), **about)) for path, rows in files])
+
+    try:
+        store.write(work)
+    except _Undone as undone:
+        for path, made in undone.args[0]:
+            _count(done, made, path)
 
 
 def _batches(rows: Iterator[Prepared]) -> Iterator[list[Prepared]]:
@@ -148,7 +193,9 @@ def _used(rows: Iterator[Prepared], choice: Choice | None, done: Imported) -> It
 
 def _prepared(path: Path, digest: str, *, to_judge: TaskKind | None, prefix: str, batch: str | None, source: str,
               reading: dict[str, Any], now: float, done: Imported) -> Iterator[Prepared]:
-    for _, line, part, item in read_feedback(path, to_judge=to_judge, **reading):
+    layout, items = open_feedback(path, to_judge=to_judge, **reading)
+    done.layouts += [] if layout in done.layouts else [layout]
+    for _, line, part, item in items:
         done.read += 1
         if isinstance(item, Rejected):
             done.reject(item)

@@ -85,7 +85,8 @@ class Batch:
     """Rows of one file, written in one transaction. name: what people call the file. overlap: people wanted for each item, if it is said.
     source: of new prompts, one of schema.SOURCES.
 
-    new: table -> rows added. known: judgements and skips that were there already. erased: rows left out, since what they speak of was.
+    new: table -> rows added. known: judgements, skips and items to be judged that were there already; known_tasks: the items of them.
+    erased: rows left out, since what they speak of was.
     """
 
     def __init__(self, conn: Connection, rows: Sequence[Prepared], *, name: str, overlap: int | None, now: float,
@@ -93,7 +94,7 @@ class Batch:
         self.conn, self.name, self.overlap, self.now, self.source = conn, name, overlap, now, source
         self.slots = [_Slot(row) for row in rows]
         self.new: Counter[str] = Counter()
-        self.known = 0
+        self.known = self.known_tasks = 0
         self.erased: list[Prepared] = []
 
     def write(self) -> Batch:
@@ -156,12 +157,14 @@ class Batch:
 
     def _tasks(self) -> None:
         wanted: dict[str, _Slot] = {}                               # the first that shows an item says in which order its answers stand
+        makers: set[int] = set()                                    # and, where the item is new, makes it
         keys = [key_of("task", slot.row.judgement.kind, slot.row.batch, slot.prompt, sorted(slot.answers)) for slot in self.slots]
         for key, slot in zip(keys, self.slots, strict=True):
             wanted.setdefault(key, slot)
 
         def made(key: str) -> dict[str, Any]:
             slot, judgement = wanted[key], wanted[key].row.judgement
+            makers.add(id(slot))
             places = self.overlap or 1
             return {"kind": judgement.kind, "prompt_id": slot.prompt, "response_ids": list(slot.answers), "overlap": places, "free": places,
                     "draw": random.random(), "batch": slot.row.batch, "p_select": judgement.p_select, "created_at": self.now,
@@ -172,6 +175,8 @@ class Batch:
         for key, slot in zip(keys, self.slots, strict=True):
             slot.task = ids[key]
             slot.order = [slot.answers.index(id_) for id_ in order[slot.task]]
+        self.known_tasks = sum(slot.row.labeler is None and id(slot) not in makers for slot in self.slots)
+        self.known += self.known_tasks
 
     def _labelers(self) -> dict[str, int]:
         wanted = {slot.row.labeler: slot.row.judgement.group for slot in self.slots if slot.row.labeler is not None}
@@ -216,13 +221,13 @@ class Batch:
                 "weight": judgement.weight, "seconds": judgement.seconds, "created_at": self.now if row.at is None else row.at}
 
     def _skips(self, people: Mapping[str, int]) -> None:
-        skipped = {(slot.task, people[slot.row.labeler]): slot.row for slot in self.slots
-                   if slot.row.labeler is not None and slot.row.judgement.extra.get("skipped")}
+        slots = [slot for slot in self.slots if slot.row.labeler is not None and slot.row.judgement.extra.get("skipped")]
+        skipped = {(slot.task, people[slot.row.labeler or ""]): slot.row for slot in slots}
         added = self._assign([{"task_id": task, "labeler_id": labeler, "state": "skipped", "reason": "skipped before it was imported",
                                "claimed_at": row.at or self.now, "expires_at": row.at or self.now, "ended_at": row.at or self.now}
                               for (task, labeler), row in skipped.items()])
         self.new["skips"] += added
-        self.known += len(skipped) - added
+        self.known += len(slots) - added
 
     def _assign(self, rows: list[dict[str, Any]]) -> int:
         """Add assignments; people who have one to the task keep it. Returns how many were added."""
