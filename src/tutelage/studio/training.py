@@ -15,12 +15,13 @@ from tutelage.base.errors import TutelageError
 from tutelage.feedback import retrain
 from tutelage.feedback.errors import RetrainError
 from tutelage.feedback.intervals import Statistic
-from tutelage.feedback.learning import as_statistic
+from tutelage.feedback.learning import ENOUGH_PROMPTS, as_statistic, most_first, of_few
 from tutelage.web.app import Web, go, is_partial
 from tutelage.web.session import OwnForm
 
 from . import charts
 from .people import Id, Lead
+from .tables import SHOWN, Table, cells_of, columns_of, csv_response
 
 router = APIRouter(prefix="/lead/training")
 
@@ -83,13 +84,29 @@ def training(request: Request, session: Lead, training_id: Id) -> Response:
 
     names = {"all": t("people_all"), "training_labelers": t("people_training"), "held_out_labelers": t("people_held")}
     overall = [(name, _statistic(people.get(part))) for part, name in names.items()] if people else []
-    parts = {part: [(name, _statistic(one)) for name, one in people.get(part, {}).items()] for part in ("labelers", "groups")}
-    kinds = [(t(f"title_{kind}"), _statistic(one)) for kind, one in people.get("kinds", {}).items()]
+    parts = {part: most_first(people.get(part)) for part in ("labelers", "groups")}
+    kinds = [(t(f"title_{kind}"), one) for kind, one in most_first(people.get("kinds"))]
     curve = [(point["judgements"], _statistic(point["accuracy"])) for point in worth.get("curve", [])]
-    without = [(name, one["judgements"], _statistic(one["change"])) for name, one in worth.get("without", {}).items()]
-    return web.html(request, "lead_trained.html", training=found, overall=overall, **parts, kinds=kinds, gap=_statistic(people.get("gap")),
+    return web.html(request, "lead_trained.html", training=found, overall=overall, **parts, kinds=kinds, gap=of_few(people.get("gap")),
                     curve=curve, chart=charts.by_judgements(curve, title=t("worth_curve")), retrained=worth.get("retrained"),
-                    without=without)
+                    without=_without(worth), shown=SHOWN, enough=ENOUGH_PROMPTS)
+
+
+@router.get("/{training_id}/{name}.csv")
+def table(request: Request, session: Lead, training_id: Id, name: str) -> Response:
+    """Everybody in a training's report."""
+    try:
+        report = retrain.look(request.app.state.web.store, training_id).report
+    except RetrainError:
+        raise HTTPException(404) from None
+    tables = {"people": Table(["whose", "name", *columns_of("accuracy")],
+                              ([part.removesuffix("s"), one, *cells_of(found)] for part in ("labelers", "groups", "kinds")
+                               for one, found in most_first(_people(report).get(part)))),
+              "without": Table(["labeler", "judgements", *columns_of("change")],
+                               ([one, count, *cells_of(found)] for one, count, found in _without(report.get("labels_worth") or {})))}
+    if name not in tables:
+        raise HTTPException(404)
+    return csv_response(name, tables[name])
 
 
 @router.post("/{training_id}/stop")
@@ -116,6 +133,12 @@ def _people(report: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a report that names whom the model agrees with; {} of a training without one."""
     found = report.get("people")
     return found if isinstance(found, dict) else {}
+
+
+def _without(worth: Mapping[str, Any]) -> list[tuple[str, int, Statistic]]:
+    """(labeler, judgements, change of accuracy without them), those who gave the most first."""
+    found = [(name, int(one["judgements"]), of_few(one["change"])) for name, one in (worth.get("without") or {}).items()]
+    return sorted(found, key=lambda one: -one[1])
 
 
 def _statistic(found: Mapping[str, Any] | None) -> Statistic:
