@@ -116,7 +116,7 @@ def test_the_queue_tells_who_waits_for_a_second_and_what_runs_out(store, worked)
 def test_trainings_tell_accuracy_by_labels_and_for_whom(store, tmp_path):
     rate = {"mean": 0.7, "low": 0.6, "high": 0.8, "n": 50}
     report = {"people": {"all": rate, "training_labelers": rate | {"mean": 0.72}, "held_out_labelers": {"mean": None, "n": 0}, "gap": None,
-                         "groups": {"b": rate}, "labelers": {}, "kinds": {}},
+                         "groups": {"b": rate}, "labelers": {"cy": rate | {"n": 9}, "bo": rate | {"n": 10}}, "kinds": {}},
               "labels_worth": {"curve": [{"judgements": 30, "accuracy": rate}]}}
     (tmp_path / "reward.json").write_text(json.dumps(report))
 
@@ -132,6 +132,8 @@ def test_trainings_tell_accuracy_by_labels_and_for_whom(store, tmp_path):
         newest = learning.newest(conn)
     assert (first.judgements, first.accuracy.value, second.judgements, second.accuracy.why) == (40, 0.7, 80, "no held-out pairs")
     assert newest.who["training", ""].value == 0.72 and newest.who["held_out", ""].value is None and newest.who["group", "b"].high == 0.8
+    assert newest.who["labeler", "bo"].value == 0.7 and newest.who["labeler", "cy"].value is None, "of nine prompts nothing is said"
+    assert list(newest.who)[-2:] == [("labeler", "bo"), ("labeler", "cy")]
     assert [(count, accuracy.low) for count, accuracy in newest.curve] == [(30, 0.6)]
 
 

@@ -7,8 +7,8 @@ from sqlalchemy import select, update
 
 from tests.feedback import few
 from tutelage.feedback import newcomers, queue, schema
-from tutelage.feedback.content import set_setting
 from tutelage.feedback.errors import ContentError
+from tutelage.feedback.screening import Screening
 
 
 @pytest.fixture
@@ -74,18 +74,54 @@ def test_a_double_submit_counts_once(store, world):
 
 def test_when_the_items_run_out_a_lead_decides_and_is_named(store, world):
     nia = world["nia"]
-    store.write(lambda conn: set_setting(conn, "screening", {"good": 0.75, "poor": 0.74, "at_most": 160}))
     for i in range(40):
-        assert answer(store, nia, right=i % 4 > 0) == "screening"
+        with store.read() as conn:
+            assert newcomers.waiting(conn) == set()
+        assert answer(store, nia, right=i % 3 > 0) == "screening"
     assert answer(store, nia, right=True) is None
     with store.read() as conn:
-        assert newcomers.standing_of(conn, nia) == "waiting"
+        assert newcomers.standing_of(conn, nia) == "waiting" and newcomers.waiting(conn) == {nia}
+        assert [one.state for one in newcomers.newcomers(conn)] == ["waiting"]
     store.write(lambda conn: newcomers.decide(conn, nia, "passed", by_id=world["lea"], now=store.now()))
     with store.read() as conn:
         (found,) = newcomers.newcomers(conn)
-        assert (found.state, found.by, found.test.right, found.test.asked, found.right.value) == ("passed", "lea", 30, 40, 0.75)
-        assert newcomers.standing_of(conn, nia) is None
+        assert (found.state, found.by, found.test.right, found.test.asked, found.right.value) == ("passed", "lea", 26, 40, 0.65)
+        assert newcomers.standing_of(conn, nia) is None and newcomers.waiting(conn) == set()
     assert answer(store, nia, right=True) == "work"
+
+
+def test_who_was_at_work_before_there_was_a_test_stays_at_work(store, world):
+    """A lead makes the first test items while people are at work: nobody of them is tested, nobody waits."""
+    halted, there = (schema.tasks.update().where(schema.tasks.c.purpose == "screening").values(state=state) for state in ("halted", "open"))
+    store.write(lambda conn: conn.execute(halted))
+    assert answer(store, world["nia"], right=True) == "work"
+    store.write(lambda conn: (conn.execute(there), few.task(conn, few.prompt(conn, "more"), ["a", "b"], free=2)))
+    late = store.write(lambda conn: few.labeler(conn, "late", password_hash="x"))
+    assert (answer(store, world["nia"], right=True), answer(store, late, right=True)) == ("work", "screening")
+    with store.read() as conn:
+        assert newcomers.standing_of(conn, world["nia"]) is None and newcomers.waiting(conn) == set()
+        assert {one.name: one.state for one in newcomers.newcomers(conn)} == {"nia": "working", "late": "new"}
+
+
+def test_the_test_is_not_given_before_it_has_items_for_a_result(store, world):
+    # Fourteen right answers pass, seven wrong ones fail (above): with thirteen items nobody could pass.
+    ids = store.write(lambda conn: list(conn.scalars(select(schema.tasks.c.id).where(schema.tasks.c.purpose == "screening"))))
+    halt = schema.tasks.update().where(schema.tasks.c.id.in_(ids[13:])).values(state="halted")
+    store.write(lambda conn: conn.execute(halt))
+    with store.read() as conn:
+        assert newcomers.test_now(conn).enough == 14 and newcomers.standing_of(conn, world["nia"]) is None
+    late = store.write(lambda conn: few.labeler(conn, "late", password_hash="x"))
+    assert answer(store, late, right=True) == "work"
+    store.write(lambda conn: conn.execute(schema.tasks.update().where(schema.tasks.c.id == ids[13]).values(state="open")))
+    assert answer(store, world["nia"], right=True) == "screening"
+    store.write(lambda conn: conn.execute(halt))
+    assert answer(store, world["nia"], right=True) == "screening", "who has begun goes on"
+
+
+@pytest.mark.parametrize(("good", "poor", "at_most", "enough"), [(0.75, 0.6, 160, 14), (0.75, 0.6, 10, 10), (0.3, 0.1, 160, 12)])
+def test_how_many_items_can_be_enough(good, poor, at_most, enough):
+    # ln 19 = 2.944; all right: ln(.75/.6) = 0.223 each, 13.2 of them; all wrong, of 30% and 10%: ln(.9/.7) = 0.2513 each, 11.7 of them.
+    assert Screening(good=good, poor=poor, at_most=at_most).enough == enough
 
 
 def test_an_item_without_a_known_answer_is_not_counted(store, world):
@@ -110,8 +146,8 @@ def test_the_test_is_changed_for_those_who_have_not_begun(store, world):
 
 def test_a_stored_test_that_is_too_long_is_read_as_the_longest_and_who_was_in_the_middle_of_one_goes_on(store, world):
     too_long = {"good": 0.75, "poor": 0.74, "at_most": 1_600_000}
-    store.write(lambda conn: set_setting(conn, "screening", too_long))
     answer(store, world["nia"], right=True)
+    store.write(lambda conn: newcomers.set_setting(conn, "screening", too_long))
     store.write(lambda conn: conn.execute(update(schema.labelers).where(schema.labelers.c.id == world["nia"]).values(
         screening={"state": "new", "test": too_long | {"right": 420, "asked": 540}})))
     answer(store, world["nia"], right=True)

@@ -233,6 +233,7 @@ def test_practice_comes_before_screening_and_screening_before_work(store):
     new, = labelers(store, 1, screening={"state": "new"})
     expert, = labelers(store, 1, screening={"state": "new"}, role="expert")
     work = comparisons(store, 2)
+    store.write(lambda conn: content.set_setting(conn, "screening", {"at_most": 2}))
     screening = comparisons(store, 2, start=10, purpose="screening")
     practice = comparisons(store, 2, start=20, purpose="practice")
 

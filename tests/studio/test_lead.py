@@ -139,7 +139,7 @@ def test_a_newcomer_takes_the_test_and_passes_into_work(studio, lead):
 
 
 def test_who_does_not_pass_is_told_kindly_and_a_lead_can_let_them_in(studio, lead):
-    for _ in range(2):
+    for _ in range(3):
         studio.task("label", ("One.",), purpose="screening", expected={"label": True})
     studio.task(overlap=9)
     lead.post("/lead/screening/test", data={"csrf": csrf(lead.get("/lead/screening")), "good": "90", "poor": "30", "at_most": "10"})
@@ -157,12 +157,33 @@ def test_who_does_not_pass_is_told_kindly_and_a_lead_can_let_them_in(studio, lea
 
 
 def test_a_test_that_items_cannot_decide_waits_for_the_lead_and_says_so(studio, lead):
-    studio.task("label", ("One.",), purpose="screening", expected={"label": True})
-    lead.post("/lead/screening/test", data={"csrf": csrf(lead.get("/lead/screening")), "good": "75", "poor": "60", "at_most": "160"})
-    with studio.client(studio.person(screened=False)) as newcomer:
+    for _ in range(3):
+        studio.task("label", ("One.",), purpose="screening", expected={"label": True})
+    lead.post("/lead/screening/test", data={"csrf": csrf(lead.get("/lead/screening")), "good": "90", "poor": "30", "at_most": "160"})
+    nobody = re.findall(r'class="count">(\d+)', lead.get("/lead/screening").text)
+    with studio.client(person := studio.person(screened=False)) as newcomer:
         page = newcomer.get("/work")
-        page = newcomer.post(action(page), data={"csrf": csrf(page), "label": "yes"})
+        for said in ("yes", "no", "yes"):
+            page = newcomer.post(action(page), data={"csrf": csrf(page), "label": said})
         assert heading(page) == "Thank you, those were all the items" and "your lead looks" in page.text
+    page = lead.get("/lead/screening").text
+    assert re.search(rf"{person.name}</td>.*?2 of 3.*?waits for you", page, re.S)
+    counts = re.findall(r'class="count">(\d+)', page)
+    assert int(counts[0]) == int((nobody or ["0"])[0]) + 1 and counts[-1] == "1", "beside Lead, and beside Screening"
+
+
+def test_a_first_test_item_stops_nobody_who_is_at_work(studio, lead):
+    lead.post("/lead/screening/test", data={"csrf": csrf(lead.get("/lead/screening")), "good": "75", "poor": "60", "at_most": "160"})
+    task = studio.task("label", ("One.",))
+    studio.task("label", ("Two.",))
+    with studio.client(studio.person(screened=False)) as worker:
+        page = worker.get("/work")
+        page = worker.post(action(page), data={"csrf": csrf(page), "label": "yes"})
+        found = lead.get(f"/lead/tasks/{task}")
+        lead.post(f"/lead/tasks/{task}/copies", data={"csrf": csrf(found), "purpose": "screening", "right": "0"})
+        page = worker.post(action(page), data={"csrf": csrf(page), "label": "yes"})
+        assert "those were all the items" not in page.text
+    assert "not given yet: there are 1 items, and no result comes with fewer than 14" in lead.get("/lead/screening").text
 
 
 @pytest.mark.parametrize("numbers", [("60", "75", "10"), ("x", "50", "10"), ("90", "", "10"), ("90", "50", "0"), ("nan", "50", "10")])

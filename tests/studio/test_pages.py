@@ -89,7 +89,7 @@ def used_words() -> set[str]:
                                               "kappa_weighted", "tau_b")} | {"reliability_pairs", "reliability_labels"}
     made |= {f"report_{kind}" for kind in INBOX} | {f"{kind}{part}" for kind in FROM_LABELERS for part in ("", "_what", "_button")}
     made |= {f"verdict_kept_{verdict}" for verdict in VERDICTS} | {"side_train", "side_held_out"}
-    made |= {"practice", "screening"} | {f"screening_{state}" for state in ("new", "passed", "failed")}
+    made |= {"practice", "screening"} | {f"screening_{state}" for state in ("new", "waiting", "working", "passed", "failed")}
     made |= {f"screened_{state}{part}" for state in ("failed", "waiting") for part in ("", "_text")}
     made |= {f"run_{state}" for state in ("done", "failed", "running")}
     made |= {f"task_{state}" for state in ("open", "done", "halted")}

@@ -188,6 +188,7 @@ def test_without_a_server_conversations_wait_and_keep_nobody_from_other_work(pla
 
 
 def test_who_has_not_passed_the_screening_talks_to_nobody(studio, models):
+    studio.store.write(lambda conn: set_setting(conn, "screening", {"at_most": 1}))
     studio.task("comparison", purpose="screening", expected={"ranks": [0, 1]})
     newcomer = studio.person(screened=False)
     with studio.client(newcomer) as client:

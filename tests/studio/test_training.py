@@ -39,7 +39,7 @@ print("reward 8/20 step, 3 s, about 5 s left <b>", file=sys.stderr, flush=True)
 while not (run / "go").exists():
     time.sleep(0.01)
 (run / "report" / "reward.json").write_text(os.environ["REPORT"])
-(run / "result.json").write_text('{"steps": 20, "disagreements": 3}')
+(run / "result.json").write_text('{"steps": 20, "disagreements": 3, "report": "report/reward.json"}')
 """
 
 
@@ -50,11 +50,13 @@ def estimate(mean, low, high, n):
 TOLD = {
     "people": {"all": estimate(0.724, 0.681, 0.762, 40), "training_labelers": estimate(0.73, 0.69, 0.77, 40),
                "held_out_labelers": estimate(0.696, 0.6, 0.78, 20), "gap": estimate(0.028, -0.003, 0.059, 40),
-               "labelers": {"amara": estimate(0.75, 0.7, 0.8, 30), "bo": estimate(None, None, None, 0)},
+               "labelers": {"amara": estimate(0.75, 0.7, 0.8, 30), "bo": estimate(None, None, None, 0),
+                             "bruno": estimate(0.0, 0.0, 0.793, 1)},
                "groups": {"home": estimate(0.71, 0.6, 0.8, 25)}, "kinds": {"comparison": estimate(0.72, 0.68, 0.76, 40)}},
     "labels_worth": {"retrained": "bag of words", "curve": [{"judgements": n, "accuracy": estimate(m, m - 0.1, m + 0.1, 9)}
                                                            for n, m in ((100, 0.6), (200, 0.65))],
-                     "without": {"amara": {"judgements": 80, "change": estimate(-0.02, -0.04, 0.001, 9)}}}}
+                     "without": {"few": {"judgements": 28, "change": estimate(-0.179, -0.5, 0.1, 5)},
+                                 "amara": {"judgements": 80, "change": estimate(-0.02, -0.04, 0.001, 12)}}}}
 
 
 @contextmanager
@@ -128,6 +130,9 @@ def test_a_click_trains_what_people_said_and_the_page_tells_whom_the_model_agree
     assert rows["Everybody"] == ["72.4% 68.1 to 76.2", "40"] and rows["Held-out labelers"][0] == "69.6% 60.0 to 78.0"
     assert rows["amara"] == ["80", "-2.0 points -4.0 to +0.1"] and rows["home"][0] == "71.0% 60.0 to 80.0"
     assert rows["bo"][0].startswith("undefined: nothing") and rows["200"] == ["65.0% 55.0 to 75.0", "9"]
+    assert rows["bruno"][0] == "undefined: too few held-out prompts, 1 of at least 10" and "-17.9" not in told
+    assert rows["few"] == ["28", "undefined: too few held-out prompts, 5 of at least 10"]
+    assert told.index("amara") < told.index("bruno") and told.rindex("amara") < told.rindex("few"), "most data first"
     assert "75.0%" in told and re.search(r"\+2.8 points .*-0.3 to \+5.9", told)
     kept = {(row["part"], row["name"] or row["judgements"]): (row["accuracy"], row["accuracy_low"]) for row in table}
     assert kept["overall", "all"] == ("0.724", "0.681") and kept["kind", "comparison"] == ("0.72", "0.68")
@@ -135,6 +140,25 @@ def test_a_click_trains_what_people_said_and_the_page_tells_whom_the_model_agree
     drawn = re.search(r'<svg class="chart".*?aria-label="Against the number of labels".*?</svg>', told)[0]
     dots = [float(x) for x in re.findall(r'<circle class="dot" cx="([\d.]+)"', drawn)]
     assert drawn.count('class="whisker"') == 2 and dots[1] - charts.LEFT == pytest.approx(2 * (dots[0] - charts.LEFT), abs=0.2)
+
+
+def test_of_thousands_of_people_the_pages_show_fifty_and_the_tables_have_all(opened):
+    crowd = {f"p{n:04}": estimate(0.6, 0.5, 0.7, 10 + n) for n in range(3671)}
+    more = TOLD["people"] | {"labelers": crowd}
+    without = {name: {"judgements": n, "change": estimate(0.0, -0.1, 0.1, 30)} for n, name in enumerate(crowd)}
+    with opened.client(opened.person("lead")) as lead:
+        _, training = begun(lead, opened)
+        (training.run_dir / "go").touch()
+        until(lambda: retrain.current(opened.store) is None)
+        told = {"people": more, "labels_worth": TOLD["labels_worth"] | {"without": without}}
+        (training.run_dir / "report" / "reward.json").write_text(json.dumps(told))
+        for path in (f"/lead/training/{training.id}", "/dashboard"):
+            page = lead.get(path).text
+            assert page.count("p3670") >= 1 and "p3000" not in page and "more are in the CSV" in page and len(page) < 60_000
+        table = list(csv.DictReader(io.StringIO(lead.get(f"/lead/training/{training.id}.csv").text)))
+        for part in ("labeler", "without"):
+            names = [row["name"] for row in table if row["part"] == part]
+            assert len(names) == 3671 and names[0] == "p3670" and names[-1] == "p0000"
 
 
 def test_one_at_a_time_and_only_leads(opened):

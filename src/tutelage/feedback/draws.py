@@ -17,6 +17,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from .newcomers import is_tested
 from .schema import KINDS
 from .shares import Shares
 from .sql import load, run
@@ -33,13 +34,14 @@ _TASK = "SELECT t.id, t.kind, t.purpose, t.prompt_id, t.response_ids, t.p_select
 
 @dataclass(frozen=True)
 class Person:
-    """Who asks, as far as the queue must know. `avoids`: content warnings, `*` for all."""
+    """Who asks, as far as the queue must know. `begun`: the screening test. `avoids`: content warnings, `*` for all."""
 
     id: int
     role: str
     screened: bool
     avoids: frozenset[str]
     shares: Shares
+    begun: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,10 @@ def pick(conn: Connection, person: Person, kinds: Sequence[str] | None, rng: ran
     """What comes next for them; None: nothing, now. kinds: only these. without: none of these, nor of those whose weight is 0."""
     among = allowed(kinds, without)
     if not person.screened:
-        first = _first(conn, person, "practice", None) or _first(conn, person, "screening", None)
-        if first or run(conn, f"SELECT 1 FROM tasks t WHERE t.purpose = 'screening' AND {_WANTED} LIMIT 1").fetchone():
-            return first                                            # all done and no verdict yet: they wait for it
+        if practice := _first(conn, person, "practice", None):
+            return practice
+        if is_tested(conn, person.id, begun=person.begun):
+            return _first(conn, person, "screening", None)          # None: all done and no verdict yet, they wait for it
     urgent = ("adjudication", "rollout") if person.role != "labeler" else ("rollout",)
     for purpose in urgent:
         for kind in _kinds(conn, person, purpose, kinds, without, rng):

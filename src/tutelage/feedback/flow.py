@@ -98,13 +98,14 @@ class Cost(NamedTuple):
 
 @dataclass(frozen=True)
 class Rate:
-    """A labeler as pay knows them. pay_per_hour: now. before: (day, rate) of each time it was set, oldest first."""
+    """A labeler as pay knows them. pay_per_hour: now. before: (day, rate) of each time it was set, oldest first. account: can sign in."""
 
     id: int
     name: str
     group: str | None
     pay_per_hour: float | None
     before: tuple[tuple[int, float | None], ...] = ()
+    account: bool = False
 
     def on(self, day: int) -> float | None:
         """The rate of a day's work: what was last set until then; of days before the first, that one."""
@@ -130,8 +131,8 @@ def rates(conn: Connection) -> dict[int, Rate]:
     before: dict[int, list[tuple[int, float | None]]] = defaultdict(list)
     for at, subject, details in run(conn, "SELECT at, subject, details FROM audit WHERE action = :action ORDER BY at, id", action=RATE_SET):
         before[int(subject)].append((int(at // DAY), load(details).get("pay_per_hour")))
-    return {row[0]: Rate(row[0], row[1], row[2], row[3], tuple(before[row[0]]))
-            for row in run(conn, 'SELECT id, name, "group", pay_per_hour FROM labelers ORDER BY name')}
+    return {row[0]: Rate(row[0], row[1], row[2], row[3], tuple(before[row[0]]), bool(row[4]))
+            for row in run(conn, 'SELECT id, name, "group", pay_per_hour, password_hash IS NOT NULL FROM labelers ORDER BY name')}
 
 
 def set_rate(conn: Connection, labeler_id: int, pay_per_hour: float | None, *, by_id: int, now: float) -> None:

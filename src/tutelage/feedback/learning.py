@@ -13,6 +13,9 @@ from sqlalchemy import Connection, select
 from tutelage.feedback.intervals import Statistic, undefined
 from tutelage.feedback.schema import snapshots, trainings
 
+ENOUGH_PROMPTS = 10
+"""Held-out prompts below which nothing is said of one person, group or kind."""
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -26,7 +29,8 @@ class Trained:
 
 @dataclass(frozen=True)
 class Newest:
-    """Of the newest training's report. who: (side, name) -> accuracy, where side is all, training, held_out, gap, group or labeler.
+    """Of the newest training's report. who: (side, name) -> accuracy, where side is all, training, held_out, gap, group or labeler; of
+    groups and labelers those with the most held-out prompts first.
 
     curve: (judgements, accuracy) of a bag-of-words model refitted on shares of the labels; empty unless the training asked for it.
     """
@@ -57,9 +61,8 @@ def newest(conn: Connection) -> Newest | str:
         return f"training {row.id} left no report, or it is gone"
     people = report.get("people") or {}
     sides = {("all", ""): "all", ("training", ""): "training_labelers", ("held_out", ""): "held_out_labelers", ("gap", ""): "gap"}
-    who = {key: as_statistic(people.get(field), "no held-out judgement of theirs") for key, field in sides.items()}
-    who |= {(side, one): as_statistic(found, "no judgement") for side in ("group", "labeler")
-            for one, found in (people.get(f"{side}s") or {}).items()}
+    who = {key: as_statistic(people.get(field), "nothing held out of theirs to count") for key, field in sides.items()}
+    who |= {(side, one): found for side in ("group", "labeler") for one, found in most_first(people.get(f"{side}s"))}
     curve = (report.get("labels_worth") or {}).get("curve", [])
     return Newest(row.id, who, [(point["judgements"], as_statistic(point["accuracy"], "no held-out pairs")) for point in curve])
 
@@ -69,3 +72,16 @@ def as_statistic(found: Mapping[str, Any] | None, why: str) -> Statistic:
     if not found or found.get("mean") is None:
         return undefined(why)
     return Statistic(found["mean"], found["n"], found["low"], found["high"])
+
+
+def of_few(found: Mapping[str, Any] | None) -> Statistic:
+    """An estimate of some of the people, which may have been held out on too few prompts to be said."""
+    made = as_statistic(found, "nothing held out of theirs to count")
+    if made.value is None or made.n >= ENOUGH_PROMPTS:
+        return made
+    return undefined(f"too few held-out prompts, {made.n} of at least {ENOUGH_PROMPTS}", made.n)
+
+
+def most_first(found: Mapping[str, Mapping[str, Any]] | None) -> list[tuple[str, Statistic]]:
+    """Such estimates by name, those of the most held-out prompts first."""
+    return sorted(((name, of_few(one)) for name, one in (found or {}).items()), key=lambda one: -one[1].n)

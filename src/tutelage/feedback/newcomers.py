@@ -9,21 +9,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, and_, exists, func, select, update
 
 from .content import record_audit, set_setting, setting
 from .errors import ContentError
 from .intervals import Statistic, share
-from .schema import labelers, tasks
+from .schema import assignments, labelers, tasks
 from .screening import MOST_ITEMS, GroupPassed, Screening, passed_by_group
+from .standing import MEASURING
 from .values import agrees
 
 SETTING = "screening"
 DECIDED = ("passed", "failed")
+_ORDER = ("waiting", "new", "working", *DECIDED)
+_ACCOUNTS = and_(labelers.c.role == "labeler", labelers.c.password_hash.is_not(None), labelers.c.disabled_at.is_(None))
+_OPEN = and_(tasks.c.purpose == "screening", tasks.c.state == "open", tasks.c.free > 0)
 
 
 class Newcomer(NamedTuple):
-    """state: new, passed or failed. right: share of the test's items so far. by: the lead who decided; None: the test, or nobody yet."""
+    """state: new, passed or failed; waiting: answered all there is of the test; working: at work without a test, which came later.
+
+    right: share of the test's items so far. by: the lead who decided; None: the test, or nobody yet.
+    """
 
     id: int
     name: str
@@ -66,27 +73,49 @@ def decide(conn: Connection, labeler_id: int, state: str, *, by_id: int, now: fl
 def standing_of(conn: Connection, labeler_id: int) -> str | None:
     """Why a labeler has no work: `failed`, `waiting` for a lead after a test whose items ran out, or None: another reason."""
     row = conn.execute(select(labelers.c.role, labelers.c.screening).where(labelers.c.id == labeler_id)).one()
-    state = (row.screening or {}).get("state", "new")
+    standing = row.screening or {}
+    state = standing.get("state", "new")
     if row.role != "labeler" or state == "passed":
         return None
-    return "failed" if state == "failed" else "waiting" if items(conn) else None
+    return "failed" if state == "failed" else "waiting" if is_tested(conn, labeler_id, begun="test" in standing) else None
+
+
+def is_tested(conn: Connection, labeler_id: int, *, begun: bool) -> bool:
+    """Whether the test stands before work, for somebody without a verdict. begun: they have answered items of it.
+
+    It is given from when it has enough items to end either way, and never to who was given work before that.
+    """
+    there = items(conn)
+    return there > 0 and (begun or there >= test_now(conn).enough) and not _at_work(conn, labeler_id)
+
+
+def waiting(conn: Connection) -> set[int]:
+    """Who has answered every item of the test without a verdict, and so waits for a lead."""
+    if not items(conn):
+        return set()
+    rows = conn.execute(select(labelers.c.id, labelers.c.screening).where(_ACCOUNTS)).all()
+    begun = [row.id for row in rows if "test" in (row.screening or {}) and row.screening.get("state") not in DECIDED]
+    return {one for one in begun if is_tested(conn, one, begun=True) and not _left(conn, one)}
 
 
 def newcomers(conn: Connection) -> list[Newcomer]:
     """Everybody with an account who is or was to be screened, those without a verdict first."""
     leads = labelers.alias()
     default = test_now(conn)
-    rows = conn.execute(select(labelers.c.id, labelers.c.name, labelers.c.group, labelers.c.screening)
-                        .where(labelers.c.role == "labeler", labelers.c.password_hash.is_not(None), labelers.c.disabled_at.is_(None))
+    wait = waiting(conn)
+    rows = conn.execute(select(labelers.c.id, labelers.c.name, labelers.c.group, labelers.c.screening).where(_ACCOUNTS)
                         .order_by(func.lower(labelers.c.name))).all()
     names = {row.id: row.name for row in conn.execute(select(leads.c.id, leads.c.name))}
     found = []
     for row in rows:
         standing = row.screening or {}
         test = _test(standing, default)
-        found.append(Newcomer(row.id, row.name, row.group, standing.get("state", "new"), test, share(test.right, test.asked, what="items"),
+        state = standing.get("state", "new")
+        if state not in DECIDED:
+            state = "waiting" if row.id in wait else "working" if _at_work(conn, row.id) else state
+        found.append(Newcomer(row.id, row.name, row.group, state, test, share(test.right, test.asked, what="items"),
                               standing.get("at"), names.get(standing.get("by"))))
-    return sorted(found, key=lambda one: one.state in DECIDED)
+    return sorted(found, key=lambda one: (_ORDER.index(one.state)))
 
 
 def groups_passed(conn: Connection) -> list[GroupPassed]:
@@ -116,7 +145,20 @@ def set_test(conn: Connection, *, good: float, poor: float, at_most: int, by_id:
 
 def items(conn: Connection) -> int:
     """Screening items that newcomers can be given."""
-    return int(conn.scalar(select(func.count()).where(tasks.c.purpose == "screening", tasks.c.state == "open", tasks.c.free > 0)) or 0)
+    return int(conn.scalar(select(func.count()).select_from(tasks).where(_OPEN)) or 0)
+
+
+def _left(conn: Connection, labeler_id: int) -> bool:
+    """Whether an item of the test is still to be given to them."""
+    had = exists().where(assignments.c.task_id == tasks.c.id, assignments.c.labeler_id == labeler_id,
+                         assignments.c.state.not_in(("reserved", "expired")))
+    return conn.scalar(select(tasks.c.id).where(_OPEN, ~had).limit(1)) is not None
+
+
+def _at_work(conn: Connection, labeler_id: int) -> bool:
+    """Whether they have done anything but practice and test items."""
+    return conn.scalar(select(assignments.c.id).join(tasks, tasks.c.id == assignments.c.task_id).where(
+        assignments.c.labeler_id == labeler_id, assignments.c.state == "submitted", tasks.c.purpose.not_in(MEASURING)).limit(1)) is not None
 
 
 def _test(standing: Mapping[str, Any], default: Screening) -> Screening:

@@ -327,14 +327,15 @@ def _person(conn: Connection, labeler_id: int, now: float) -> tuple[Person, bool
         raise QueueError("there is no such labeler")
     if row[3] is not None or row[4] is not None:
         raise QueueError("this account is closed", hint="ask a lead")
-    state, shares = load(row[1]).get("state"), from_document(load(row[5]))
+    standing, shares = load(row[1]), from_document(load(row[5]))
+    state = standing.get("state")
     avoids = frozenset(load(row[2]).get("avoid_warnings", ()))
     if row[6] and "*" not in avoids:
         warned = run(conn, """SELECT count(*) FROM assignments a JOIN tasks t ON t.id = a.task_id
                               WHERE a.labeler_id = :labeler AND a.claimed_at > :since AND t.warnings <> '' AND a.state <> 'barred'""",
                      labeler=labeler_id, since=now - DAY).fetchone()[0]
         avoids |= {"*"} if warned >= shares.warned_a_day else set()
-    return Person(labeler_id, row[0], state == "passed" or row[0] != "labeler", avoids, shares), state == "failed"
+    return Person(labeler_id, row[0], state == "passed" or row[0] != "labeler", avoids, shares, "test" in standing), state == "failed"
 
 
 _CLAIM = "SELECT a.id, a.task_id, t.kind, t.purpose, t.prompt_id, t.response_ids, a.sides, a.draft, a.expires_at"

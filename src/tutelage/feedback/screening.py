@@ -58,6 +58,14 @@ class Screening:
             return "fail"
         return "continue" if self.asked < self.at_most else "pass" if odds > 0 else "fail"
 
+    @property
+    def enough(self) -> int:
+        """Items with which the test can end either way: who is always right passes by then, and who is always wrong fails."""
+        def ends(items: int) -> bool:
+            return all(replace(self, right=right, asked=items).decision != "continue" for right in (0, items))
+
+        return next((items for items in range(1, self.at_most) if ends(items)), self.at_most)
+
     def characteristic(self, rate: float) -> tuple[float, float]:
         """(probability to pass, expected number of items) of a newcomer who is right at this rate, exactly, from the first item on."""
         alive, passed, items = np.ones(1), 0.0, 0.0                  # alive[right]: chance to be there, undecided

@@ -21,12 +21,10 @@ from tutelage.web.session import OwnForm, text_of
 from . import charts
 from .charts import Point
 from .people import Admin, Id, Lead
-from .tables import Table, cells_of, columns_of, csv_response
+from .tables import SHOWN, Table, cells_of, columns_of, csv_response
 
 router = APIRouter(prefix="/dashboard")
 SHOWN_DAYS = 60
-SHOWN = 50
-"""Rows of a table on the page; the CSV has all."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,9 @@ def dashboard(request: Request, session: Lead) -> Response:
     days = [Point(_day(day), count) for day, count in counts[-SHOWN_DAYS:]]
     trained = [(row.judgements, row.accuracy) for row in found.trained]
     curve = [] if isinstance(found.newest, str) else found.newest.curve
-    return web.html(request, "dashboard.html", found=found, running=running, shown=SHOWN, cap=round(flow.PAID_SECONDS / 60),
+    given = {one.labeler for one in found.done}
+    return web.html(request, "dashboard.html", found=found, running=running, shown=SHOWN,
+                    paid=[one for one in found.people.values() if one.account or one.id in given], cap=round(flow.PAID_SECONDS / 60),
                     nobody_talks=not request.app.state.assistant.is_set() and any(
                         row.kind == "conversation" and row.open for row in found.waiting),
                     today=dict(counts).get(int(found.now // flow.DAY), 0),

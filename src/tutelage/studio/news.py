@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from tutelage.feedback.accounts import Session
 from tutelage.feedback.guidelines import version_in_force
+from tutelage.feedback.newcomers import waiting
 from tutelage.feedback.reports import new_answers, open_reports
 from tutelage.feedback.store import Store
 
@@ -18,12 +19,13 @@ GUIDELINES = "guidelines_seen"
 
 
 class News(NamedTuple):
-    """inbox: reports and questions that wait for a lead; 0 for others. answers: to one's own, not yet read.
+    """inbox: reports and questions that wait for a lead, newcomers: people who do; 0 for others. answers: to one's own, not yet read.
 
     guidelines: the version in force, where another one was opened last; None for who never opened any.
     """
 
     inbox: int
+    newcomers: int
     answers: int
     guidelines: str | None
 
@@ -33,5 +35,6 @@ def news_of(store: Store, session: Session) -> News:
     seen = session.settings.get(GUIDELINES)
     with store.read() as conn:
         version = version_in_force(conn) if seen is not None else None
-        return News(open_reports(conn) if session.may("lead") else 0,
-                    new_answers(conn, session.labeler_id, since=session.settings.get(SEEN, 0.0)), version if version != seen else None)
+        inbox, newcomers = (open_reports(conn), len(waiting(conn))) if session.may("lead") else (0, 0)
+        return News(inbox, newcomers, new_answers(conn, session.labeler_id, since=session.settings.get(SEEN, 0.0)),
+                    version if version != seen else None)

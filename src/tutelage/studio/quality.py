@@ -19,11 +19,9 @@ from . import charts
 from .charts import Point
 from .newest import Newest, Told
 from .people import Lead
-from .tables import Table, cells_of, columns_of, csv_response
+from .tables import SHOWN, Table, cells_of, columns_of, csv_response
 
 router = APIRouter(prefix="/quality")
-SHOWN = 50
-"""Rows of a table on the page; the CSV has all."""
 SHOWN_CHARS = 200
 
 

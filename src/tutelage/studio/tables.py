@@ -12,6 +12,9 @@ from starlette.responses import Response
 from tutelage.feedback.intervals import Statistic
 from tutelage.text.tables import safe_marked
 
+SHOWN = 50
+"""Rows of a table on a page; the CSV has all."""
+
 
 class Table(NamedTuple):
     """columns: names. rows: as many cells each; None is an empty cell."""

@@ -15,13 +15,13 @@ from tutelage.base.errors import TutelageError
 from tutelage.feedback import retrain
 from tutelage.feedback.errors import RetrainError
 from tutelage.feedback.intervals import Statistic
-from tutelage.feedback.learning import as_statistic
+from tutelage.feedback.learning import ENOUGH_PROMPTS, as_statistic, most_first, of_few
 from tutelage.web.app import Web, go, is_partial
 from tutelage.web.session import OwnForm
 
 from . import charts
 from .people import Id, Lead
-from .tables import Table, cells_of, columns_of, csv_response
+from .tables import SHOWN, Table, cells_of, columns_of, csv_response
 
 router = APIRouter(prefix="/lead/training")
 
@@ -109,7 +109,7 @@ def training(request: Request, session: Lead, training_id: Id) -> Response:
 
     names = {"all": t("people_all"), "training_labelers": t("people_training"), "held_out_labelers": t("people_held")}
     return web.html(request, "lead_trained.html", training=found, told=told, overall=[(names[part], one) for part, one in told.overall],
-                    kinds=[(t(f"title_{kind}"), one) for kind, one in told.kinds],
+                    kinds=[(t(f"title_{kind}"), one) for kind, one in told.kinds], shown=SHOWN, enough=ENOUGH_PROMPTS,
                     chart=charts.by_judgements(told.curve, title=t("worth_curve")))
 
 
@@ -149,15 +149,17 @@ def _look(request: Request, training_id: int) -> retrain.Training:
 
 def _told(report: Mapping[str, Any]) -> Told:
     people, worth = _people(report), report.get("labels_worth") or {}
-
-    def each(part: str) -> list[tuple[str, Statistic]]:
-        return [(name, _statistic(one)) for name, one in people.get(part, {}).items()]
-
     sides = ("all", "training_labelers", "held_out_labelers") if people else ()
-    return Told([(side, _statistic(people.get(side))) for side in sides], each("labelers"), each("groups"), each("kinds"),
-                _statistic(people.get("gap")), [(point["judgements"], _statistic(point["accuracy"])) for point in worth.get("curve", [])],
-                [(name, one["judgements"], _statistic(one["change"])) for name, one in worth.get("without", {}).items()],
+    return Told([(side, _statistic(people.get(side))) for side in sides], most_first(people.get("labelers")),
+                most_first(people.get("groups")), most_first(people.get("kinds")), of_few(people.get("gap")),
+                [(point["judgements"], _statistic(point["accuracy"])) for point in worth.get("curve", [])], _without(worth),
                 worth.get("retrained", ""))
+
+
+def _without(worth: Mapping[str, Any]) -> list[tuple[str, int, Statistic]]:
+    """(labeler, judgements, change of accuracy without them), those who gave the most first."""
+    found = [(name, int(one["judgements"]), of_few(one["change"])) for name, one in (worth.get("without") or {}).items()]
+    return sorted(found, key=lambda one: -one[1])
 
 
 def _statistic(found: Mapping[str, Any] | None) -> Statistic:
