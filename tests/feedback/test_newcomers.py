@@ -108,6 +108,16 @@ def test_the_test_is_changed_for_those_who_have_not_begun(store, world):
             store.write(lambda conn, given=given: newcomers.set_test(conn, by_id=world["lea"], now=1.0, **given))
 
 
+def test_what_a_newcomer_skips_counts_nowhere_and_is_told(store, world):
+    answer(store, world["nia"], right=True)
+    held = store.write(lambda conn: queue.claim(conn, world["nia"], now=store.now()))
+    gives_back = {"assignment_id": held.assignment_id, "labeler_id": world["nia"], "reason": "knowledge", "now": store.now()}
+    store.write(lambda conn: queue.skip(conn, **gives_back))
+    with store.read() as conn:
+        found = {one.id: one for one in newcomers.newcomers(conn)}[world["nia"]]
+    assert (found.test.asked, found.skipped) == (1, 1)
+
+
 def test_which_groups_it_removes(store, world):
     def make(conn):
         for i in range(24):

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, func, select, update
 from .content import record_audit, set_setting, setting
 from .errors import ContentError
 from .intervals import Statistic, share
-from .schema import labelers, tasks
+from .schema import assignments, labelers, tasks
 from .screening import GroupPassed, Screening, passed_by_group
 from .values import agrees
 
@@ -23,7 +23,10 @@ DECIDED = ("passed", "failed")
 
 
 class Newcomer(NamedTuple):
-    """state: new, passed or failed. right: share of the test's items so far. by: the lead who decided; None: the test, or nobody yet."""
+    """state: new, passed or failed. right: share of the test's items so far. skipped: items of it they gave back, which count nowhere.
+
+    by: the lead who decided; None: the test, or nobody yet.
+    """
 
     id: int
     name: str
@@ -31,6 +34,7 @@ class Newcomer(NamedTuple):
     state: str
     test: Screening
     right: Statistic
+    skipped: int
     at: float | None
     by: str | None
 
@@ -80,12 +84,15 @@ def newcomers(conn: Connection) -> list[Newcomer]:
                         .where(labelers.c.role == "labeler", labelers.c.password_hash.is_not(None), labelers.c.disabled_at.is_(None))
                         .order_by(func.lower(labelers.c.name))).all()
     names = {row.id: row.name for row in conn.execute(select(leads.c.id, leads.c.name))}
+    skips = {row[0]: int(row[1]) for row in conn.execute(
+        select(assignments.c.labeler_id, func.count()).join(tasks, tasks.c.id == assignments.c.task_id)
+        .where(assignments.c.state == "skipped", tasks.c.purpose == "screening").group_by(assignments.c.labeler_id))}
     found = []
     for row in rows:
         standing = row.screening or {}
         test = _test(standing, default)
         found.append(Newcomer(row.id, row.name, row.group, standing.get("state", "new"), test, share(test.right, test.asked, what="items"),
-                              standing.get("at"), names.get(standing.get("by"))))
+                              skips.get(row.id, 0), standing.get("at"), names.get(standing.get("by"))))
     return sorted(found, key=lambda one: one.state in DECIDED)
 
 
