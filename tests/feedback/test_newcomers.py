@@ -157,6 +157,16 @@ def test_a_stored_test_that_is_too_long_is_read_as_the_longest_and_who_was_in_th
     assert (nia.test.asked, nia.test.at_most, nia.state) == (541, 541, "passed")
 
 
+def test_what_a_newcomer_skips_counts_nowhere_and_is_told(store, world):
+    answer(store, world["nia"], right=True)
+    held = store.write(lambda conn: queue.claim(conn, world["nia"], now=store.now()))
+    gives_back = {"assignment_id": held.assignment_id, "labeler_id": world["nia"], "reason": "knowledge", "now": store.now()}
+    store.write(lambda conn: queue.skip(conn, **gives_back))
+    with store.read() as conn:
+        found = {one.id: one for one in newcomers.newcomers(conn)}[world["nia"]]
+    assert (found.test.asked, found.skipped) == (1, 1)
+
+
 def test_which_groups_it_removes(store, world):
     def make(conn):
         for i in range(24):

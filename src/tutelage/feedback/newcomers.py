@@ -29,7 +29,8 @@ _OPEN = and_(tasks.c.purpose == "screening", tasks.c.state == "open", tasks.c.fr
 class Newcomer(NamedTuple):
     """state: new, passed or failed; waiting: answered all there is of the test; working: at work without a test, which came later.
 
-    right: share of the test's items so far. by: the lead who decided; None: the test, or nobody yet.
+    right: share of the test's items so far. skipped: items of it they gave back, which count nowhere. by: the lead who decided; None:
+    the test, or nobody yet.
     """
 
     id: int
@@ -38,6 +39,7 @@ class Newcomer(NamedTuple):
     state: str
     test: Screening
     right: Statistic
+    skipped: int
     at: float | None
     by: str | None
 
@@ -106,6 +108,9 @@ def newcomers(conn: Connection) -> list[Newcomer]:
     rows = conn.execute(select(labelers.c.id, labelers.c.name, labelers.c.group, labelers.c.screening).where(_ACCOUNTS)
                         .order_by(func.lower(labelers.c.name))).all()
     names = {row.id: row.name for row in conn.execute(select(leads.c.id, leads.c.name))}
+    skips = {row[0]: int(row[1]) for row in conn.execute(
+        select(assignments.c.labeler_id, func.count()).join(tasks, tasks.c.id == assignments.c.task_id)
+        .where(assignments.c.state == "skipped", tasks.c.purpose == "screening").group_by(assignments.c.labeler_id))}
     found = []
     for row in rows:
         standing = row.screening or {}
@@ -114,7 +119,7 @@ def newcomers(conn: Connection) -> list[Newcomer]:
         if state not in DECIDED:
             state = "waiting" if row.id in wait else "working" if _at_work(conn, row.id) else state
         found.append(Newcomer(row.id, row.name, row.group, state, test, share(test.right, test.asked, what="items"),
-                              standing.get("at"), names.get(standing.get("by"))))
+                              skips.get(row.id, 0), standing.get("at"), names.get(standing.get("by"))))
     return sorted(found, key=lambda one: (_ORDER.index(one.state)))
 
 
