@@ -151,9 +151,12 @@ def test_it_says_when_a_token_was_used_last(studio, api):
 
 def test_too_many_requests_are_told_when_to_come_again(api):
     client = api("judgements:read")
-    codes = [client.get("/judgements", params={"limit": 1}) for _ in range(80)]
-    late = [answer for answer in codes if answer.status_code == 429]
-    assert late and int(late[0].headers["retry-after"]) >= 1 and set(late[0].json()) == {"error"}
+    answers = [client.get("/judgements", params={"limit": 1})]
+    while answers[-1].status_code == 200 and len(answers) < 400:      # it refills meanwhile, however slow this machine is just now
+        answers.append(client.get("/judgements", params={"limit": 1}))
+    late = answers[-1]
+    assert (late.status_code, len(answers) > 60) == (429, True)
+    assert int(late.headers["retry-after"]) >= 1 and set(late.json()) == {"error"}
 
 
 @pytest.mark.parametrize(("item", "words"), [
