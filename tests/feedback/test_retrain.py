@@ -76,7 +76,7 @@ def test_it_trains_from_what_was_frozen_shows_its_progress_and_records_its_resul
     assert json.loads((training.run_dir / "argv.json").read_text()) == [
         "reward", "model.policy=runs/sft", f'data.files=["{training.snapshot}"]', "train.epochs=2", "--run-dir", str(training.run_dir)]
     with store.read() as conn:
-        assert conn.scalar(select(schema.audit.c.details))["snapshot"] == frozen.hash
+        assert conn.scalar(select(schema.audit.c.details).where(schema.audit.c.action == "retrain"))["snapshot"] == frozen.hash
 
 
 def test_the_command_tells_what_the_process_says_and_its_result_once(tmp_path, monkeypatch, capfd):

@@ -44,15 +44,13 @@ def snapshot(database: str | None, out: Path | None, kinds: tuple[str, ...], pur
     setup_logging(int(verbose))
     with only_json_on_stdout(as_json):
         from tutelage.feedback.location import data_folder
-        from tutelage.feedback.snapshot import PURPOSES, Selection, check_selection, freeze, record
+        from tutelage.feedback.snapshot import PURPOSES, Selection, check_selection, freeze_and_record
         from tutelage.feedback.store import Store
 
         selection = check_selection(Selection(kinds or Selection().kinds, purposes or PURPOSES,
                                               before.replace(tzinfo=UTC).timestamp() if before else None, guidelines))
         with Store.open(database) as store:
-            with store.read() as conn:
-                found = freeze(conn, out or data_folder() / "snapshots", selection)
-            store.write(lambda conn: record(conn, found, now=store.now()))
+            found, _ = freeze_and_record(store, out or data_folder() / "snapshots", selection, lambda conn, frozen, known: None)
     print_result({"snapshot": str(found.path), "hash": found.hash, **found.counts,
                   "next": f"tutelage reward model.policy=runs/sft 'data.files=[{found.path}]' --run-dir runs/reward"}, as_json)
 

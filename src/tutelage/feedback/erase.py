@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Table, delete, insert, or_, select, update
+from sqlalchemy import Connection, Table, delete, func, insert, or_, select, update
 
 from ..base.errors import did_you_mean
 from . import queue
@@ -164,6 +164,11 @@ def erase(conn: Connection, subject: Subject, *, now: float, by_id: int | None =
     record_audit(conn, action="erase", now=now, actor_id=by_id, subject=f"{subject.what} {subject.labeler_id or ''}".strip(),
                  tombstone=subject.hash, **found.counts())
     return found
+
+
+def erasures(conn: Connection) -> int:
+    """A number that grows with each erasure: what was read of the store under another one may hold somebody who is gone."""
+    return int(conn.scalar(select(func.max(audit.c.id)).where(audit.c.action == "erase")) or 0)
 
 
 def is_erased(conn: Connection, what: str, names: Iterable[str]) -> set[str]:

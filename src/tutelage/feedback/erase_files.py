@@ -6,6 +6,7 @@ trains from it any more.
 
 from __future__ import annotations
 
+import contextlib
 import html
 import json
 import re
@@ -17,10 +18,12 @@ from typing import Any
 from sqlalchemy import Connection, select, update
 
 from ..base.config import dump_yaml, read_yaml
-from ..base.errors import ConfigError
-from ..base.files import artifact_dir, atomic_write_text
+from ..base.errors import ArtifactError, ConfigError
+from ..base.files import artifact_dir, atomic_write_text, is_leftover
+from ..base.scratch import sweep
 from ..base.snapshot import RECORD, ROWS, record_of
-from .schema import snapshots, trainings
+from .schema import audit, snapshots, trainings
+from .snapshot import FREEZING
 
 RUN_TEXTS = (".json", ".jsonl", ".yaml", ".log", ".txt", ".html")
 SHORT = 3
@@ -72,6 +75,34 @@ def tainted_snapshots(conn: Connection, traces: Traces, subject_hash: str, since
             found.append(Tainted(row.hash, path, rows, [Path(run.run_dir) for run in runs if run.run_dir],
                                  [Path(run.run_dir) for run in runs if run.state == "running"]))
     return found
+
+
+def snapshot_folders(conn: Connection) -> set[Path]:
+    """Where snapshots were frozen, or begun to be."""
+    begun = conn.scalars(select(audit.c.details).where(audit.c.action == "freeze"))
+    return {Path(row.path).parent for row in conn.execute(select(snapshots.c.path))} | {Path(one["path"]) for one in begun if "path" in one}
+
+
+def beside_snapshots(conn: Connection, folders: Iterable[Path], traces: Traces) -> list[str]:
+    """What lies there that no row tells of, so nobody redacts it; what killed processes left of freezing is deleted first."""
+    known = set(conn.scalars(select(snapshots.c.hash)))
+    told = []
+    for folder in sorted(folders):
+        told += [f"a snapshot that is being frozen now in {folder}, which begins anew without them" for _ in sweep(folder, FREEZING)]
+        for path in sorted(folder.glob(f"*/{RECORD}")):
+            with contextlib.suppress(ArtifactError, OSError, ValueError):
+                if (record_of(path.parent) or {}).get("hash") in known:
+                    continue
+                if rows := sum(traces.in_row(row) for _, row in _rows(path.with_name(ROWS))):
+                    told.append(f"{path.parent}, of which the store has no record and {rows} rows may be theirs: delete it, unless it is "
+                                "another store's")
+    return told
+
+
+def cut_off(path: Path) -> list[Path]:
+    """What lies beside a file that is being written, or was when its process died."""
+    there = path.parent.iterdir() if path.parent.is_dir() else ()
+    return sorted(left for left in there if left.name.startswith(f".{path.name}.tmp-") and is_leftover(left.name))
 
 
 def mark(conn: Connection, found: Iterable[Tainted], traces: Traces, subject_hash: str, now: float) -> None:

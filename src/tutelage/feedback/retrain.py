@@ -24,7 +24,7 @@ from tutelage.base.snapshot import REPORT
 from .content import record_audit
 from .errors import RetrainError
 from .schema import labelers, snapshots, trainings
-from .snapshot import Selection, freeze, record
+from .snapshot import Selection, Snapshot, freeze_and_record
 from .store import Store
 
 PROGRAM = (sys.executable, "-m", "tutelage.cli.main")
@@ -82,16 +82,13 @@ def start(store: Store, *, policy: str | Path, folder: Path, overrides: Sequence
     """
     if (running := current(store)) is not None:
         raise _busy(running.id)
-    with store.read() as conn:
-        frozen = freeze(conn, folder / "snapshots", selection)
 
-    def enter(conn: Connection) -> tuple[int, Path]:
+    def enter(conn: Connection, frozen: Snapshot, known: int) -> tuple[int, Path]:
         if conn.dialect.name == "postgresql":                        # SQLite's writes come one after another; here two servers might write
             conn.exec_driver_sql("LOCK TABLE trainings IN SHARE ROW EXCLUSIVE MODE")
         taken = conn.scalar(select(trainings.c.id).where(trainings.c.state == "running"))
         if taken is not None:
             raise _busy(taken)
-        known = record(conn, frozen, now=store.now(), created_by=created_by)
         number = int(conn.execute(insert(trainings).values(snapshot_id=known, run_dir="", state="running", created_by=created_by,
                                                            created_at=store.now()).returning(trainings.c.id)).scalar_one())
         run_dir = (folder / "trainings" / f"reward-{number}").resolve()
@@ -99,7 +96,7 @@ def start(store: Store, *, policy: str | Path, folder: Path, overrides: Sequence
         record_audit(conn, action="retrain", now=store.now(), actor_id=created_by, subject=f"training {number}", snapshot=frozen.hash)
         return number, run_dir
 
-    number, run_dir = store.write(enter)
+    frozen, (number, run_dir) = freeze_and_record(store, folder / "snapshots", selection, enter, created_by=created_by)
     command = [*program, "reward", f"model.policy={policy}", f"data.files=[{json.dumps(str(frozen.path.resolve()))}]", *overrides,
                "--run-dir", str(run_dir)]
     try:

@@ -10,28 +10,37 @@ import hashlib
 import json
 import math
 import os
-import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Row, insert, select
 
-from tutelage.base.errors import ArtifactError, ConfigError, DataError, did_you_mean
-from tutelage.base.files import artifact_dir, atomic_write_text, verify_manifest, writing
+from tutelage.base.errors import ArtifactError, ConfigError, DataError, TutelageError, did_you_mean
+from tutelage.base.files import artifact_dir, atomic_write_text, fsync, remove_dir, verify_manifest, writing
 from tutelage.base.records import SAYS, Judgement, Response, prompt_from_json
+from tutelage.base.scratch import scratch_dir, sweep
 from tutelage.base.snapshot import RECORD, ROWS, record_of
 from tutelage.base.times import utc_time
+from tutelage.feedback.content import record_audit
+from tutelage.feedback.erase import erasures
 from tutelage.feedback.schema import PURPOSES as ALL_PURPOSES
 from tutelage.feedback.schema import judgements, labelers, prompts, responses, retractions, snapshots, tasks
+from tutelage.feedback.store import Store
 
 PURPOSES = ("work", "shared", "adjudication", "rollout")
 """Judgements of these tasks are taken unless others are named; practice, screening, gold and drift items measure people."""
+FREEZING = ".freezing-"
+"""What the folders begin with in which rows lie while they are frozen."""
 Found = Row[*tuple[Any, ...]]
+T = TypeVar("T")
 _ROWS_AT_ONCE = 500
 _NAME_LENGTH = 16
+_TRIES = 5
 
 
 @dataclass(frozen=True)
@@ -56,12 +65,57 @@ def check_selection(selection: Selection) -> Selection:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A frozen folder. counts: as in snapshot.json; what was left out, and why, is among them."""
+    """A frozen folder. counts: as in snapshot.json; what was left out, and why, is among them.
+
+    Of one that was frozen just now: made: whether that made the folder, which else was there. erasures: `erase.erasures` when it was read.
+    """
 
     path: Path
     hash: str
     selection: dict[str, Any]
     counts: dict[str, Any] = field(repr=False)
+    made: bool = field(default=False, compare=False)
+    erasures: int | None = field(default=None, compare=False)
+
+
+class OutdatedError(TutelageError):
+    """What was frozen cannot be recorded: somebody was erased meanwhile, or the folder is gone."""
+
+
+def freeze_and_record(store: Store, folder: Path, selection: Selection | None, enter: Callable[[Connection, Snapshot, int], T], *,
+                      created_by: int | None = None) -> tuple[Snapshot, T]:
+    """Freeze, and record it in one write with `enter`, which gets the snapshot and its row's id. Returns both.
+
+    Somebody who is erased meanwhile is in none: it is frozen anew. What `enter` refuses leaves no folder behind that no erasure would find.
+    Raises: as `freeze` and `enter` do; OutdatedError when people are erased faster than can be frozen.
+    """
+    def recorded(frozen: Snapshot, conn: Connection) -> T:
+        return enter(conn, frozen, record(conn, frozen, now=store.now(), created_by=created_by))
+
+    # Where it is frozen is noted first: an erasure looks there for what a killed process left.
+    store.write(lambda conn: record_audit(conn, action="freeze", now=store.now(), path=str(folder.resolve())))
+    for left in reversed(range(_TRIES)):
+        with store.read() as conn:
+            frozen = freeze(conn, folder, selection)
+        try:
+            return frozen, store.write(partial(recorded, frozen))
+        except BaseException as error:
+            with suppress(TutelageError):                           # the first error is told; an erasure names what stays
+                _take_away(store, frozen)
+            if not (left and isinstance(error, OutdatedError)):
+                raise
+    raise AssertionError("the last try returned or raised")
+
+
+def _take_away(store: Store, frozen: Snapshot) -> None:
+    """Delete a folder that was made just now and that no row tells of. Under the write lock, so that nobody records it meanwhile."""
+    def work(conn: Connection) -> None:
+        known = conn.execute(select(snapshots.c.id).where(snapshots.c.hash == frozen.hash)).first()
+        if known is None and frozen.path.exists():
+            remove_dir(frozen.path)
+
+    if frozen.made:
+        store.write(work)
 
 
 def freeze(conn: Connection, folder: Path, selection: Selection | None = None) -> Snapshot:
@@ -71,11 +125,13 @@ def freeze(conn: Connection, folder: Path, selection: Selection | None = None) -
     and counted, and so are those on prompts without consent.
     Raises: DataError when nothing is selected; ArtifactError when a snapshot of that name is there and damaged.
     """
-    selection, counts = selection or Selection(), Counts()
+    selection, counts, made = selection or Selection(), Counts(), False
+    erased = erasures(conn)                                         # of the same moment as the rows
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".freezing-", dir=folder) as aside:
-            rows, digest = Path(aside, ROWS), hashlib.sha256()
+        sweep(folder, FREEZING)
+        with scratch_dir(folder, FREEZING) as aside:
+            rows, digest = aside / ROWS, hashlib.sha256()
             with rows.open("wb") as out:
                 for found, judgement in _selected(conn, selection, counts):
                     line = _line(judgement)
@@ -91,14 +147,26 @@ def freeze(conn: Connection, folder: Path, selection: Selection | None = None) -
             name = digest.hexdigest()
             target = folder / name[:_NAME_LENGTH]
             if not target.exists():
-                record = {"hash": name, "selection": _plain(selection), "counts": counts.told()}
-                with artifact_dir(target) as made:
-                    os.rename(rows, made / ROWS)
-                    atomic_write_text(made / RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-            elif (record_of(target) or {}).get("erased"):
+                made = _put(rows, target, {"hash": name, "selection": _plain(selection), "counts": counts.told()})
+            if not made and (record_of(target) or {}).get("erased"):
                 raise ArtifactError(f"{target} is this snapshot without people who were erased, and the store has them again",
                                     hint="was a backup restored? erase them again: tutelage feedback erase")
-    return open_snapshot(target)
+    return replace(open_snapshot(target), made=made, erasures=erased)
+
+
+def _put(rows: Path, target: Path, record: dict[str, Any]) -> bool:
+    """Make the folder beside its rows, where a sweep finds it, and give it its name. False: another was quicker."""
+    with artifact_dir(rows.with_name(target.name)) as made:
+        os.rename(rows, made / ROWS)
+        atomic_write_text(made / RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    try:
+        os.rename(rows.with_name(target.name), target)
+    except OSError:
+        if not target.exists():
+            raise
+        return False
+    fsync(target.parent)
+    return True
 
 
 def open_snapshot(folder: Path) -> Snapshot:
@@ -111,7 +179,12 @@ def open_snapshot(folder: Path) -> Snapshot:
 
 
 def record(conn: Connection, snapshot: Snapshot, *, now: float, created_by: int | None = None) -> int:
-    """The id of the snapshot's row; the one that is there when the same judgements were frozen before."""
+    """The id of the snapshot's row; the one that is there when the same judgements were frozen before.
+
+    Raises: OutdatedError when somebody was erased since it was read, or another process took its folder away.
+    """
+    if (snapshot.erasures is not None and erasures(conn) != snapshot.erasures) or not snapshot.path.exists():
+        raise OutdatedError("somebody was erased while their judgements were frozen", hint="freeze again")
     known = conn.execute(select(snapshots.c.id).where(snapshots.c.hash == snapshot.hash)).scalar()
     if known is not None:
         return int(known)

@@ -98,6 +98,8 @@ class Store:
                              hint=f"pg_dump --format=custom --file {path} '{shown(self.url.set(drivername='postgresql'))}'")
         if path.exists():
             raise StoreError(f"{path} exists", hint="name a new file: a backup never takes the place of another")
+        # Noted before a byte is written, so that an erasure names what was cut off, too.
+        self.write(lambda conn: record_audit(conn, action="backup", now=self.now(), subject=path.name, path=str(path.resolve())))
         try:
             with atomic_path(path) as aside:
                 aside.touch(mode=0o600)
@@ -110,7 +112,6 @@ class Store:
         except sqlite3.Error as error:
             raise StoreError(f"{path}: the backup failed: {error}",
                              hint="look at the disk's free space; the store itself is untouched") from error
-        self.write(lambda conn: record_audit(conn, action="backup", now=self.now(), subject=path.name, path=str(path.resolve())))
         return path
 
     def scrub(self) -> str | None:

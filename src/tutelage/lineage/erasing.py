@@ -13,7 +13,17 @@ from sqlalchemy import Connection, select
 from tutelage.base.errors import ArtifactError
 from tutelage.base.files import read_json_object
 from tutelage.feedback.erase import Found, Subject, erase, find, gather, sources
-from tutelage.feedback.erase_files import Tainted, Traces, mark, redact_run, redact_snapshot, tainted_snapshots
+from tutelage.feedback.erase_files import (
+    Tainted,
+    Traces,
+    beside_snapshots,
+    cut_off,
+    mark,
+    redact_run,
+    redact_snapshot,
+    snapshot_folders,
+    tainted_snapshots,
+)
 from tutelage.feedback.pseudonyms import key_of_store
 from tutelage.feedback.schema import api_tokens, audit, labelers
 from tutelage.feedback.store import Store
@@ -63,6 +73,8 @@ def erase_person(store: Store, what: str, name: str, *, runs: Iterable[Path] = (
                   [{"snapshot": str(one.path), "rows": one.rows} for one in snapshots], tainted)
     if not dry_run:
         _clean_files(store, snapshots, tainted, traces, subject, told)
+        with store.read() as conn:
+            told.unreached += beside_snapshots(conn, snapshot_folders(conn), traces)
     told.unreached += [*copies, *_for_people(store, snapshots, tainted)]
     return told
 
@@ -122,7 +134,9 @@ def _copies(conn: Connection, subject: Subject, found: Found) -> list[str]:
         called = subject.name if row.details.get("names") else subject.pseudonym
         kind = f"the export of {_day(row.at)}, in which they are called {called}" if row.action == "feedback.export" else \
             f"the backup of {_day(row.at)}"
-        told.append(f"{kind}: {row.details.get('path') or 'a file whose name is no longer known'}")
+        path = row.details.get("path")
+        told.append(f"{kind}: {path or 'a file whose name is no longer known'}")
+        told += [f"what was written of it until it was cut off: {left}" for left in cut_off(Path(path))] if path else []
     told += [f"what the program {row.name} read, last on {_day(row.last_seen_at)}" for row in conn.execute(select(api_tokens).where(
         api_tokens.c.last_seen_at >= subject.since).order_by(api_tokens.c.id)) if "judgements:read" in row.scopes]
     told += [f"{name or 'a file'} they came in with, {count} row{'s' * (count > 1)} (sha256 {file[:16]}…)" for file, (count, name) in

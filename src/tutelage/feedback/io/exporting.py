@@ -144,6 +144,9 @@ def export(store: Store, out: Path, to: str, *, names: bool = False, kinds: Sequ
     suffix = form_of(out, FORMS[to].files)
     done = Exported()
     key = None if names else store.write(key_of_store)
+    # Noted before a byte is written, so that an erasure names what was cut off, too.
+    store.write(lambda conn: record_audit(conn, action="feedback.export", now=store.now(), subject=out.name, path=str(out.resolve()),
+                                          to=to, names=names))
     with store.read() as conn, atomic_path(out) as aside:
         if to == "trl":
             _one_type(conn, kinds or KINDS, batch)
@@ -152,8 +155,6 @@ def export(store: Store, out: Path, to: str, *, names: bool = False, kinds: Sequ
         if not done.rows:
             reasons = ", ".join(f"{count} {reason}" for reason, count in done.skipped.items())
             raise ContentError(f"nothing to export{f' ({reasons})' if reasons else ''}", hint="look at: tutelage feedback stats")
-    store.write(lambda conn: record_audit(conn, action="feedback.export", now=store.now(), subject=out.name, path=str(out.resolve()),
-                                          to=to, names=names, judgements=done.judgements))
     return done
 
 
