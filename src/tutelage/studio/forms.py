@@ -40,7 +40,7 @@ def fields(form: FormData) -> dict[str, Any]:
 
 
 def seconds(form: FormData, most: float) -> float:
-    """How long it took by the page's own clock, which stops when nobody looks, but not longer than by ours; by ours where the page has none.
+    """How long it took by the page's own clock, which stops when nobody looks; by ours where the page has none, or counted more.
 
     most: by ours. Below 0 our clock was set back meanwhile, and the page's is believed, up to MOST_SECONDS.
     """

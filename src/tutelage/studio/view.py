@@ -21,10 +21,12 @@ FLAG_KEYS = "abcdefijklm"
 
 
 class Turn(NamedTuple):
-    """One message of the prompt; role `text` for a prompt that is text to be continued."""
+    """One message of the prompt; role `text` for a prompt that is text to be continued. cut: not whole on this page."""
 
     role: str
     html: Markup
+    chars: int
+    cut: bool
 
 
 class Answer(NamedTuple):
@@ -169,8 +171,20 @@ def texts_of(conn: Connection, response_ids: Sequence[int]) -> list[str]:
 def turns_shown(content: Any) -> list[Turn]:
     """The messages of a prompt as it is kept."""
     if isinstance(content, str):
-        return [Turn("text", render(content))]
-    return [Turn(turn["role"], render(turn["content"])) for turn in content or []]
+        content = [{"role": "text", "content": content}]
+    return [Turn(turn["role"], render(turn["content"]), len(turn["content"]), len(turn["content"]) > MAX_CHARS) for turn in content or []]
+
+
+def content_of_task(conn: Connection, task_id: int) -> Any:
+    """A task's prompt as it is kept; None where it has none, or there is no such task."""
+    return conn.scalar(select(prompts.c.content).join(tasks, tasks.c.prompt_id == prompts.c.id).where(tasks.c.id == task_id))
+
+
+def content_of_assignment(conn: Connection, assignment_id: int, labeler_id: int) -> Any:
+    """The same of a task that was given to this labeler."""
+    return conn.scalar(select(prompts.c.content).join(tasks, tasks.c.prompt_id == prompts.c.id)
+                       .join(assignments, assignments.c.task_id == tasks.c.id)
+                       .where(assignments.c.id == assignment_id, assignments.c.labeler_id == labeler_id))
 
 
 def _answer(at: int, text: str) -> Answer:
