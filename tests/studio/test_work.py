@@ -189,6 +189,7 @@ def test_somebody_shut_out_in_the_middle_of_a_task_gets_no_further(studio, label
     studio.task()
     page = browser.get("/work")
     studio.store.write(lambda conn: accounts.disable(conn, labeler.id, now=studio.store.now()))
+    assert studio.claim(studio.person()).assignment_id != int(action(page).rpartition("/")[2]), "somebody else has the task at once"
     refused = browser.post(action(page), data={"csrf": csrf(page), "choice": "1"})
     assert refused.status_code == 401 and "You are signed out" in refused.text and studio.values(labeler) == []
 
