@@ -154,8 +154,7 @@ def test_a_submission_is_undone_after_the_clock_was_set_back_beside_a_task_that_
     first = claim(store, person)
     submit(store, first, person)
     second = claim(store, person)
-    own = {"assignment_id": second.assignment_id, "labeler_id": person}
-    store.write(lambda conn: queue.save_draft(conn, **own, draft={"at": 1}, now=store.now()))
+    store.write(lambda conn: queue.save_draft(conn, assignment_id=second.assignment_id, labeler_id=person, draft={}, now=store.now()))
     clock.advance(-back)
     undone = store.write(lambda conn: queue.undo_last(conn, person, now=store.now()))
     assert undone.assignment_id == first.assignment_id and claim(store, person) == undone, "it is the task at hand"

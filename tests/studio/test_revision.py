@@ -7,7 +7,7 @@ import re
 import threading
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from tests.studio.fake_models import SHA256
 from tests.studio.test_browser import violations
@@ -15,7 +15,7 @@ from tests.studio.test_doors import csrf
 from tests.studio.test_work import action, heading
 from tutelage.base.records import Judgement
 from tutelage.feedback.likelihood import as_preference
-from tutelage.feedback.schema import judgements, responses, tasks
+from tutelage.feedback.schema import assignments, judgements, responses, tasks
 from tutelage.feedback.snapshot import freeze
 
 CRITIQUE = "It should say how long; write to ada@example.com."
@@ -75,6 +75,16 @@ def test_what_is_left_of_a_revision_is_preferred_to_the_original(studio, labeler
     judgement = Judgement.from_json(next(row for row in map(json.loads, rows) if row["judgement"] == edit["id"]))
     pair = as_preference(judgement)
     assert [answer.text for answer in pair.responses] == [text, "Boil water."] and pair.ranks == (0, 1)
+
+
+def test_who_gets_the_edit_after_the_critic_let_it_run_out_reads_neither_critique_nor_revision(studio, labeler, browser):
+    revise(browser, criticise(browser))
+    studio.store.write(lambda conn: conn.execute(update(assignments).where(assignments.c.labeler_id == labeler.id)
+                                                 .where(assignments.c.state == "reserved").values(expires_at=1.0)))
+    with studio.client(studio.person()) as other:
+        page = other.get("/work")
+        assert heading(page) == "Improve" and "Boil water.</textarea>" in page.text
+        assert "It should say how long" not in page.text and "four" not in page.text and "/compare" not in page.text
 
 
 def test_of_a_revision_that_is_no_better_people_say_how_it_compares(studio, labeler, browser, tmp_path):

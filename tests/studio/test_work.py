@@ -108,6 +108,27 @@ def test_what_cannot_be_kept_is_said_and_what_was_entered_stays_on_the_page(stud
         assert re.search(r'name="rating" value="5"[^>]* checked', refused.text)
 
 
+def test_a_prompt_that_is_cut_says_so_and_its_whole_is_a_link_away(studio, labeler, browser, lead):
+    task = studio.task(prompt=[{"role": "user", "content": "short"}, {"role": "user", "content": "word " * 5000 + "ENDMARK"}])
+    page, item = browser.get("/work"), lead.get(f"/lead/tasks/{task}")
+    for client, shown in ((browser, page), (lead, item)):
+        (link,) = re.findall(r'<a href="([^"]+)" target="_blank">Cut here[^<]*25,007', shown.text)
+        whole = client.get(link)
+        assert "ENDMARK" not in shown.text and "ENDMARK" in whole.text and link.endswith("/turns/1")
+        assert client.get(link.replace("turns/1", "turns/2")).status_code == 404
+    with studio.client(studio.person()) as other:
+        assert other.get(action(page) + "/turns/1").status_code == 404
+
+
+def test_guidelines_are_shown_whole_and_too_long_ones_refused(studio, browser, lead):
+    token, base = (re.search(rf'name="{name}" value="(\w*)"', lead.get("/lead/guidelines").text)[1] for name in ("csrf", "base"))
+    form = {"csrf": token, "base": base, "text": "rule " * 9000 + "ENDMARK"}
+    assert "ENDMARK</p>" in lead.post("/lead/guidelines", data=form | {"preview": "yes"}).text
+    saved = lead.post("/lead/guidelines", data=form)
+    assert saved.status_code == 200 and "ENDMARK</p>" in saved.text and "ENDMARK</p>" in browser.get("/guidelines").text
+    assert lead.post("/lead/guidelines", data=form | {"text": "rule " * 10_001}).status_code == 422
+
+
 def test_a_double_submit_counts_once_and_says_so(studio, labeler, browser):
     studio.task()
     page = browser.get("/work")
@@ -168,6 +189,7 @@ def test_somebody_shut_out_in_the_middle_of_a_task_gets_no_further(studio, label
     studio.task()
     page = browser.get("/work")
     studio.store.write(lambda conn: accounts.disable(conn, labeler.id, now=studio.store.now()))
+    assert studio.claim(studio.person()).assignment_id != int(action(page).rpartition("/")[2]), "somebody else has the task at once"
     refused = browser.post(action(page), data={"csrf": csrf(page), "choice": "1"})
     assert refused.status_code == 401 and "You are signed out" in refused.text and studio.values(labeler) == []
 

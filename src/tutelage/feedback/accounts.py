@@ -20,6 +20,7 @@ from sqlalchemy import Connection, and_, func, insert, or_, select, update
 
 from tutelage.base.errors import TutelageError
 
+from . import queue
 from .content import add_labeler
 from .schema import ROLES, Row, api_tokens, invites, labelers, sessions
 
@@ -309,9 +310,11 @@ def set_role(conn: Connection, labeler_id: int, role: str) -> None:
 
 
 def disable(conn: Connection, labeler_id: int, *, now: float) -> None:
-    """Shut a person out at once: no session, token or password of theirs works any more. What they judged stays."""
+    """Shut a person out at once: no session, token or password of theirs works any more, and what they hold goes to others. What they
+    judged stays."""
     check_another_admin(conn, labeler_id)
     conn.execute(update(labelers).where(labelers.c.id == labeler_id, labelers.c.disabled_at.is_(None)).values(disabled_at=now))
+    queue.revoke(conn, labeler_id, now=now)
     revoke_sessions(conn, labeler_id, now=now)
     conn.execute(update(api_tokens).where(api_tokens.c.labeler_id == labeler_id, api_tokens.c.revoked_at.is_(None)).values(revoked_at=now))
 

@@ -190,17 +190,16 @@ def undo_last(conn: Connection, labeler_id: int, *, now: float, seconds: float |
         _give_back(conn, other_task)
     run(conn, "INSERT INTO retractions (judgement_id, by_id, reason, created_at) VALUES (:judgement, :labeler, 'undone', :now)",
         judgement=judgement, labeler=labeler_id, now=now)
-    begun = run(conn, "SELECT claimed_at FROM assignments WHERE labeler_id = :labeler AND state = 'reserved'",
-                labeler=labeler_id).fetchall()
-    now = max([now, *(row[0] + 0.001 for row in begun)])            # the newest of what they hold, also when the clock was set back
+    held = run(conn, "SELECT claimed_at FROM assignments WHERE labeler_id = :labeler AND state = 'reserved'", labeler=labeler_id)
+    now = max([now, *(row[0] + 0.001 for row in held)])            # the newest of what they hold, also when the clock was set back
     run(conn, f"""UPDATE assignments SET state = 'reserved', attempt = attempt + 1, draft = :draft, claimed_at = :now, expires_at = :until,
                   ended_at = NULL, guideline_version = {IN_FORCE[conn.dialect.name]} WHERE id = :id""",
         draft=dump(values.shown(kind, load(value), load(sides))), now=now, until=now + (seconds or person.shares.reservation_seconds),
         id=assignment)
     run(conn, "UPDATE tasks SET state = 'open' WHERE id = :task AND state = 'done'", task=task)
-    held = _held(conn, labeler_id, None)
-    assert held is not None and held.assignment_id == assignment
-    return held
+    undone = _held(conn, labeler_id, None)
+    assert undone is not None and undone.assignment_id == assignment
+    return undone
 
 
 def release_expired(conn: Connection, *, now: float) -> int:

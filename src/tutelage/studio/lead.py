@@ -17,12 +17,13 @@ from tutelage.feedback.errors import ContentError
 from tutelage.feedback.items import KNOWN, MADE, copy_task, halt_task, judgements_of_task, open_task, right_answers
 from tutelage.feedback.reports import answer_report, inbox, reopen_report
 from tutelage.web.app import Web, go, status_of
-from tutelage.web.markdown import plain, render
+from tutelage.web.markdown import render
 from tutelage.web.session import OwnForm, text_of
 
 from .people import Id, Lead
 from .say import in_words
-from .view import load_item, whole_item_answer
+from .view import content_of_task, load_item, whole_item_answer
+from .whole import answer_page, turn_page
 
 router = APIRouter(prefix="/lead")
 
@@ -48,7 +49,7 @@ def save(request: Request, session: Lead, form: OwnForm) -> Response:
     web: Web = request.app.state.web
     text, base = text_of(form, "text"), text_of(form, "base", 50) or None
     if "preview" in form:
-        return _guidelines(request, text=text, base=base, preview=render(text))
+        return _guidelines(request, text=text, base=base, preview=render(text, guidelines.MAX_CHARS))
     try:
         web.store.write(lambda conn: guidelines.save(conn, text=text, base=base, by_id=session.labeler_id, now=web.store.now()))
     except TutelageError as error:
@@ -64,7 +65,7 @@ def old(request: Request, session: Lead, name: str) -> Response:
         found = guidelines.version(conn, name)
     if found is None:
         raise HTTPException(404)
-    return web.html(request, "lead_version.html", shown=found, html=render(found.text or ""))
+    return web.html(request, "lead_version.html", shown=found, html=render(found.text or "", None))
 
 
 def _guidelines(request: Request, status: int = 200, **said: Any) -> Response:
@@ -73,7 +74,7 @@ def _guidelines(request: Request, status: int = 200, **said: Any) -> Response:
     with web.store.read() as conn:
         now, kept = guidelines.current(conn), guidelines.versions(conn)
     known = {"text": now.text or "", "base": now.version, "preview": None, "error": None, "hint": None}
-    return web.html(request, "lead_guidelines.html", status, **(known | said), now=now, kept=kept, html=render(now.text or ""))
+    return web.html(request, "lead_guidelines.html", status, **(known | said), now=now, kept=kept, html=render(now.text or "", None))
 
 
 # Reports ---------------------------------------------------------------------------------------------------------------------------------
@@ -116,9 +117,16 @@ def whole(request: Request, session: Lead, task_id: Id, at: int) -> Response:
     web: Web = request.app.state.web
     with web.store.read() as conn:
         text = whole_item_answer(conn, task_id, at)
-    if text is None:
-        raise HTTPException(404)
-    return web.html(request, "answer.html", letter=chr(ord("A") + at), html=plain(text))
+    return answer_page(request, text, at)
+
+
+@router.get("/tasks/{task_id}/turns/{at}")
+def turn(request: Request, session: Lead, task_id: Id, at: int) -> Response:
+    """One message of its prompt, whole."""
+    web: Web = request.app.state.web
+    with web.store.read() as conn:
+        content = content_of_task(conn, task_id)
+    return turn_page(request, content, at)
 
 
 @router.post("/tasks/{task_id}/copies")

@@ -30,6 +30,7 @@ from tutelage.web.session import OwnForm, Visitor, text_of
 from . import forms
 from .assistant import Assistant, AssistantError
 from .view import Answer, Turn, answers_shown, texts_of, turns_shown
+from .whole import answer_page, turn_page
 
 router = APIRouter(prefix="/talk")
 Id = Annotated[int, Path(ge=1, lt=2**31)]
@@ -200,7 +201,13 @@ def answer(request: Request, session: Visitor, conversation_id: Id, at: int) -> 
         raise HTTPException(404)
     with web.store.read() as conn:
         text = texts_of(conn, found.turn.response_ids)[found.turn.sides[at]]
-    return web.html(request, "answer.html", letter=chr(ord("A") + at), html=plain(text))
+    return answer_page(request, text, at)
+
+
+@router.get("/{conversation_id}/turns/{at}")
+def turn(request: Request, session: Visitor, conversation_id: Id, at: int) -> Response:
+    """One message of the conversation, whole."""
+    return turn_page(request, _own(request, session, conversation_id).said, at)
 
 
 _asked: set[int] = set()

@@ -21,10 +21,12 @@ FLAG_KEYS = "abcdefijklm"
 
 
 class Turn(NamedTuple):
-    """One message of the prompt; role `text` for a prompt that is text to be continued."""
+    """One message of the prompt; role `text` for a prompt that is text to be continued. cut: not whole on this page."""
 
     role: str
     html: Markup
+    chars: int
+    cut: bool
 
 
 class Answer(NamedTuple):
@@ -129,18 +131,20 @@ def load_task(conn: Connection, assignment_id: int, labeler_id: int) -> TaskView
     draft, extra = row["draft"] or {}, row["extra"] or {}
     if draft and "fields" not in draft:                              # after an undo or a refusal the queue keeps what was said itself
         draft = {"fields": fields_of(row["kind"], draft), "at": row["claimed_at"]}
-    original = texts_of(conn, [extra.get("revision", row["response_ids"][0])])[0] if row["kind"] == "edit" else ""
+    critique = critique_of(conn, extra["critique"], labeler_id) if "critique" in extra else None
+    begun_from = extra["revision"] if critique is not None else next(iter(row["response_ids"]), 0)
+    original = texts_of(conn, [begun_from])[0] if row["kind"] == "edit" else ""
     return TaskView(
         assignment_id, row["kind"], row["purpose"], row["state"], turns_shown(row["content"]), answers, sides, row["warnings"] or [],
         draft.get("fields", {}), draft.get("at", 0.0), row["expected"], row["claimed_at"], question=extra.get("question"),
-        critique=critique_of(conn, extra["critique"]) if "critique" in extra else None, form=extra.get("style", "plain"), original=original,
+        critique=critique, form=extra.get("style", "plain"), original=original,
         allow_tie=extra.get("tie", True), allow_both_bad=extra.get("both_bad", True))
 
 
-def critique_of(conn: Connection, judgement_id: int) -> str | None:
-    """The words of a critique that stands."""
+def critique_of(conn: Connection, judgement_id: int, labeler_id: int) -> str | None:
+    """The words of a critique that stands, for whoever wrote it: others who come by its edit later make their own of the answer."""
     value = conn.scalar(select(judgements.c.value).outerjoin(retractions, retractions.c.judgement_id == judgements.c.id)
-                        .where(judgements.c.id == judgement_id, retractions.c.id.is_(None)))
+                        .where(judgements.c.id == judgement_id, judgements.c.labeler_id == labeler_id, retractions.c.id.is_(None)))
     return value["critique"] if value else None
 
 
@@ -169,8 +173,20 @@ def texts_of(conn: Connection, response_ids: Sequence[int]) -> list[str]:
 def turns_shown(content: Any) -> list[Turn]:
     """The messages of a prompt as it is kept."""
     if isinstance(content, str):
-        return [Turn("text", render(content))]
-    return [Turn(turn["role"], render(turn["content"])) for turn in content or []]
+        content = [{"role": "text", "content": content}]
+    return [Turn(turn["role"], render(turn["content"]), len(turn["content"]), len(turn["content"]) > MAX_CHARS) for turn in content or []]
+
+
+def content_of_task(conn: Connection, task_id: int) -> Any:
+    """A task's prompt as it is kept; None where it has none, or there is no such task."""
+    return conn.scalar(select(prompts.c.content).join(tasks, tasks.c.prompt_id == prompts.c.id).where(tasks.c.id == task_id))
+
+
+def content_of_assignment(conn: Connection, assignment_id: int, labeler_id: int) -> Any:
+    """The same of a task that was given to this labeler."""
+    return conn.scalar(select(prompts.c.content).join(tasks, tasks.c.prompt_id == prompts.c.id)
+                       .join(assignments, assignments.c.task_id == tasks.c.id)
+                       .where(assignments.c.id == assignment_id, assignments.c.labeler_id == labeler_id))
 
 
 def _answer(at: int, text: str) -> Answer:

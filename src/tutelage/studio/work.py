@@ -29,7 +29,8 @@ from tutelage.web.session import OwnForm, Visitor, text_of, written
 from . import forms, say
 from .assistant import AssistantError, revision_messages
 from .news import GUIDELINES
-from .view import TaskView, load_task, whole_answer
+from .view import TaskView, content_of_assignment, load_task, whole_answer
+from .whole import answer_page, turn_page
 
 router = APIRouter()
 Id = Annotated[int, Path(ge=1, lt=2**31)]
@@ -161,9 +162,16 @@ def answer(request: Request, session: Visitor, assignment_id: Id, at: int) -> Re
     web: Web = request.app.state.web
     with web.store.read() as conn:
         text = whole_answer(conn, assignment_id, session.labeler_id, at)
-    if text is None:
-        raise HTTPException(404)
-    return web.html(request, "answer.html", letter=chr(ord("A") + at), html=plain(text))
+    return answer_page(request, text, at)
+
+
+@router.get("/work/{assignment_id}/turns/{at}")
+def turn(request: Request, session: Visitor, assignment_id: Id, at: int) -> Response:
+    """One message of the prompt, whole."""
+    web: Web = request.app.state.web
+    with web.store.read() as conn:
+        content = content_of_assignment(conn, assignment_id, session.labeler_id)
+    return turn_page(request, content, at)
 
 
 @router.get("/guidelines")
@@ -174,7 +182,8 @@ def guidelines(request: Request, session: Visitor) -> Response:
         found = rules.current(conn)
     if session.settings.get(GUIDELINES) != found.version:
         web.store.write(lambda conn: accounts.set_setting_of(conn, session.labeler_id, **{GUIDELINES: found.version}))
-    return web.html(request, "guidelines.html", shown=found, html=render(found.text or web.words.say(session.language, "guidelines_none")))
+    text = found.text or web.words.say(session.language, "guidelines_none")
+    return web.html(request, "guidelines.html", shown=found, html=render(text, None))
 
 
 def _own_task(request: Request, session: Session, assignment_id: int) -> TaskView:
@@ -246,7 +255,7 @@ def _practice_page(request: Request, session: Session, view: TaskView, judgement
     return web.html(request, "practice.html", view=view, agrees=agrees(view.kind, value, expected),
                     mine=say.in_words(web.words, session.language, view.kind, value, view.sides),
                     theirs=say.in_words(web.words, session.language, view.kind, expected, view.sides),
-                    reasons=render(str(expected.get("reasons", ""))))
+                    reasons=render(str(expected.get("reasons", "")), None))
 
 
 def _passed(request: Request, session: Session) -> bool:

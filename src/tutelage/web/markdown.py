@@ -19,7 +19,7 @@ from markdown_it.token import Token
 from markupsafe import Markup
 
 MAX_CHARS = 20_000
-"""Of a text on a page; beyond it the text is cut, and the whole of it is one link away as plain text."""
+"""Of a text of many on a page; beyond it the text is cut, and the whole of it is one link away as plain text."""
 _TAGS = set("p br em strong s code pre ul ol li blockquote hr span table thead tbody tr th td".split())
 _CLASSES = {"span": {"url"}, "p": {"md1", "md2", "md3"}}
 _INVISIBLE = re.compile("[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e"
@@ -28,9 +28,9 @@ _JOINERS = "\u200c\u200d"
 _MARKS = "\u200e\u200f"
 
 
-def render(text: str) -> Markup:
-    """Safe HTML of Markdown text, at most MAX_CHARS of it."""
-    html = _markdown().render(_whole(text[:MAX_CHARS]))
+def render(text: str, most: int | None = MAX_CHARS) -> Markup:
+    """Safe HTML of Markdown text, at most so many characters of it; None: the whole."""
+    html = _markdown().render(_whole(text[:most]))
     return Markup(_visible(nh3.clean(html, tags=_TAGS, attributes={"ol": {"start"}}, allowed_classes=_CLASSES, link_rel=None)))
 
 
