@@ -12,8 +12,6 @@ from tutelage.base.log import setup_logging
 from .keys import key_from
 
 DEFAULT_PORT = 8600
-KEEP_ALIVE_SECONDS = 75
-"""A person reads for longer than the 5 seconds after which uvicorn would close the connection."""
 SHOWN = ("eval.labels_worth=true",)
 """Settings of a training that its page has a place for."""
 
@@ -45,8 +43,6 @@ def studio(db: str | None, port: int, host: str, public_url: str | None, models_
     setup_logging(1 if verbose else -1 if quiet else 0)
     from contextlib import ExitStack
 
-    import uvicorn
-
     from tutelage.feedback import accounts
     from tutelage.feedback.location import data_folder
     from tutelage.feedback.store import Store
@@ -54,6 +50,7 @@ def studio(db: str | None, port: int, host: str, public_url: str | None, models_
     from tutelage.studio.training import Trainer
     from tutelage.web.listen import listen
     from tutelage.web.outbound import Server, hang_up
+    from tutelage.web.server import serve
     from tutelage.web.site import Site
 
     key = key_from(models_key_env)
@@ -77,9 +74,7 @@ def studio(db: str | None, port: int, host: str, public_url: str | None, models_
         print(f"studio: {site.url}", flush=True)
         if link is not None:
             print(f"you are the first: become the admin at {site.url}/join/{link}\n(works once, within a day)", flush=True)
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, proxy_headers=False,
-                                               timeout_graceful_shutdown=5, timeout_keep_alive=KEEP_ALIVE_SECONDS))
         try:
-            server.run(sockets=[listener])
+            serve(app, listener)
         finally:
             hang_up()

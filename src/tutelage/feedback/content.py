@@ -29,8 +29,13 @@ MAX_TEXT = 1_000_000                                                # characters
 MAX_DEPTH = 50                                                      # of a document
 
 
+def holdable(text: str) -> str:
+    """A text that both databases can hold: NUL and halves of surrogate pairs become U+FFFD."""
+    return _UNHOLDABLE.sub("\ufffd", text)
+
+
 def clean(document: Any, depth: int = 0) -> Any:
-    """Text, or a document of texts, that both databases can hold: NUL and halves of surrogate pairs become U+FFFD; nothing else changes.
+    """Text, or a document of texts, that both databases can hold (`holdable`); nothing else changes.
 
     Raises: ContentError when a text is longer than MAX_TEXT, lists lie deeper in one another than MAX_DEPTH, or a number is not one that
         JSON can write.
@@ -40,7 +45,7 @@ def clean(document: Any, depth: int = 0) -> Any:
     if isinstance(document, str):
         if len(document) > MAX_TEXT:
             raise ContentError(f"a text of {len(document):,} characters is too long", hint=f"the store takes up to {MAX_TEXT:,}")
-        return _UNHOLDABLE.sub("\ufffd", document)
+        return holdable(document)
     if isinstance(document, Mapping):
         return {clean(str(key)): clean(value, depth + 1) for key, value in document.items()}
     if isinstance(document, list | tuple):

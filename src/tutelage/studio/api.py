@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 from sqlalchemy import Connection
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, Response
 from tutelage.base.errors import TutelageError
 from tutelage.base.log import get_logger
 from tutelage.feedback import accounts, programs
-from tutelage.feedback.content import record_audit
+from tutelage.feedback.content import holdable, record_audit
 from tutelage.feedback.errors import StoreError
 from tutelage.feedback.programs import NewItem
 from tutelage.feedback.pseudonyms import key_of_store
@@ -34,6 +34,11 @@ MAX_ITEMS, MAX_SCORES, MAX_ROWS = 500, 5000, 1000
 
 class _Sent(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def _holdable(cls, value: Any) -> Any:
+        return holdable(value) if isinstance(value, str) else value
 
 
 class AnswerSent(_Sent):
@@ -78,7 +83,7 @@ class ScoreSent(_Sent):
 
 
 class ScoresSent(_Sent):
-    model: str
+    model: str = Field(max_length=300)
     scores: list[ScoreSent] = Field(min_length=1, max_length=MAX_SCORES)
 
 
@@ -157,8 +162,8 @@ def post_scores(request: Request, token: Scores, sent: ScoresSent) -> Response:
     return JSONResponse({"scores": len(given), "tasks": web.store.write(work)})
 
 
-def to_score(request: Request, token: Scores, model: Annotated[str, Query(max_length=200)], after: After = 0, limit: Limit = 200
-             ) -> Response:
+def to_score(request: Request, token: Scores, model: Annotated[str, Query(max_length=300), AfterValidator(holdable)], after: After = 0,
+             limit: Limit = 200) -> Response:
     """Answers in open tasks that `model` has not scored yet: {"response_id", "prompt", "text"} a line."""
     with request.app.state.web.store.read() as conn:
         return _lines(programs.unscored(conn, model, after=after, limit=limit))

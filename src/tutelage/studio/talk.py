@@ -81,6 +81,8 @@ def begin(request: Request, session: Visitor, form: OwnForm) -> Response:
     web: Web = request.app.state.web
     task = text_of(form, "assignment", 12)
     assignment_id = int(task) if task.isdecimal() else None
+    if assignment_id is not None and assignment_id >= 2**31:
+        raise HTTPException(404)
     if assignment_id is None and not may_talk(web.store, request.app.state.assistant, session):
         return go(request, "/work")
     found = web.store.write(lambda conn: conversations.start(conn, session.labeler_id, now=web.store.now(), assignment_id=assignment_id))

@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from tutelage.feedback import accounts
 from tutelage.feedback.accounts import Session
+from tutelage.feedback.content import holdable
 from tutelage.feedback.errors import StoreError
 
 SEEN_EVERY_SECONDS = 300.0
@@ -133,10 +134,10 @@ def written(form: FormData) -> list[str]:
 
 
 def text_of(form: Any, name: str, limit: int = 1_000_000) -> str:
-    """A text field of a form, with line ends as \\n; empty when it is absent. Raises: 413 when it is longer than `limit`."""
+    """A text field of a form, with line ends as \\n, as databases can hold it; empty when absent. Raises: 413 when longer than `limit`."""
     value = form.get(name)
     if not isinstance(value, str):
         return ""
     if len(value) > limit:
         raise HTTPException(413)
-    return value.replace("\r\n", "\n")
+    return holdable(value.replace("\r\n", "\n"))

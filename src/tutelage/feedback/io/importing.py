@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 from tutelage.base.errors import DataError
 from tutelage.base.files import sha256_file
 from tutelage.base.records import Judgement
-from tutelage.feedback.content import record_audit
+from tutelage.feedback.content import holdable, record_audit
 from tutelage.feedback.errors import ContentError
 from tutelage.feedback.io.customers import Choice, choose, masked
 from tutelage.feedback.io.keys import Place
@@ -90,6 +90,7 @@ def import_files(store: Store, files: Files, *, to_judge: TaskKind | None = None
         mended file adds the rest.
     """
     done = Imported()
+    prefix, batch = holdable(prefix), None if batch is None else holdable(batch)
     paths = expand_files(files)
     read = partial(_prepared, to_judge=to_judge, prefix=prefix, batch=batch, source=source, reading=reading, now=store.now())
     choice = _choice(store, chain.from_iterable(read(path, "", done=Imported()) for path in paths)) if source == "customer" else None

@@ -61,13 +61,14 @@ def prepare(judgement: Judgement, labeler: str | None, batch: str | None, place:
     fewest, most = ANSWERS[judgement.kind]
     if judgement.kind != "demonstration" and (len(answers) < fewest or (len(answers) > most and most < 3)):
         raise ValueError(f"a {judgement.kind} of {len(answers)} answers")
-    kept = [clean({"text": answer.text, "sampling": dict(answer.sampling or {})}) for answer in judgement.responses]
-    clean_answers = tuple(replace(answer, text=one["text"]) for answer, one in zip(judgement.responses, kept, strict=True))
+    kept = tuple(replace(answer, text=clean(answer.text), model=clean(answer.model), sampling=clean(answer.sampling))
+                 for answer in judgement.responses)
     clean(value_of(judgement, range(len(answers))))
     content = clean(prompt_to_json(judgement.prompt))
     if not content or (isinstance(content, str) and not content.strip()):
         raise ContentError("an empty prompt")
-    return Prepared(replace(judgement, responses=clean_answers), labeler, batch, place, content, prompt_hash(content), at)
+    held = replace(judgement, responses=kept, group=clean(judgement.group), extra=clean(judgement.extra))
+    return Prepared(held, clean(labeler), clean(batch), place, content, prompt_hash(content), at)
 
 
 @dataclass(slots=True)
