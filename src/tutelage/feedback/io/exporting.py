@@ -29,7 +29,7 @@ from tutelage.feedback.store import Store
 from tutelage.feedback.writing import prompt_rows
 from tutelage.text.arena import battles_of
 from tutelage.text.argilla import record_of
-from tutelage.text.content import Content
+from tutelage.text.content import RAW, Content
 from tutelage.text.convert import WRITE_AS, cells_of, form_of, held
 from tutelage.text.label_studio import task_of
 from tutelage.text.layouts import Rules, mapped
@@ -42,6 +42,8 @@ KINDS = ("comparison", "ranking", "rating", "label", "critique", "edit", "demons
 """Kinds of judgements that files have a form for. Prompts people wrote and conversations are the store's own."""
 _TRL = {"comparison": "preference", "ranking": "preference", "label": "unpaired", "demonstration": "prompt-completion"}
 
+_RAW_HINT = ("plain-text prompts came in as text to be continued; into a new store they come as messages with: "
+             "tutelage feedback import FILE --prompt-style chat")
 Rows = list[dict[str, Any]]
 
 
@@ -144,9 +146,7 @@ def export(store: Store, out: Path, to: str, *, names: bool = False, kinds: Sequ
     suffix = form_of(out, FORMS[to].files)
     done = Exported()
     key = None if names else store.write(key_of_store)
-    # Noted before a byte is written, so that an erasure names what was cut off, too.
-    store.write(lambda conn: record_audit(conn, action="feedback.export", now=store.now(), subject=out.name, path=str(out.resolve()),
-                                          to=to, names=names))
+    _note(store, out, to, names)
     with store.read() as conn, atomic_path(out) as aside:
         if to == "trl":
             _one_type(conn, kinds or KINDS, batch)
@@ -154,7 +154,8 @@ def export(store: Store, out: Path, to: str, *, names: bool = False, kinds: Sequ
         WRITE_AS[suffix](aside, _written(items, FORMS[to], done))
         if not done.rows:
             reasons = ", ".join(f"{count} {reason}" for reason, count in done.skipped.items())
-            raise ContentError(f"nothing to export{f' ({reasons})' if reasons else ''}", hint="look at: tutelage feedback stats")
+            raise ContentError(f"nothing to export{f' ({reasons})' if reasons else ''}",
+                               hint=_RAW_HINT if RAW in done.skipped else "look at: tutelage feedback stats")
     return done
 
 
@@ -165,14 +166,19 @@ def export_prompts(store: Store, out: Path, *, names: bool = False) -> int:
     """
     suffix = form_of(out, FORMS["judgements"].files[:2])
     key = None if names else store.write(key_of_store)
+    _note(store, out, "prompts", names)
     with store.read() as conn, atomic_path(out) as aside:
         rows = list(prompt_rows(conn, key))
         if not rows:
             raise ContentError("there is no prompt that may be used", hint="have some written on the page Prompts of the studio, or import")
         WRITE_AS[suffix](aside, iter(rows))
-    store.write(lambda conn: record_audit(conn, action="feedback.export", now=store.now(), subject=out.name, path=str(out.resolve()),
-                                          to="prompts", names=names, prompts=len(rows)))
     return len(rows)
+
+
+def _note(store: Store, out: Path, to: str, names: bool) -> None:
+    """Before a byte is written, so that an erasure names what was cut off, too."""
+    store.write(lambda conn: record_audit(conn, action="feedback.export", now=store.now(), subject=out.name, path=str(out.resolve()),
+                                          to=to, names=names))
 
 
 def _one_type(conn: Connection, kinds: Sequence[str], batch: str | None) -> None:
