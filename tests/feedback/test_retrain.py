@@ -79,6 +79,19 @@ def test_it_trains_from_what_was_frozen_shows_its_progress_and_records_its_resul
         assert conn.scalar(select(schema.audit.c.details))["snapshot"] == frozen.hash
 
 
+@pytest.mark.parametrize(("go", "last"), [("go=1", "result.json"), ("fail=1", "../reward-1.log")])
+def test_it_ended_when_it_last_wrote_and_not_when_somebody_looks(store, begin, clock, go, last):
+    training = begin(go)
+    until(lambda: (training.run_dir / "result.json").exists() or not retrain._runs(store, training))
+    until(lambda: not retrain._runs(store, training))
+    for name in ("../reward-1.log", "metrics.jsonl", last):
+        if (trace := training.run_dir / name).exists():
+            os.utime(trace, (training.created_at + 8, training.created_at + 8))
+    clock.advance(80)
+    ended = look(store, training.id)
+    assert ended.state in ("done", "failed") and ended.ended_at - ended.created_at == pytest.approx(8, abs=1e-3)
+
+
 def test_the_command_tells_what_the_process_says_and_its_result_once(tmp_path, monkeypatch, capfd):
     with Store.open(tmp_path / "studio.db") as store:
         store.write(lambda conn: few.judgement(conn, few.task(conn, few.prompt(conn), ["a", "b"]), few.labeler(conn, "amara"),

@@ -1,7 +1,7 @@
 """Retrain: freeze what people said and start a reward model on it in another process, one at a time.
 
 The process outlives the one that started it. What it is doing is read from its run folder (metrics.jsonl, result.json) whenever somebody
-looks; who looks first after its end records it. One that failed and was resumed by hand is running again, and done when it is.
+looks; who looks first after its end records it, with the time at which the run last wrote. One that failed and was resumed by hand is running again, and done when it is.
 """
 
 from __future__ import annotations
@@ -191,8 +191,8 @@ def _made(row: Any) -> Training:
 
 
 def _turn(store: Store, found: Training, state: str, result: dict[str, Any] | None) -> None:
-    """Record a new state, unless another who looked was quicker."""
-    ended = None if state == "running" else store.now()
+    """Record a new state, unless another who looked was quicker. It ended when it last wrote, not when somebody looks."""
+    ended = None if state == "running" else min(store.now(), max(found.created_at, _last_written(found)))
     store.write(lambda conn: conn.execute(update(trainings).where(trainings.c.id == found.id, trainings.c.state == found.state).values(
         state=state, result=result, ended_at=ended)))
 
@@ -200,6 +200,13 @@ def _turn(store: Store, found: Training, state: str, result: dict[str, Any] | No
 def _result(run_dir: Path) -> Path:
     """What a run leaves when it is done."""
     return run_dir / "result.json"
+
+
+def _last_written(found: Training) -> float:
+    """When a run left its result, or else the last trace of its work, UTC seconds; 0 where it left none."""
+    result = _result(found.run_dir)
+    traces = (result,) if result.exists() else (found.log, found.run_dir / "metrics.jsonl")
+    return max((trace.stat().st_mtime for trace in traces if trace.exists()), default=0.0)
 
 
 def _held(run_dir: Path) -> bool:
