@@ -31,6 +31,7 @@ PROGRAM = """
 import json, os, pathlib, sys, time
 run = pathlib.Path(sys.argv[sys.argv.index("--run-dir") + 1])
 (run / "report").mkdir(parents=True)
+(run / "config.yaml").touch()
 (run / "argv.json").write_text(json.dumps(sys.argv[1:]))
 (run / "metrics.jsonl").write_text('{"step": 7, "train/loss": 0.6123456}\\n')
 print("reward 8/20 step, 3 s, about 5 s left <b>", file=sys.stderr, flush=True)
@@ -81,6 +82,8 @@ def database(tmp_path):
 def trainer(tmp_path, monkeypatch):
     monkeypatch.setitem(retrain.start.__kwdefaults__, "program", (sys.executable, "-c", PROGRAM))
     monkeypatch.setenv("REPORT", json.dumps(TOLD))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "sft" / "model").mkdir(parents=True)
     return Trainer("runs/sft", tmp_path / "data", ("train.epochs=2",))
 
 

@@ -1,7 +1,8 @@
 """Retrain: freeze what people said and start a reward model on it in another process, one at a time.
 
 The process outlives the one that started it. What it is doing is read from its run folder (metrics.jsonl, result.json) whenever somebody
-looks; who looks first after its end records it, with the time at which the run last wrote. One that failed and was resumed by hand is running again, and done when it is.
+looks; who looks first after its end records it, with the time at which the run last wrote. One that failed and was resumed by hand is
+running again, and done when it is.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from .store import Store
 
 PROGRAM = (sys.executable, "-m", "tutelage.cli.main")
 _LOG_TAIL = 20_000
+_MODEL = ("config.json", "adapter_config.json", "model", "adapters", "latest")
+"""What a model's folder, a checkpoint's or a run's holds one of."""
 STARTING_SECONDS = 60.0
 """How long a training may have no process: its starter may be between the row and the process."""
 
@@ -37,7 +40,8 @@ STARTING_SECONDS = 60.0
 class Training:
     """One row of `trainings` as it stands. state: running, done or failed. metrics: the last row of metrics.jsonl, {} before the first.
 
-    result: the run's result.json once it is done; {"error", "resume"} when it failed: what it said, and the command that goes on.
+    result: the run's result.json once it is done; {"error", "resume"} when it failed: what it said, and the command that goes on,
+    unless it failed before there was anything to go on with.
     judgements: in its snapshot. created_by: who started it, by name; None: nobody with an account.
     """
 
@@ -78,8 +82,11 @@ def start(store: Store, *, policy: str | Path, folder: Path, overrides: Sequence
     """Freeze a snapshot into `folder`/snapshots and train from it in `folder`/trainings.
 
     policy: where the weights come from, as `model.policy` of `tutelage reward`. overrides: more settings of it, section.key=value.
-    Raises: RetrainError while another runs; DataError when there is nothing to freeze. Then nothing was started.
+    Raises: RetrainError while another runs, and where `policy` holds no model; DataError when there is nothing to freeze. Then nothing was
+    frozen or started.
     """
+    if not any((Path(policy) / name).exists() for name in _MODEL):
+        raise RetrainError(f"there is no model in {policy}", hint="give an SFT or reward model's folder, or a run's that trained one")
     if (running := current(store)) is not None:
         raise _busy(running.id)
     with store.read() as conn:
@@ -136,8 +143,9 @@ def look(store: Store, training_id: int) -> Training:
     if result.exists():
         _turn(store, found, "done", json.loads(result.read_text(encoding="utf-8")))
     elif found.state == "running":
-        _turn(store, found, "failed", {"error": found.result.get("error") or _last_words(found.log), "resume": (
-            f"tutelage reward {found.run_dir / 'config.yaml'} --run-dir {found.run_dir} --resume")})
+        begun = {"resume": f"tutelage reward {found.run_dir / 'config.yaml'} --run-dir {found.run_dir} --resume"}
+        _turn(store, found, "failed", {"error": found.result.get("error") or _last_words(found.log)} | (
+            begun if (found.run_dir / "config.yaml").exists() else {}))
     return _read(store, training_id)
 
 
