@@ -123,14 +123,15 @@ def test_trainings_tell_accuracy_by_labels_and_for_whom(store, tmp_path):
     def work(conn, number, result):
         snapshot = few.put(conn, "snapshots", hash=str(number), path="x", selection={}, counts={"judgements": number}, created_at=0.0)
         few.put(conn, "trainings", snapshot_id=snapshot, run_dir=str(tmp_path), state="done", result=result, created_at=0.0, ended_at=9.0)
-    store.write(lambda conn: work(conn, 40, {"pairs": {"accuracy": rate}}))
+    store.write(lambda conn: work(conn, 40, {"pairs": {"accuracy": rate | {"mean": 0.5}}}))
     with store.read() as conn:
         assert learning.newest(conn) == "training 1 left no report, or it is gone"
     store.write(lambda conn: work(conn, 80, {"labels": {}, "report": str(tmp_path / "reward.json")}))
     with store.read() as conn:
         first, second = learning.trained(conn)
         newest = learning.newest(conn)
-    assert (first.judgements, first.accuracy.value, second.judgements, second.accuracy.why) == (40, 0.7, 80, "no held-out pairs")
+    assert (first.judgements, first.accuracy.why, second.judgements, second.accuracy) == (
+        40, "no report, or nothing held out to count", 80, newest.who["all", ""]), "the number that the training's own page tells"
     assert newest.who["training", ""].value == 0.72 and newest.who["held_out", ""].value is None and newest.who["group", "b"].high == 0.8
     assert newest.who["labeler", "bo"].value == 0.7 and newest.who["labeler", "cy"].value is None, "of nine prompts nothing is said"
     assert list(newest.who)[-2:] == [("labeler", "bo"), ("labeler", "cy")]

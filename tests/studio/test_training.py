@@ -38,7 +38,8 @@ print("reward 8/20 step, 3 s, about 5 s left <b>", file=sys.stderr, flush=True)
 while not (run / "go").exists():
     time.sleep(0.01)
 (run / "report" / "reward.json").write_text(os.environ["REPORT"])
-(run / "result.json").write_text('{"steps": 20, "disagreements": 3, "report": "report/reward.json"}')
+found = json.loads(os.environ["REPORT"]).get("result", {})
+(run / "result.json").write_text(json.dumps({"steps": 20, "rows": 389, "disagreements": 3, "report": "report/reward.json"} | found))
 """
 
 
@@ -157,6 +158,25 @@ def test_of_thousands_of_people_the_pages_show_fifty_and_the_tables_have_all(ope
             assert len(table) == 1 + rows and "p3670" in table[1] and "p0000" in table[-1 if name == "without" else -3]
         for nothing in (f"/lead/training/{training.id}/nothing.csv", "/lead/training/99/people.csv"):
             assert lead.get(nothing).status_code == 404
+
+
+@pytest.mark.parametrize(("right", "said"), [
+    (0.484, "no better than a coin, length, counting words. More labels or more steps are needed"), (0.7, "no better than counting words."),
+    (0.76, None)])
+def test_the_page_tells_steps_what_was_left_out_and_the_model_beside_its_baselines(opened, monkeypatch, right, said):
+    pairs = {"accuracy": estimate(right, right - 0.1, right + 0.1, 40),
+             "baselines_ci": {"length": estimate(0.6786, 0.63, 0.74, 40), "bag_of_words": estimate(0.75, 0.67, 0.82, 40)}}
+    monkeypatch.setenv("REPORT", json.dumps(TOLD | {"result": {"pairs": pairs}}))
+    with opened.client(opened.person("lead")) as lead:
+        _, training = begun(lead, opened)
+        with training.log.open("a") as log:
+            log.write("warning: 34 of 553 judgements were left out (longer than 256 tokens, or nothing to learn from)\n")
+        (training.run_dir / "go").touch()
+        until(lambda: retrain.current(opened.store) is None)
+        page = re.sub(r"<[^>]+>", "", lead.get(f"/lead/training/{training.id}").text)
+    assert "389 judgements, in 20 optimizer steps" in page and "34 of 553 judgements were left out (longer than 256 tokens" in page
+    assert f"this model{100 * right:.1f}%" in page and "length67.9% 63.0 to 74.0" in page and "counting words75.0% 67.0 to 82.0" in page
+    assert (said in page) if said else "no better than" not in page
 
 
 def test_one_at_a_time_and_only_leads(opened):

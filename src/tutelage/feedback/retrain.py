@@ -68,6 +68,11 @@ class Training:
         return next(reversed(_lines(self.log)), "")
 
     @property
+    def warnings(self) -> list[str]:
+        """What it warned of: judgements left out and why, as `tutelage reward` says it."""
+        return [line.removeprefix("warning: ") for line in _lines(self.log) if line.startswith("warning: ")]
+
+    @property
     def report(self) -> dict[str, Any]:
         """report/reward.json of the run (docs/reward.md); {} where there is none."""
         try:

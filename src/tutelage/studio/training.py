@@ -87,7 +87,8 @@ def training(request: Request, session: Lead, training_id: Id) -> Response:
     parts = {part: most_first(people.get(part)) for part in ("labelers", "groups")}
     kinds = [(t(f"title_{kind}"), one) for kind, one in most_first(people.get("kinds"))]
     curve = [(point["judgements"], _statistic(point["accuracy"])) for point in worth.get("curve", [])]
-    return web.html(request, "lead_trained.html", training=found, overall=overall, **parts, kinds=kinds, gap=of_few(people.get("gap")),
+    beside = _beside(found.result)
+    return web.html(request, "lead_trained.html", training=found, overall=overall, beside=beside, no_better=_no_better(beside), **parts, kinds=kinds, gap=of_few(people.get("gap")),
                     curve=curve, chart=charts.by_judgements(curve, title=t("worth_curve")), retrained=worth.get("retrained"),
                     without=_without(worth), shown=SHOWN, enough=ENOUGH_PROMPTS)
 
@@ -133,6 +134,20 @@ def _people(report: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a report that names whom the model agrees with; {} of a training without one."""
     found = report.get("people")
     return found if isinstance(found, dict) else {}
+
+
+def _beside(result: Mapping[str, Any]) -> dict[str, tuple[str, Statistic]]:
+    """`model` and the baselines -> (accuracy, or auc where nobody compared answers, the number), on the same held-out judgements."""
+    measure, found = ("accuracy", result["pairs"]) if "pairs" in result else ("auc", result.get("labels") or {})
+    told = {"model": found[measure], **(found.get("baselines_ci") or {})} if found else {}
+    return {name: (measure, _statistic(one)) for name, one in told.items()}
+
+
+def _no_better(beside: Mapping[str, tuple[str, Statistic]]) -> list[str]:
+    """What the model's accuracy is not above: a coin, length, bag_of_words."""
+    values = {"coin": 0.5} | {name: one.value for name, (_, one) in beside.items() if one.value is not None}
+    model = values.pop("model", None)
+    return [] if model is None else [name for name, value in values.items() if model <= value]
 
 
 def _without(worth: Mapping[str, Any]) -> list[tuple[str, int, Statistic]]:
