@@ -70,10 +70,14 @@ def test_a_rise_is_paid_from_its_day_on_and_what_was_done_before_keeps_its_rate(
         assert flow.costs(conn, done, people)[0].cost == pytest.approx(17.0)
 
 
-def test_an_item_costs_the_known_pay_by_the_items_with_a_judgement_that_counts(store, worked):
+def test_an_item_costs_the_pay_by_the_items_with_a_judgement_that_counts_when_all_pay_is_known(store, worked):
     with store.read() as conn:
         [cost] = flow.costs(conn, flow.work_done(conn), flow.rates(conn))
-    assert (cost.items, cost.judgements, cost.unpaid, cost.per_item) == (3, 3, pytest.approx(1 / 12), pytest.approx(8 / 3))
+    assert (cost.items, cost.judgements, cost.unpaid, cost.cost) == (3, 3, pytest.approx(1 / 12), pytest.approx(8.0))
+    assert cost.per_item is None, "amara's pay by her items and bo's would be too little"
+    store.write(lambda conn: flow.set_rate(conn, worked["bo"], 6.0, by_id=worked["bo"], now=MONDAY))
+    with store.read() as conn:
+        assert flow.costs(conn, flow.work_done(conn), flow.rates(conn))[0].per_item == pytest.approx((8.0 + 0.5) / 3)
     store.write(lambda conn: flow.set_rate(conn, worked["amara"], None, by_id=worked["bo"], now=MONDAY))
     with store.read() as conn:
         assert flow.costs(conn, flow.work_done(conn), flow.rates(conn))[0].per_item is None

@@ -88,9 +88,9 @@ def training(request: Request, session: Lead, training_id: Id) -> Response:
     kinds = [(t(f"title_{kind}"), one) for kind, one in most_first(people.get("kinds"))]
     curve = [(point["judgements"], _statistic(point["accuracy"])) for point in worth.get("curve", [])]
     beside = _beside(found.result)
-    return web.html(request, "lead_trained.html", training=found, overall=overall, beside=beside, no_better=_no_better(beside), **parts, kinds=kinds, gap=of_few(people.get("gap")),
-                    curve=curve, chart=charts.by_judgements(curve, title=t("worth_curve")), retrained=worth.get("retrained"),
-                    without=_without(worth), shown=SHOWN, enough=ENOUGH_PROMPTS)
+    return web.html(request, "lead_trained.html", training=found, overall=overall, beside=beside, no_better=_no_better(beside), **parts,
+                    kinds=kinds, gap=of_few(people.get("gap")), curve=curve, chart=charts.by_judgements(curve, title=t("worth_curve")),
+                    retrained=worth.get("retrained"), without=_without(worth), shown=SHOWN, enough=ENOUGH_PROMPTS)
 
 
 @router.get("/{training_id}/{name}.csv")
