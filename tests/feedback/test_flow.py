@@ -70,10 +70,14 @@ def test_a_rise_is_paid_from_its_day_on_and_what_was_done_before_keeps_its_rate(
         assert flow.costs(conn, done, people)[0].cost == pytest.approx(17.0)
 
 
-def test_an_item_costs_the_known_pay_by_the_items_with_a_judgement_that_counts(store, worked):
+def test_an_item_costs_the_pay_by_the_items_with_a_judgement_that_counts_when_all_pay_is_known(store, worked):
     with store.read() as conn:
         [cost] = flow.costs(conn, flow.work_done(conn), flow.rates(conn))
-    assert (cost.items, cost.judgements, cost.unpaid, cost.per_item) == (3, 3, pytest.approx(1 / 12), pytest.approx(8 / 3))
+    assert (cost.items, cost.judgements, cost.unpaid, cost.cost) == (3, 3, pytest.approx(1 / 12), pytest.approx(8.0))
+    assert cost.per_item is None, "amara's pay by her items and bo's would be too little"
+    store.write(lambda conn: flow.set_rate(conn, worked["bo"], 6.0, by_id=worked["bo"], now=MONDAY))
+    with store.read() as conn:
+        assert flow.costs(conn, flow.work_done(conn), flow.rates(conn))[0].per_item == pytest.approx((8.0 + 0.5) / 3)
     store.write(lambda conn: flow.set_rate(conn, worked["amara"], None, by_id=worked["bo"], now=MONDAY))
     with store.read() as conn:
         assert flow.costs(conn, flow.work_done(conn), flow.rates(conn))[0].per_item is None
@@ -123,14 +127,15 @@ def test_trainings_tell_accuracy_by_labels_and_for_whom(store, tmp_path):
     def work(conn, number, result):
         snapshot = few.put(conn, "snapshots", hash=str(number), path="x", selection={}, counts={"judgements": number}, created_at=0.0)
         few.put(conn, "trainings", snapshot_id=snapshot, run_dir=str(tmp_path), state="done", result=result, created_at=0.0, ended_at=9.0)
-    store.write(lambda conn: work(conn, 40, {"pairs": {"accuracy": rate}}))
+    store.write(lambda conn: work(conn, 40, {"pairs": {"accuracy": rate | {"mean": 0.5}}}))
     with store.read() as conn:
         assert learning.newest(conn) == "training 1 left no report, or it is gone"
     store.write(lambda conn: work(conn, 80, {"labels": {}, "report": str(tmp_path / "reward.json")}))
     with store.read() as conn:
         first, second = learning.trained(conn)
         newest = learning.newest(conn)
-    assert (first.judgements, first.accuracy.value, second.judgements, second.accuracy.why) == (40, 0.7, 80, "no held-out pairs")
+    assert (first.judgements, first.accuracy.why, second.judgements, second.accuracy) == (
+        40, "no report, or nothing held out to count", 80, newest.who["all", ""]), "the number that the training's own page tells"
     assert newest.who["training", ""].value == 0.72 and newest.who["held_out", ""].value is None and newest.who["group", "b"].high == 0.8
     assert newest.who["labeler", "bo"].value == 0.7 and newest.who["labeler", "cy"].value is None, "of nine prompts nothing is said"
     assert list(newest.who)[-2:] == [("labeler", "bo"), ("labeler", "cy")]

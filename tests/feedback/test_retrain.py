@@ -25,6 +25,8 @@ PROGRAM = """
 import json, pathlib, sys, time
 run = pathlib.Path(sys.argv[sys.argv.index("--run-dir") + 1])
 run.mkdir(parents=True)
+if "fail=1" not in sys.argv:
+    (run / "config.yaml").touch()
 (run / "argv.json").write_text(json.dumps(sys.argv[1:]))
 (run / "metrics.jsonl").write_text('{"step": 0, "train/loss": 0.7}\\n{"step": 1, "train/loss": 0.6}\\n{"st')
 if "fail=1" in sys.argv:
@@ -34,6 +36,14 @@ while not (run / "go").exists() and "go=1" not in sys.argv:
 (run / "result.json").write_text('{"steps": 2}')
 sys.stderr.write("it learns\\n"); print("steps: 2")
 """
+
+
+@pytest.fixture(autouse=True)
+def policy(tmp_path, monkeypatch):
+    """runs/sft, where the tests are run."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "sft").mkdir(parents=True)
+    (tmp_path / "runs" / "sft" / "config.json").touch()
 
 
 @pytest.fixture
@@ -77,6 +87,19 @@ def test_it_trains_from_what_was_frozen_shows_its_progress_and_records_its_resul
         "reward", "model.policy=runs/sft", f'data.files=["{training.snapshot}"]', "train.epochs=2", "--run-dir", str(training.run_dir)]
     with store.read() as conn:
         assert conn.scalar(select(schema.audit.c.details).where(schema.audit.c.action == "retrain"))["snapshot"] == frozen.hash
+
+
+@pytest.mark.parametrize(("go", "last"), [("go=1", "result.json"), ("fail=1", "../reward-1.log")])
+def test_it_ended_when_it_last_wrote_and_not_when_somebody_looks(store, begin, clock, go, last):
+    training = begin(go)
+    until(lambda: (training.run_dir / "result.json").exists() or not retrain._runs(store, training))
+    until(lambda: not retrain._runs(store, training))
+    for name in ("../reward-1.log", "metrics.jsonl", last):
+        if (trace := training.run_dir / name).exists():
+            os.utime(trace, (training.created_at + 8, training.created_at + 8))
+    clock.advance(80)
+    ended = look(store, training.id)
+    assert ended.state in ("done", "failed") and ended.ended_at - ended.created_at == pytest.approx(8, abs=1e-3)
 
 
 def test_the_command_tells_what_the_process_says_and_its_result_once(tmp_path, monkeypatch, capfd):
@@ -135,7 +158,15 @@ def test_one_that_failed_and_was_resumed_by_hand_runs_again_and_is_done_when_it_
 def test_an_error_is_told_in_the_words_of_the_process(store, begin):
     training = begin("fail=1")
     failed = until(lambda: (now := look(store, training.id)).state == "failed" and now)
-    assert failed.result["error"] == "no such model"
+    assert failed.result == {"error": "no such model"}, "and of a run that never opened, no way to resume it"
+
+
+def test_without_a_model_to_begin_from_nothing_is_frozen(store, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for policy in ("/nonexistent", "empty"):
+        with pytest.raises(RetrainError, match=f"there is no model in {policy}"):
+            start(store, policy=policy, folder=tmp_path / "data")
+    assert not (tmp_path / "data").exists() and newest(store) == []
 
 
 def test_a_stranger_with_the_process_number_and_a_row_without_one_are_not_taken_for_it(store, begin, clock):

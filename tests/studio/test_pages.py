@@ -91,6 +91,8 @@ def used_words() -> set[str]:
     made |= {f"verdict_kept_{verdict}" for verdict in VERDICTS} | {"side_train", "side_held_out"}
     made |= {"practice", "screening"} | {f"screening_{state}" for state in ("new", "waiting", "working", "passed", "failed")}
     made |= {f"screened_{state}{part}" for state in ("failed", "waiting") for part in ("", "_text")}
+    made |= {f"baseline_{name}" for name in ("model", "coin", "length", "bag_of_words")} | {
+        f"training_measure_{name}" for name in ("accuracy", "auc")}
     made |= {f"run_{state}" for state in ("done", "failed", "running")}
     made |= {f"task_{state}" for state in ("open", "done", "halted")}
     made |= {f"talk_failed_{reason}" for reason in ("none", "busy", "unreachable", "refused", "slow", "wrong")}

@@ -33,13 +33,15 @@ PROGRAM = """
 import json, os, pathlib, sys, time
 run = pathlib.Path(sys.argv[sys.argv.index("--run-dir") + 1])
 (run / "report").mkdir(parents=True)
+(run / "config.yaml").touch()
 (run / "argv.json").write_text(json.dumps(sys.argv[1:]))
 (run / "metrics.jsonl").write_text('{"step": 7, "train/loss": 0.6123456}\\n')
 print("reward 8/20 step, 3 s, about 5 s left <b>", file=sys.stderr, flush=True)
 while not (run / "go").exists():
     time.sleep(0.01)
 (run / "report" / "reward.json").write_text(os.environ["REPORT"])
-(run / "result.json").write_text('{"steps": 20, "disagreements": 3, "report": "report/reward.json"}')
+found = json.loads(os.environ["REPORT"]).get("result", {})
+(run / "result.json").write_text(json.dumps({"steps": 20, "rows": 389, "disagreements": 3, "report": "report/reward.json"} | found))
 """
 
 
@@ -83,6 +85,8 @@ def database(tmp_path):
 def trainer(tmp_path, monkeypatch):
     monkeypatch.setitem(retrain.start.__kwdefaults__, "program", (sys.executable, "-c", PROGRAM))
     monkeypatch.setenv("REPORT", json.dumps(TOLD))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "sft" / "model").mkdir(parents=True)
     return Trainer("runs/sft", tmp_path / "data", ("train.epochs=2",))
 
 
@@ -159,6 +163,25 @@ def test_of_thousands_of_people_the_pages_show_fifty_and_the_tables_have_all(ope
         for part in ("labeler", "without"):
             names = [row["name"] for row in table if row["part"] == part]
             assert len(names) == 3671 and names[0] == "p3670" and names[-1] == "p0000"
+
+
+@pytest.mark.parametrize(("right", "said"), [
+    (0.484, "no better than a coin, length, counting words. More labels or more steps are needed"), (0.7, "no better than counting words."),
+    (0.76, None)])
+def test_the_page_tells_steps_what_was_left_out_and_the_model_beside_its_baselines(opened, monkeypatch, right, said):
+    pairs = {"accuracy": estimate(right, right - 0.1, right + 0.1, 40),
+             "baselines_ci": {"length": estimate(0.6786, 0.63, 0.74, 40), "bag_of_words": estimate(0.75, 0.67, 0.82, 40)}}
+    monkeypatch.setenv("REPORT", json.dumps(TOLD | {"result": {"pairs": pairs}}))
+    with opened.client(opened.person("lead")) as lead:
+        _, training = begun(lead, opened)
+        with training.log.open("a") as log:
+            log.write("warning: 34 of 553 judgements were left out (longer than 256 tokens, or nothing to learn from)\n")
+        (training.run_dir / "go").touch()
+        until(lambda: retrain.current(opened.store) is None)
+        page = re.sub(r"<[^>]+>", "", lead.get(f"/lead/training/{training.id}").text)
+    assert "389 judgements, in 20 optimizer steps" in page and "34 of 553 judgements were left out (longer than 256 tokens" in page
+    assert f"this model{100 * right:.1f}%" in page and "length67.9% 63.0 to 74.0" in page and "counting words75.0% 67.0 to 82.0" in page
+    assert (said in page) if said else "no better than" not in page
 
 
 def test_one_at_a_time_and_only_leads(opened):

@@ -83,8 +83,9 @@ def retrain(overrides: tuple[str, ...], policy: str, database: str | None, out: 
                 time.sleep(0.5)
                 training, told = look(store, training.id), _tell(training.log, told)
         if training.state == "failed":
+            resume = training.result.get("resume")
             raise RetrainError(f"training {training.id} failed: {training.result['error']}",
-                               hint=f"all it said: {training.log}; go on with: {training.result['resume']}")
+                               hint=f"all it said: {training.log}" + (f"; go on with: {resume}" if resume else ""))
     print_result({"training": training.id, "state": training.state, "snapshot": str(training.snapshot), "run_dir": str(training.run_dir),
                   "log": str(training.log), **training.result}, as_json)
 

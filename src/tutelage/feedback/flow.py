@@ -82,7 +82,10 @@ class Pay(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """Of a kind: items that have a judgement that counts. cost: in the unit of pay_per_hour. unpaid: hours of people without a rate."""
+    """Of a kind: items that have a judgement that counts. cost: in the unit of pay_per_hour. unpaid: hours of people without a rate.
+
+    per_item: undefined where somebody's rate is not known, since their items would look free.
+    """
 
     kind: str
     items: int
@@ -93,7 +96,7 @@ class Cost(NamedTuple):
 
     @property
     def per_item(self) -> float | None:
-        return self.cost / self.items if self.cost is not None and self.items else None
+        return self.cost / self.items if self.cost is not None and self.items and not self.unpaid else None
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ ENOUGH_PROMPTS = 10
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished training. judgements: of its snapshot. accuracy: on held-out pairs."""
+    """A finished training. judgements: of its snapshot. accuracy: share of what people said of held-out prompts that it has right."""
 
     id: int
     ended_at: float
@@ -42,10 +42,10 @@ class Newest:
 
 def trained(conn: Connection) -> list[Trained]:
     """All that are done, oldest first."""
-    rows = conn.execute(select(trainings.c.id, trainings.c.ended_at, trainings.c.result, snapshots.c.counts).join(snapshots)
-                        .where(trainings.c.state == "done").order_by(trainings.c.id))
+    rows = conn.execute(select(trainings.c.id, trainings.c.run_dir, trainings.c.ended_at, trainings.c.result, snapshots.c.counts)
+                        .join(snapshots).where(trainings.c.state == "done").order_by(trainings.c.id))
     return [Trained(row.id, row.ended_at, row.counts["judgements"],
-                    as_statistic(((row.result or {}).get("pairs") or {}).get("accuracy"), "no held-out pairs")) for row in rows]
+                    as_statistic((_report(row).get("people") or {}).get("all"), "no report, or nothing held out to count")) for row in rows]
 
 
 def newest(conn: Connection) -> Newest | str:
@@ -54,10 +54,8 @@ def newest(conn: Connection) -> Newest | str:
                        .order_by(trainings.c.id.desc()).limit(1)).first()
     if row is None:
         return "no training is done"
-    name = (row.result or {}).get("report")
-    try:
-        report = json.loads(Path(row.run_dir, name or "").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    report = _report(row)
+    if not report:
         return f"training {row.id} left no report, or it is gone"
     people = report.get("people") or {}
     sides = {("all", ""): "all", ("training", ""): "training_labelers", ("held_out", ""): "held_out_labelers", ("gap", ""): "gap"}
@@ -65,6 +63,15 @@ def newest(conn: Connection) -> Newest | str:
     who |= {(side, one): found for side in ("group", "labeler") for one, found in most_first(people.get(f"{side}s"))}
     curve = (report.get("labels_worth") or {}).get("curve", [])
     return Newest(row.id, who, [(point["judgements"], as_statistic(point["accuracy"], "no held-out pairs")) for point in curve])
+
+
+def _report(row: Any) -> dict[str, Any]:
+    """A training's report; {} where it left none, or it is gone."""
+    try:
+        found = json.loads(Path(row.run_dir, (row.result or {}).get("report") or "").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def as_statistic(found: Mapping[str, Any] | None, why: str) -> Statistic:

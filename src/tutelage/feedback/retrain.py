@@ -1,7 +1,8 @@
 """Retrain: freeze what people said and start a reward model on it in another process, one at a time.
 
 The process outlives the one that started it. What it is doing is read from its run folder (metrics.jsonl, result.json) whenever somebody
-looks; who looks first after its end records it. One that failed and was resumed by hand is running again, and done when it is.
+looks; who looks first after its end records it, with the time at which the run last wrote. One that failed and was resumed by hand is
+running again, and done when it is.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from .store import Store
 
 PROGRAM = (sys.executable, "-m", "tutelage.cli.main")
 _LOG_TAIL = 20_000
+_MODEL = ("config.json", "adapter_config.json", "model", "adapters", "latest")
+"""What a model's folder, a checkpoint's or a run's holds one of."""
 STARTING_SECONDS = 60.0
 """How long a training may have no process: its starter may be between the row and the process."""
 
@@ -37,7 +40,8 @@ STARTING_SECONDS = 60.0
 class Training:
     """One row of `trainings` as it stands. state: running, done or failed. metrics: the last row of metrics.jsonl, {} before the first.
 
-    result: the run's result.json once it is done; {"error", "resume"} when it failed: what it said, and the command that goes on.
+    result: the run's result.json once it is done; {"error", "resume"} when it failed: what it said, and the command that goes on,
+    unless it failed before there was anything to go on with.
     judgements: in its snapshot. created_by: who started it, by name; None: nobody with an account.
     """
 
@@ -64,6 +68,11 @@ class Training:
         return next(reversed(_lines(self.log)), "")
 
     @property
+    def warnings(self) -> list[str]:
+        """What it warned of: judgements left out and why, as `tutelage reward` says it."""
+        return [line.removeprefix("warning: ") for line in _lines(self.log) if line.startswith("warning: ")]
+
+    @property
     def report(self) -> dict[str, Any]:
         """report/reward.json of the run (docs/reward.md); {} where there is none."""
         try:
@@ -78,8 +87,11 @@ def start(store: Store, *, policy: str | Path, folder: Path, overrides: Sequence
     """Freeze a snapshot into `folder`/snapshots and train from it in `folder`/trainings.
 
     policy: where the weights come from, as `model.policy` of `tutelage reward`. overrides: more settings of it, section.key=value.
-    Raises: RetrainError while another runs; DataError when there is nothing to freeze. Then nothing was started.
+    Raises: RetrainError while another runs, and where `policy` holds no model; DataError when there is nothing to freeze. Then nothing was
+    frozen or started.
     """
+    if not any((Path(policy) / name).exists() for name in _MODEL):
+        raise RetrainError(f"there is no model in {policy}", hint="give an SFT or reward model's folder, or a run's that trained one")
     if (running := current(store)) is not None:
         raise _busy(running.id)
 
@@ -133,8 +145,9 @@ def look(store: Store, training_id: int) -> Training:
     if result.exists():
         _turn(store, found, "done", json.loads(result.read_text(encoding="utf-8")))
     elif found.state == "running":
-        _turn(store, found, "failed", {"error": found.result.get("error") or _last_words(found.log), "resume": (
-            f"tutelage reward {found.run_dir / 'config.yaml'} --run-dir {found.run_dir} --resume")})
+        begun = {"resume": f"tutelage reward {found.run_dir / 'config.yaml'} --run-dir {found.run_dir} --resume"}
+        _turn(store, found, "failed", {"error": found.result.get("error") or _last_words(found.log)} | (
+            begun if (found.run_dir / "config.yaml").exists() else {}))
     return _read(store, training_id)
 
 
@@ -188,8 +201,8 @@ def _made(row: Any) -> Training:
 
 
 def _turn(store: Store, found: Training, state: str, result: dict[str, Any] | None) -> None:
-    """Record a new state, unless another who looked was quicker."""
-    ended = None if state == "running" else store.now()
+    """Record a new state, unless another who looked was quicker. It ended when it last wrote, not when somebody looks."""
+    ended = None if state == "running" else min(store.now(), max(found.created_at, _last_written(found)))
     store.write(lambda conn: conn.execute(update(trainings).where(trainings.c.id == found.id, trainings.c.state == found.state).values(
         state=state, result=result, ended_at=ended)))
 
@@ -197,6 +210,13 @@ def _turn(store: Store, found: Training, state: str, result: dict[str, Any] | No
 def _result(run_dir: Path) -> Path:
     """What a run leaves when it is done."""
     return run_dir / "result.json"
+
+
+def _last_written(found: Training) -> float:
+    """When a run left its result, or else the last trace of its work, UTC seconds; 0 where it left none."""
+    result = _result(found.run_dir)
+    traces = (result,) if result.exists() else (found.log, found.run_dir / "metrics.jsonl")
+    return max((trace.stat().st_mtime for trace in traces if trace.exists()), default=0.0)
 
 
 def _held(run_dir: Path) -> bool:

@@ -108,9 +108,10 @@ def training(request: Request, session: Lead, training_id: Id) -> Response:
         return web.words.say(session.language, key)
 
     names = {"all": t("people_all"), "training_labelers": t("people_training"), "held_out_labelers": t("people_held")}
+    beside = _beside(found.result)
     return web.html(request, "lead_trained.html", training=found, told=told, overall=[(names[part], one) for part, one in told.overall],
-                    kinds=[(t(f"title_{kind}"), one) for kind, one in told.kinds], shown=SHOWN, enough=ENOUGH_PROMPTS,
-                    chart=charts.by_judgements(told.curve, title=t("worth_curve")))
+                    kinds=[(t(f"title_{kind}"), one) for kind, one in told.kinds], beside=beside, no_better=_no_better(beside), shown=SHOWN,
+                    enough=ENOUGH_PROMPTS, chart=charts.by_judgements(told.curve, title=t("worth_curve")))
 
 
 @router.post("/{training_id}/stop")
@@ -154,6 +155,20 @@ def _told(report: Mapping[str, Any]) -> Told:
                 most_first(people.get("groups")), most_first(people.get("kinds")), of_few(people.get("gap")),
                 [(point["judgements"], _statistic(point["accuracy"])) for point in worth.get("curve", [])], _without(worth),
                 worth.get("retrained", ""))
+
+
+def _beside(result: Mapping[str, Any]) -> dict[str, tuple[str, Statistic]]:
+    """`model` and the baselines -> (accuracy, or auc where nobody compared answers, the number), on the same held-out judgements."""
+    measure, found = ("accuracy", result["pairs"]) if "pairs" in result else ("auc", result.get("labels") or {})
+    told = {"model": found[measure], **(found.get("baselines_ci") or {})} if found else {}
+    return {name: (measure, _statistic(one)) for name, one in told.items()}
+
+
+def _no_better(beside: Mapping[str, tuple[str, Statistic]]) -> list[str]:
+    """What the model's accuracy is not above: a coin, length, bag_of_words."""
+    values = {"coin": 0.5} | {name: one.value for name, (_, one) in beside.items() if one.value is not None}
+    model = values.pop("model", None)
+    return [] if model is None else [name for name, value in values.items() if model <= value]
 
 
 def _without(worth: Mapping[str, Any]) -> list[tuple[str, int, Statistic]]:
