@@ -17,7 +17,7 @@ from tutelage.base.errors import TutelageError
 from tutelage.feedback import conversations
 from tutelage.feedback.accounts import Session
 from tutelage.feedback.conversations import Conversation
-from tutelage.feedback.errors import ContentError, QueueError
+from tutelage.feedback.errors import ContentError, QueueError, StoreError
 from tutelage.feedback.newcomers import standing_of
 from tutelage.feedback.pii import Masker
 from tutelage.feedback.store import Store
@@ -115,7 +115,7 @@ def say(request: Request, session: Visitor, form: OwnForm, conversation_id: Id) 
         told = web.words.say(session.language, f"talk_failed_{error.reason}")
         return _page(request, session, conversation_id, 503, error=told, hint=web.words.say(session.language, "talk_kept"))
     except TutelageError as error:
-        return _page(request, session, conversation_id, 422, error=str(error), hint=error.hint)
+        return _refused(request, session, conversation_id, error, {})
     return _page(request, session, conversation_id) if done else _left_behind(request, session, conversation_id, at, text)
 
 
@@ -130,7 +130,7 @@ def choose(request: Request, session: Visitor, form: OwnForm, conversation_id: I
         web.store.write(lambda conn: conversations.choose(conn, found.id, session.labeler_id, at=_at(form), value=value, now=now,
                                                           seconds=took, interface_version=web.assets.version))
     except TutelageError as error:
-        return _page(request, session, conversation_id, 422, error=str(error), hint=error.hint, entered=forms.fields(form))
+        return _refused(request, session, conversation_id, error, forms.fields(form))
     return _page(request, session, conversation_id)
 
 
@@ -171,7 +171,7 @@ def end(request: Request, session: Visitor, form: OwnForm, conversation_id: Id) 
         return _page(request, session, conversation_id, 409, error=web.words.say(session.language, "talk_ended_before"),
                      hint=web.words.say(session.language, "talk_left_hint"), unsent=comment)
     except TutelageError as error:
-        return _page(request, session, conversation_id, 422, error=str(error), hint=error.hint, entered=forms.fields(form))
+        return _refused(request, session, conversation_id, error, forms.fields(form))
     return RedirectResponse("/work" if found.assignment_id else "/talk", 303)
 
 
@@ -220,6 +220,13 @@ def _asking(conversation_id: int) -> Iterator[None]:
     finally:
         with _lock:
             _asked.discard(conversation_id)
+
+
+def _refused(request: Request, session: Session, conversation_id: int, error: TutelageError, entered: Mapping[str, Any]) -> Response:
+    """The page again, with why nothing was done and what was entered."""
+    message, hint = request.app.state.web.told(request, error)
+    status = 503 if isinstance(error, StoreError) else 422
+    return _page(request, session, conversation_id, status, error=message, hint=hint, entered=entered)
 
 
 def _left_behind(request: Request, session: Session, conversation_id: int, at: int, text: str) -> Response:

@@ -67,7 +67,8 @@ def submit(request: Request, session: Visitor, form: OwnForm, assignment_id: Id)
             interface_version=version))
     except TutelageError as error:
         status = 503 if isinstance(error, StoreError) else 422
-        return _task_page(request, session, view, status, error=str(error), hint=error.hint, entered=forms.fields(form))
+        message, hint = web.told(request, error)
+        return _task_page(request, session, view, status, error=message, hint=hint, entered=forms.fields(form))
     if (other := _other_page(request, session, view, judgement_id, value, form)) is not None:
         return other
     if view.purpose == "practice" and view.expected:
@@ -207,7 +208,8 @@ def _next(request: Request, session: Session, *, notice: str | None = None, may_
         with web.store.read() as conn:
             claim = queue.resume(conn, session.labeler_id, kinds=given)
         if claim is None:
-            return web.html(request, "error.html", 503, message=f"{notice or ''} {error}".strip(), hint=error.hint)
+            message, hint = web.told(request, error)
+            return web.html(request, "error.html", 503, message=f"{notice or ''} {message}".strip(), hint=hint)
     if claim is None:
         with web.store.read() as conn:
             standing = standing_of(conn, session.labeler_id)
