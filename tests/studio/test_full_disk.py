@@ -64,7 +64,7 @@ def running(start, disk) -> Iterator[Studio]:
 
 def test_nothing_is_acknowledged_what_was_typed_stays_on_the_page_and_it_goes_on_when_there_is_room(studio):
     studio.task("demonstration", ())
-    person = studio.person()
+    person, leader = studio.person(), studio.person("lead")
     with studio.client(person) as browser:
         page = browser.get("/work")
         fields = {"csrf": csrf(page), "text": TYPED}
@@ -73,6 +73,9 @@ def test_nothing_is_acknowledged_what_was_typed_stays_on_the_page_and_it_goes_on
             answered = browser.post(action(page), data=fields)
             assert answered.status_code == 503 and 'role="alert"' in answered.text and "this was not saved" in answered.text
             assert TYPED.strip() in answered.text and studio.values(person) == []
+            assert "studio.db:" not in answered.text and "studio.db:" not in browser.post("/me/settings", data=fields).text
+            with studio.client(leader) as lead:
+                assert "studio.db: the disk " in lead.post("/me/settings", data={"csrf": csrf(lead.get("/me"))}).text
             assert browser.post(f"{action(page)}/draft", data=fields).status_code == 503
             assert "an early draft" in browser.get("/work").text and browser.get("/me").status_code == 200
         done = browser.post(action(page), data=fields)

@@ -6,7 +6,14 @@ from ..base.errors import TutelageError
 
 
 class StoreError(TutelageError):
-    """The database could not be opened, read or written; what was asked was not done."""
+    """The database could not be opened, read or written; what was asked was not done.
+
+    what: the same without where the database is, for people whom that is no concern of.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None, what: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.what = what or message
 
 
 class ContentError(TutelageError):

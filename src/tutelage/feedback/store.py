@@ -159,7 +159,7 @@ def explain(error: BaseException, where: str) -> BaseException:
         return error
     for prefixes, message, hint in _REMEDIES:
         if code.startswith(prefixes):
-            told = StoreError(f"{where}: {message}", hint=hint)
+            told = StoreError(f"{where}: {message}", hint=hint, what=message)
             told.__cause__ = error
             return told
     return error

@@ -264,7 +264,8 @@ def _at(form: Any) -> int:
 
 def _refused(request: Request, session: Session, conversation_id: int, error: TutelageError, form: FormData) -> Response:
     """The page with what was entered, and why that was not taken."""
-    return _page(request, session, conversation_id, status_of(error, 422), error=str(error), hint=error.hint, entered=forms.fields(form),
+    message, hint = request.app.state.web.told(request, error)
+    return _page(request, session, conversation_id, status_of(error, 422), error=message, hint=hint, entered=forms.fields(form),
                  spent=forms.spent(form))
 
 

@@ -64,7 +64,8 @@ def submit(request: Request, session: Visitor, form: OwnForm, assignment_id: Id)
             conn, assignment_id=assignment_id, labeler_id=session.labeler_id, value=value, seconds=took, now=now,
             interface_version=version))
     except TutelageError as error:
-        return _task_page(request, session, view, status_of(error, 422), error=str(error), hint=error.hint, entered=forms.fields(form),
+        message, hint = web.told(request, error)
+        return _task_page(request, session, view, status_of(error, 422), error=message, hint=hint, entered=forms.fields(form),
                           spent=forms.spent(form))
     if (other := _other_page(request, session, view, judgement_id, value, form)) is not None:
         return other
@@ -205,7 +206,8 @@ def _next(request: Request, session: Session, *, notice: str | None = None, may_
         with web.store.read() as conn:
             claim = queue.resume(conn, session.labeler_id, without=without)
         if claim is None:
-            return web.html(request, "error.html", 503, message=f"{notice or ''} {error}".strip(), hint=error.hint)
+            message, hint = web.told(request, error)
+            return web.html(request, "error.html", 503, message=f"{notice or ''} {message}".strip(), hint=hint)
     if claim is None:
         with web.store.read() as conn:
             standing = standing_of(conn, session.labeler_id)

@@ -63,6 +63,13 @@ class Web:
                  "csrf": csrf_field(session) if session else ""}
         return HTMLResponse(self.pages.get_template(template).render({**known, **values}), status)
 
+    def told(self, request: Request, error: TutelageError) -> tuple[str, str | None]:
+        """(message, hint) of an error for whoever asks: where the database is, and what to do about it, is for leads."""
+        session: Session | None = getattr(request.state, "session", None)
+        if not isinstance(error, StoreError) or (session is not None and session.may("lead")):
+            return str(error), error.hint
+        return error.what, self.words.say(self.language(request), "error_store_hint")
+
     def language(self, request: Request) -> str:
         """Of the signed-in person, else of the browser."""
         session: Session | None = getattr(request.state, "session", None)
@@ -156,7 +163,7 @@ def status_of(error: TutelageError, otherwise: int = 409) -> int:
 
 def _our_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, TutelageError)
-    return error_page(request, status_of(error), str(error), error.hint)
+    return error_page(request, status_of(error), *request.app.state.web.told(request, error))
 
 
 def _unexpected(request: Request, error: Exception) -> Response:
