@@ -106,6 +106,15 @@ def test_wrong_passwords_lock_for_longer_and_longer_and_a_right_one_forgives(do,
     assert do(accounts.find_login, "Ann", now=clock()) is not None
 
 
+def test_tries_that_are_under_way_count(do, clock, ann):
+    for _ in range(accounts.FREE_FAILURES):
+        assert do(accounts.try_login, "ann", now=clock())["id"] == ann, "and its password is being hashed"
+    with pytest.raises(AccountError, match="locked"):
+        do(accounts.try_login, "ann", now=clock())
+    do(accounts.note_login, ann, succeeded=True, now=clock())
+    assert do(accounts.try_login, "ann", now=clock()) and do(accounts.try_login, "nobody", now=clock()) is None
+
+
 def test_a_session_ends_by_time_by_revoking_and_with_its_owner(do, clock, ann):
     keys = [do(accounts.open_session, ann, now=clock()) for _ in range(3)]
     seen = [do(accounts.find_session, key, now=clock()) for key in keys]
@@ -134,11 +143,32 @@ def test_the_last_admin_can_neither_go_nor_step_down(do, clock, ann):
     for change in (lambda: do(accounts.disable, root, now=clock()), lambda: do(accounts.set_role, root, "lead")):
         with pytest.raises(AccountError, match="only admin"):
             change()
+    imported = do(add_labeler, name="from a file", now=clock())
+    do(accounts.set_role, imported, "admin")
+    with pytest.raises(AccountError, match="only admin"):
+        do(accounts.set_role, root, "labeler")
     do(accounts.set_role, ann, "admin")
     do(accounts.disable, root, now=clock())
 
 
+def test_there_is_a_first_link_while_no_admin_can_sign_in(do, clock):
+    do(add_labeler, name="from a file", role="admin", now=clock())
+    assert do(accounts.first_admin_invite, now=clock()) is not None
+
+
+def test_a_token_opens_nothing_once_its_maker_is_no_lead(do, clock, ann):
+    do(accounts.set_role, ann, "admin")
+    token = do(accounts.make_api_token, ann, name="script", scopes=["tasks:write"], now=clock())
+    found = {}
+    for role in ("admin", "lead", "expert", "labeler"):
+        do(accounts.add_account, name=f"root {role}", role="admin", password_hash="h", now=clock())
+        do(accounts.set_role, ann, role)
+        found[role] = do(accounts.find_api_token, token, now=clock()) is not None
+    assert found == {"admin": True, "lead": True, "expert": False, "labeler": False}
+
+
 def test_an_api_token_opens_its_scopes_until_it_ends(do, clock, ann):
+    do(accounts.set_role, ann, "lead")
     token = do(accounts.make_api_token, ann, name="scores", scopes=["scores:write"], now=clock(), seconds=60.0)
     assert do(accounts.find_api_token, token, now=clock())["labeler_id"] == ann
     assert do(accounts.find_api_token, token, now=clock())["scopes"] == ["scores:write"]

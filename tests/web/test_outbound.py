@@ -83,18 +83,20 @@ def here(port: int, scheme: str = "http") -> Server:
     "127.0.0.1", "127.9.9.9", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.100.100.200", "0.0.0.0", "0.1.2.3",
     "224.0.0.1", "255.255.255.255", "198.18.0.1", "192.0.2.1", "240.0.0.1", "::1", "::", "fe80::1", "fc00::1", "fd00:ec2::254", "ff02::1",
     "::ffff:127.0.0.1", "::ffff:169.254.169.254", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "2002:7f00:1::", "2002:a9fe:a9fe::",
-    "2001:0:4136:e378:8000:63bf:80ff:fffe", "2001:db8::1"])
+    "2001:0:4136:e378:8000:63bf:80ff:fffe", "2001:db8::1",
+    "::127.0.0.1", "::169.254.169.254", "::ffff:0:127.0.0.1", "64:ff9b:1::7f00:1", "fec0::1", "192.0.0.192"])
 def test_an_address_set_in_the_web_reaches_nothing_of_this_machine_or_network(address):
     assert not may_reach(ipaddress.ip_address(address), by_operator=False)
 
 
-@pytest.mark.parametrize("address", ["93.184.216.34", "2606:2800:220:1:248:1893:25c8:1946", "64:ff9b::5db8:d822"])
+@pytest.mark.parametrize("address", ["93.184.216.34", "2606:2800:220:1:248:1893:25c8:1946", "64:ff9b::5db8:d822", "::ffff:0:93.184.216.34"])
 def test_public_addresses_are_reached(address):
     assert may_reach(ipaddress.ip_address(address), by_operator=False)
 
 
 @pytest.mark.parametrize(("address", "may"), [("127.0.0.1", True), ("::1", True), ("192.168.1.9", True), ("169.254.169.254", False),
-                                              ("fe80::1", False), ("::ffff:169.254.169.254", False), ("0.0.0.0", False)])
+                                              ("fe80::1", False), ("::ffff:169.254.169.254", False), ("0.0.0.0", False),
+                                              ("::169.254.169.254", False), ("192.0.0.192", False), ("fec0::1", True)])
 def test_the_operator_may_name_this_machine_and_network_but_not_the_metadata(address, may):
     assert may_reach(ipaddress.ip_address(address), by_operator=True) == may
 

@@ -38,6 +38,10 @@ SCOPES = ("judgements:read", "tasks:write", "scores:write")
 """What an API token can be for."""
 _COMMON = frozenset("password12 passwordpassword 1234567890 12345678910 0123456789 qwertyuiop iloveyou12 letmein123 adminadmin "
                     "aaaaaaaaaa 1111111111 0000000000 correcthorse trustno1trustno1".split())
+_ADMIN = (labelers.c.role == "admin", labelers.c.disabled_at.is_(None), labelers.c.password_hash.is_not(None))
+"""Of an admin who can sign in: whom a file named has no password."""
+_MAKES_TOKENS = ROLES[ROLES.index("lead"):]
+"""Who may do on the pages what every scope allows; a token of somebody who no longer may opens nothing."""
 _hashing = threading.BoundedSemaphore(2)
 
 
@@ -131,7 +135,7 @@ def make_invite(conn: Connection, *, role: str, now: float, by: int | None = Non
 
 def first_admin_invite(conn: Connection, *, now: float) -> str | None:
     """A link for the first admin, or None where there is one. An earlier such link that nobody used is revoked: it may have been lost."""
-    if conn.scalar(select(func.count()).select_from(labelers).where(labelers.c.role == "admin", labelers.c.disabled_at.is_(None))):
+    if conn.scalar(select(func.count()).select_from(labelers).where(*_ADMIN)):
         return None
     conn.execute(update(invites).where(invites.c.created_by.is_(None), invites.c.role == "admin", invites.c.used_at.is_(None),
                                        invites.c.revoked_at.is_(None)).values(revoked_at=now))
@@ -217,6 +221,14 @@ def find_login(conn: Connection, name: str, *, now: float) -> Row | None:
         raise AccountError("too many wrong passwords: this account is locked", hint=f"try again in {minutes} minutes" if minutes > 1
                            else "try again in a minute")
     return dict(row) if row is not None else None
+
+
+def try_login(conn: Connection, name: str, *, now: float) -> Row | None:
+    """`find_login`, and the try counted as a wrong one before its password is hashed: of many at once no more are tried than one by one."""
+    account = find_login(conn, name, now=now)
+    if account is not None:
+        note_login(conn, account["id"], succeeded=False, now=now)
+    return account
 
 
 def note_login(conn: Connection, labeler_id: int, *, succeeded: bool, now: float) -> None:
@@ -337,7 +349,7 @@ def set_language(conn: Connection, labeler_id: int, language: str) -> None:
 
 def check_another_admin(conn: Connection, labeler_id: int) -> None:
     """Raises: AccountError where this is the only admin who can sign in."""
-    admins = set(conn.scalars(select(labelers.c.id).where(labelers.c.role == "admin", labelers.c.disabled_at.is_(None))))
+    admins = set(conn.scalars(select(labelers.c.id).where(*_ADMIN)))
     if admins == {labeler_id}:
         raise AccountError("this is the only admin", hint="make somebody else an admin first")
 
@@ -364,7 +376,7 @@ def find_api_token(conn: Connection, token: str, *, now: float) -> Row | None:
         select(api_tokens.c.id, api_tokens.c.labeler_id, api_tokens.c.name, api_tokens.c.scopes, api_tokens.c.last_seen_at)
         .join(labelers, labelers.c.id == api_tokens.c.labeler_id)
         .where(api_tokens.c.token_hash == digest(token), api_tokens.c.revoked_at.is_(None), labelers.c.disabled_at.is_(None),
-               labelers.c.erased_at.is_(None),
+               labelers.c.erased_at.is_(None), labelers.c.role.in_(_MAKES_TOKENS),
                or_(api_tokens.c.expires_at.is_(None), api_tokens.c.expires_at > now))).mappings().first()
     return None if row is None else dict(row)
 

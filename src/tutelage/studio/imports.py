@@ -56,6 +56,9 @@ def bring_in(request: Request, session: Lead, form: OwnUpload) -> Response:
             done = import_files(web.store, path, dry_run=look, **_options(entered))
         except TutelageError as error:
             return _page(request, session, 422, entered, error=str(error).replace(f"{folder}/", ""), hint=error.hint)
+    if not done.read:
+        return _page(request, session, 422, entered, error=f"{name} holds no row",
+                     hint="choose another; a table's first line names its columns")
     if not look:
         web.store.write(lambda conn: record_audit(conn, action="import", now=web.store.now(), actor_id=session.labeler_id, subject=name,
                                                   read=done.read))

@@ -69,20 +69,18 @@ def login(request: Request, form: AnyForm) -> Response:
     web: Web = request.app.state.web
     name, back, now = text_of(form, "name", 1000), text_of(form, "next", 2000), web.store.now()
     try:
-        with web.store.read() as conn:
-            account = accounts.find_login(conn, name, now=now)
-    except AccountError as error:
-        return _login_page(request, 429, back=back, name=name, error=str(error), hint=error.hint)
+        account = web.store.write(lambda conn: accounts.try_login(conn, name, now=now))
+    except AccountError:
+        account = None                                               # locked: told like a name nobody has, or it would tell names
     matches = accounts.password_matches(account["password_hash"] if account else None, text_of(form, "password", 10_000))
-    if account is not None:
-        labeler_id: int = account["id"]
-        web.store.write(lambda conn: accounts.note_login(conn, labeler_id, succeeded=matches, now=now))
     if account is None or not matches:
         language = web.language(request)
         return _login_page(request, 401, back=back, name=name, error=web.words.say(language, "login_wrong"),
                            hint=web.words.say(language, "login_wrong_hint"))
+    labeler_id: int = account["id"]
+    web.store.write(lambda conn: accounts.note_login(conn, labeler_id, succeeded=True, now=now))
     response = RedirectResponse(_own_path(back), 303)
-    sign_in(request, response, account["id"])
+    sign_in(request, response, labeler_id)
     return response
 
 

@@ -67,11 +67,10 @@ def password(request: Request, session: Visitor, form: OwnForm) -> Response:
     web: Web = request.app.state.web
     now = web.store.now()
     try:
-        with web.store.read() as conn:
-            account = accounts.find_login(conn, session.name, now=now)
+        account = web.store.write(lambda conn: accounts.try_login(conn, session.name, now=now))
         if account is None or not accounts.password_matches(account["password_hash"], text_of(form, "old", 10_000)):
-            web.store.write(lambda conn: accounts.note_login(conn, session.labeler_id, succeeded=False, now=now))
             raise AccountError(web.words.say(session.language, "me_password_wrong"))
+        web.store.write(lambda conn: accounts.note_login(conn, session.labeler_id, succeeded=True, now=now))
         new = accounts.hash_password(text_of(form, "new", 10_000), name=session.name)
     except AccountError as error:
         return _page(request, session, 422, error=str(error), hint=error.hint)

@@ -29,7 +29,10 @@ CONNECT_SECONDS = 5.0
 Reason = Literal["refused", "unreachable", "slow", "wrong"]
 Resolve = Callable[..., Sequence[Any]]
 IP = ipaddress.IPv4Address | ipaddress.IPv6Address
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_CARRY_IPV4 = tuple(map(ipaddress.IPv6Network, ("64:ff9b::/96", "::/96", "::ffff:0:0:0/96")))
+"""Networks whose addresses end in an IPv4 one: NAT64 (RFC 6052), IPv4-compatible (RFC 4291), IPv4-translated (RFC 2765)."""
+_NOBODYS = tuple(map(ipaddress.ip_network, ("192.0.0.0/24", "64:ff9b:1::/48")))
+"""The IETF's own, with a cloud's metadata at 192.0.0.192 (RFC 6890), and NAT64 within a site (RFC 8215); Python 3.11 calls them global."""
 _open: set[socket.socket] = set()
 
 
@@ -83,16 +86,16 @@ def may_reach(address: IP, *, by_operator: bool) -> bool:
     within = _embedded(address)
     if within is not None and not may_reach(within, by_operator=by_operator):
         return False
-    if address.is_link_local or address.is_multicast or address.is_unspecified:
+    if address.is_link_local or address.is_multicast or address.is_unspecified or any(address in network for network in _NOBODYS):
         return False
-    return by_operator or address.is_global
+    return by_operator or (address.is_global and not (isinstance(address, ipaddress.IPv6Address) and address.is_site_local))
 
 
 def _embedded(address: IP) -> IP | None:
     """The IPv4 address that an IPv6 address carries traffic to."""
     if not isinstance(address, ipaddress.IPv6Address):
         return None
-    if address in _NAT64:
+    if any(address in network for network in _CARRY_IPV4):
         return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
     return address.ipv4_mapped or address.sixtofour or (address.teredo or (None, None))[1]
 
