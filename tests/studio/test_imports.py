@@ -67,6 +67,15 @@ def test_a_table_of_other_names_is_brought_in_with_columns_batch_and_overlap_as_
                                      **{"as": "comparison"}).text
 
 
+def test_plain_prompts_beside_responses_are_questions_to_a_chat_where_that_is_ticked(studio, lead):
+    for batch, ticked in (("text", {}), ("chat", {"chat": "yes"})):
+        sent(lead, "a.jsonl", b'{"prompt": "What is mint?", "responses": ["A herb.", "No idea."]}\n', batch=batch, **ticked)
+    with studio.store.read() as conn:
+        kept = dict(conn.execute(select(tasks.c.batch, prompts.c.content).join(prompts, tasks.c.prompt_id == prompts.c.id)
+                                 .where(tasks.c.batch.in_(("text", "chat")))).all())
+    assert kept == {"text": "What is mint?", "chat": [{"role": "user", "content": "What is mint?"}]}
+
+
 def test_what_is_missing_is_said_in_the_page_s_words_and_not_in_the_command_s(studio, lead):
     prompts_only = sent(lead, "prompts.jsonl", b'{"prompt": "What is tea?"}\n')
     assert "Choose under “Make tasks of it”" in prompts_only.text

@@ -11,6 +11,7 @@ from tutelage.base.errors import DataError
 from tutelage.base.records import Judgement, Message, Response
 from tutelage.text.feedback import read_feedback
 from tutelage.text.lines import Rejected
+from tutelage.text.readers import read_judgements
 from tutelage.text.sides import about_of, sides_of
 
 HI = (Message("user", "hi"),)
@@ -215,3 +216,14 @@ def test_mapped_columns_of_answers_their_models_and_rows_whose_verdict_is_missin
     judged, unjudged = feedback(tmp_path / "b.jsonl", half | {"winner": "a"}, half, to_judge="comparison", layout="choice")
     assert judged == unjudged == Judgement(HI, (YES, NO), "comparison", extra={"open": True})
     assert [r.reason for r in feedback(tmp_path / "c.jsonl", half | {"winner": "a"}, half, layout="choice")[1:]] == ["no field winner"]
+
+
+@pytest.mark.parametrize("options, ours, mapped", [
+    ({}, "hi", HI), ({"prompt_style": "raw"}, "hi", "hi"), ({"prompt_style": "chat"}, HI, HI)])
+def test_a_plain_prompt_beside_responses_is_text_where_we_wrote_it_and_a_message_where_it_is_mapped_or_asked_for(
+        tmp_path, options, ours, mapped):
+    row, columns = {"prompt": "hi", "responses": ["yes", "no"], "ranks": [0, 1]}, {"prompt": "q", "responses": "rs", "ranks": "ranks"}
+    [as_ours] = feedback(tmp_path / "a.jsonl", row, **options)
+    [as_mapped] = feedback(tmp_path / "b.jsonl", {"q": "hi", "rs": ["yes", "no"], "ranks": [0, 1]}, columns=columns, **options)
+    assert (as_ours.prompt, as_mapped.prompt) == (ours, mapped)
+    assert [j.prompt for j in read_judgements(tmp_path / "b.jsonl", columns=columns, **options).rows] == [mapped], "as training reads it"

@@ -45,8 +45,8 @@ def everywhere(command: Callable[..., Any]) -> Callable[..., Any]:
               help="Where a column of ours stands: labeler=votes.*.worker; a * makes a judgement of each.")
 @click.option("--verdict", "verdicts", multiple=True, metavar="THEIRS=OURS", help="What a verdict of the file is in our words: 0=tie.")
 @click.option("--where", multiple=True, metavar="FIELD=VALUE", help="Read only rows whose field says so: strict=true.")
-@click.option("--prompt-style", type=click.Choice(["chat", "raw"]), default="chat", show_default=True,
-              help="A prompt that is a string: one user message, or text to be continued.")
+@click.option("--prompt-style", type=click.Choice(["chat", "raw"]),
+              help="A prompt that is a string: one user message, or text to be continued.  [default: raw in our own judgements, else chat]")
 @click.option("--as", "to_judge", type=click.Choice(TO_JUDGE), help="Make items to be judged so of the prompts or answers in the files.")
 @click.option("--overlap", type=click.IntRange(min=1), metavar="N",
               help="People wanted for each item.  [default: as many as judged it, one for an open item]")
@@ -67,7 +67,7 @@ def import_command(files: tuple[str, ...], db: str | None, as_json: bool, verbos
         from tutelage.feedback.io.importing import import_files
         from tutelage.feedback.store import Store
 
-        options = reading_options(where=_fields(where) or None, **reading)
+        options = reading_options(where=_fields(where) or None, **{name: value for name, value in reading.items() if value is not None})
         with Store.open(db) as store:
             done = import_files(store, list(files), to_judge=to_judge, overlap=overlap, prefix=prefix, batch=batch, source=source,
                                 dry_run=dry_run, **options)

@@ -27,7 +27,7 @@ router = APIRouter(prefix="/lead/import")
 KINDS = get_args(TaskKind)
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".jsonl.gz", ".json.gz", ".csv.gz", ".tsv.gz")
 _SHOWN = 20
-_FIELDS = ("as", "columns", "batch", "overlap", "customers")
+_FIELDS = ("as", "columns", "batch", "overlap", "chat", "customers")
 _HINTS = (("--column", "import_hint_columns"), ("--as", "import_hint_as"), ("layout=", "import_hint_columns"))
 """What a hint speaks of that is an option of the command, and what to do on the page instead."""
 
@@ -73,9 +73,11 @@ def _options(entered: Mapping[str, str]) -> dict[str, Any]:
         if not (ours and equals and theirs):
             raise ConfigError(f"the column {line!r} is not of the form ours=theirs", hint="for example prompt=question")
         columns[ours] = theirs
-    return {"to_judge": entered["as"] if entered["as"] in KINDS else None, "columns": columns or None,
-            "batch": entered["batch"].strip() or None, "overlap": int(overlap) if overlap else None,
-            "source": "customer" if entered["customers"] == "yes" else "import"}
+    style = {"prompt_style": "chat"} if entered["chat"] == "yes" else {}
+    return style | {
+        "to_judge": entered["as"] if entered["as"] in KINDS else None, "columns": columns or None,
+        "batch": entered["batch"].strip() or None, "overlap": int(overlap) if overlap else None,
+        "source": "customer" if entered["customers"] == "yes" else "import"}
 
 
 def _name(given: str) -> str | None:

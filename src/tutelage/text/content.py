@@ -17,6 +17,8 @@ _METADATA = ("labeler", "group", "seconds", "at")
 """What a layout may leave behind and still hold the judgement; told when it does."""
 _WEIGHED = ("strength", "weight", "p_select")
 """What training may use: never left behind."""
+RAW = "the prompt is raw text to continue, not a conversation"
+"""Why many a format cannot hold something."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ def conversation_of(content: Content) -> tuple[Message, ...]:
     if content.kind == "demonstration":
         example: Demonstration = content.value
         if isinstance(example.prompt, str):
-            raise ValueError("the prompt is raw text to continue, not a conversation")
+            raise ValueError(RAW)
         answer = (Message("assistant", example.response),) if isinstance(example.response, str) else example.response
         return (*example.prompt, *answer)
     raise ValueError(f"a {content.kind} is not a conversation with an answer")
@@ -96,7 +98,7 @@ def columns_about(judgement: Judgement) -> dict[str, Any]:
 def turns_of(prompt: Prompt) -> tuple[str, Sequence[Message]]:
     """(system text, the other turns) of a conversation. Raises: ValueError for raw text."""
     if isinstance(prompt, str):
-        raise ValueError("the prompt is raw text to continue, not a conversation")
+        raise ValueError(RAW)
     system = prompt[0].content if prompt and prompt[0].role == "system" else ""
     turns = prompt[1:] if system else prompt
     if any(m.role == "system" for m in turns) or not turns:

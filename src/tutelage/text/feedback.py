@@ -16,7 +16,7 @@ from tutelage.base.errors import DataError
 from tutelage.base.records import SAYS, Judgement, JudgementKind, Prompt, Response
 from tutelage.base.times import from_iso
 from tutelage.text.detect import LAYOUTS
-from tutelage.text.layouts import BESIDE, CORE, Rules, about_judgement, prompt_of, sound, to_demonstration, to_judgement
+from tutelage.text.layouts import BESIDE, CORE, Rules, about_judgement, judgement_of, prompt_of, sound, to_demonstration, to_judgement
 from tutelage.text.lines import Rejected, read_lines
 from tutelage.text.readers import Files, ReadOptions, expand_files, open_rows, rules_of
 from tutelage.text.values import Row, answer_of, list_of, ranks_of, text_of, verdict_of, yes_or_no
@@ -39,6 +39,7 @@ def read_feedback(files: Files, *, to_judge: TaskKind | None = None, **options: 
 
     A judgement whose `extra` says `skipped` or `open` has no verdict: its labeler passed over the item, or nobody judged it yet.
     to_judge: make open items of this kind of every prompt, or of the answers to it; what the file says of them is not read.
+    prompt_style="chat", where it is given, holds for our own judgements too.
     Raises: DataError when a file cannot be read or its layout not be told; ConfigError for an unknown layout or column.
     """
     for path in expand_files(files):
@@ -49,6 +50,8 @@ def open_feedback(path: Path, *, to_judge: TaskKind | None = None, **options: An
     """(layout, items) of one file, as read_feedback; most errors come at once, those of a line when it is reached."""
     given = cast(ReadOptions, options)
     rules = replace(rules_of(given), blank=True)
+    if given.get("prompt_style") == "chat":                         # asked for, not only usual
+        rules = replace(rules, own_rows=False)
     found = open_rows(path, None, given, rules)
     if found is None:
         next(read_lines(path))                                      # says so if it is no text at all
@@ -96,7 +99,7 @@ def to_feedback(row: Row, layout: str, rules: Rules) -> Judgement:
     """What a row of a core layout says, verdict or none. Raises: ValueError with the reason."""
     beside = {name: row[name] for name in BESIDE if name in row}
     if layout == "judgement":
-        judgement = Judgement.from_json({name: value for name, value in row.items() if name != "verdict"})
+        judgement = judgement_of({name: value for name, value in row.items() if name != "verdict"}, rules)
         if "verdict" in row:
             judgement = replace(judgement, extra={**judgement.extra, "verdict": row["verdict"]})
         return judgement if "kind" in row else _open_if_unsaid(judgement)

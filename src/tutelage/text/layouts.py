@@ -86,7 +86,8 @@ class Rules:
     """How values are read. `columns`: our name -> dotted path. `mask_where`: assistant messages with these fields are not trained.
     `cut`: prompts keep what stands up to the first user turn. `where`: rows without these fields are passed over. `opening_words`: a
     text is parted into its first words, a raw prompt, and the rest, its completion. `verdicts`: of a verdict column, theirs -> ours.
-    `blank`: an answer that was judged may be empty."""
+    `blank`: an answer that was judged may be empty. `own_rows`: rows of the layout judgement are ours, so that a prompt in them that is
+    a string is raw text, whatever `prompt_style` says."""
 
     columns: Mapping[str, str] | None = None
     prompt_style: Literal["chat", "raw"] = "chat"
@@ -96,6 +97,7 @@ class Rules:
     opening_words: int | None = None
     verdicts: Mapping[str, str] = field(default_factory=dict)
     blank: bool = False
+    own_rows: bool = True
 
 
 def passes(row: Row, where: Mapping[str, Any]) -> bool:
@@ -176,7 +178,7 @@ def _whole_prompt(row: Row, layout: str, rules: Rules) -> Prompt:
         return messages[:cut]
     if CORE[layout].columns == CORE["hh-rlhf"].columns:
         return _sides(row, layout, rules)[0]
-    return _judgement(row).prompt if layout == "judgement" else prompt_of(row["prompt"], rules)
+    return _judgement(row, rules).prompt if layout == "judgement" else prompt_of(row["prompt"], rules)
 
 
 def to_text(row: Row, layout: str, rules: Rules) -> str:
@@ -224,7 +226,7 @@ def to_demonstration(row: Row, layout: str, rules: Rules) -> Demonstration:
 def to_judgement(row: Row, layout: str, rules: Rules) -> Judgement:
     """A pair becomes a comparison, a label or rating a judgement of one answer. Raises: ValueError with the reason."""
     if layout == "judgement":
-        return _judgement(row)
+        return _judgement(row, rules)
     about = about_judgement(row)
     if layout in ("unpaired", "rating", "stepwise"):
         return _of_one_answer(row, layout, rules, about)
@@ -339,8 +341,16 @@ def _messages(value: Any, rules: Rules) -> tuple[Message, ...]:
     return tuple(replace(m, trained=False) if hide and m.role == "assistant" else m for m, hide in zip(messages, hidden, strict=True))
 
 
-def _judgement(row: Row) -> Judgement:
-    judgement = sound(Judgement.from_json(row))
+def judgement_of(row: Row, rules: Rules) -> Judgement:
+    """A row of the layout judgement, with or without a verdict. Raises: ValueError."""
+    judgement = Judgement.from_json(row)
+    if rules.own_rows or not isinstance(judgement.prompt, str):
+        return judgement
+    return replace(judgement, prompt=prompt_of(judgement.prompt, rules))
+
+
+def _judgement(row: Row, rules: Rules) -> Judgement:
+    judgement = sound(judgement_of(row, rules))
     if judgement.kind not in SAYS:
         raise ValueError(f"kind is {judgement.kind!r}, not one of {', '.join(SAYS)}")
     if getattr(judgement, SAYS[judgement.kind]) is None:

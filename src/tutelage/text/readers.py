@@ -41,7 +41,8 @@ class ReadOptions(TypedDict, total=False):
     verdicts: Mapping[str, str]
     """What the file's verdicts are in our words: {"0": "tie"}."""
     prompt_style: Literal["chat", "raw"]
-    """What a prompt given as a string is: one user message (default) or raw text. Our own judgements always say themselves."""
+    """What a prompt given as a string is: one user message (default) or raw text. Our own judgements, unless their
+    columns are mapped, always say themselves."""
     mask_where: Mapping[str, Any] | None
     """Assistant messages with all these fields are kept but not trained: {"kind": "call"}."""
     cut: Literal["none", "first_turn"]
@@ -203,7 +204,7 @@ def rules_of(options: ReadOptions) -> Rules:
     if (columns := options.get("columns")) is not None:
         check_columns(columns)
     return Rules(columns, options.get("prompt_style", "chat"), options.get("mask_where"), options.get("cut", "none"),
-                 options.get("where"), options.get("opening_words"), options.get("verdicts", {}))
+                 options.get("where"), options.get("opening_words"), options.get("verdicts", {}), own_rows=columns is None)
 
 
 Found = tuple[str, Iterator[tuple[int, Mapping[str, Any] | Rejected]]]

@@ -123,6 +123,14 @@ def test_what_a_format_cannot_hold_is_counted_by_reason(fresh, tmp_path):
         "answers are tied, which a chosen and a rejected one cannot say": 1, "a judgement of the kind label, not comparison or ranking": 1}
 
 
+def test_prompts_that_are_text_to_be_continued_are_refused_with_the_option_that_makes_them_messages(fresh, tmp_path):
+    plain = ANN | {"prompt": "hi"}
+    with pytest.raises(ContentError, match="raw text to continue") as error:
+        export(fill(fresh(), tmp_path, plain), tmp_path / "a.json", "label-studio")
+    assert "--prompt-style chat" in error.value.hint
+    assert export(fill(fresh(), tmp_path, plain, prompt_style="chat"), tmp_path / "a.json", "label-studio").judgements == 1
+
+
 @pytest.mark.parametrize("to, out, options, match", [
     ("labelstudio", "a.json", {}, r"no such format \(did you mean label-studio\?\)"), ("csv", "a.json", {}, "unknown form"),
     ("judgements", "there.jsonl", {}, "is already there"), ("judgements", "a.jsonl", {"kinds": ["poem"]}, "no kind of judgement")])

@@ -29,7 +29,7 @@ from tutelage.feedback.store import Store
 from tutelage.feedback.writing import prompt_rows
 from tutelage.text.arena import battles_of
 from tutelage.text.argilla import record_of
-from tutelage.text.content import Content
+from tutelage.text.content import RAW, Content
 from tutelage.text.convert import WRITE_AS, cells_of, form_of, held
 from tutelage.text.label_studio import task_of
 from tutelage.text.layouts import Rules, mapped
@@ -42,6 +42,8 @@ KINDS = ("comparison", "ranking", "rating", "label", "critique", "edit", "demons
 """Kinds of judgements that files have a form for. Prompts people wrote and conversations are the store's own."""
 _TRL = {"comparison": "preference", "ranking": "preference", "label": "unpaired", "demonstration": "prompt-completion"}
 
+_RAW_HINT = ("plain-text prompts came in as text to be continued; into a new store they come as messages with: "
+             "tutelage feedback import FILE --prompt-style chat")
 Rows = list[dict[str, Any]]
 
 
@@ -154,7 +156,8 @@ def export(store: Store, out: Path, to: str, *, names: bool = False, kinds: Sequ
         WRITE_AS[suffix](aside, _written(items, FORMS[to], done))
         if not done.rows:
             reasons = ", ".join(f"{count} {reason}" for reason, count in done.skipped.items())
-            raise ContentError(f"nothing to export{f' ({reasons})' if reasons else ''}", hint="look at: tutelage feedback stats")
+            raise ContentError(f"nothing to export{f' ({reasons})' if reasons else ''}",
+                               hint=_RAW_HINT if RAW in done.skipped else "look at: tutelage feedback stats")
     return done
 
 
