@@ -67,7 +67,9 @@ def test_what_was_taken_back_erased_or_practised_does_not_count(store, people):
     store.write(lambda conn: few.put(conn, "retractions", judgement_id=second, reason="undone", created_at=few.AT))
     with store.read() as conn:
         standing, after = read_standing(conn), moment(conn)
+        counts = stats(conn, resamples=0)
     assert [(one.task, standing.people[one.labeler].name) for one in standing.said] == [(kept, "amara"), (kept, "bo")]
+    assert (counts["judgements"], counts["practice_and_screening"]) == (2, 2)
     assert before != after == standing.moment
 
 
@@ -75,6 +77,7 @@ def test_the_page_and_the_command_line_tell_the_same_agreement(store, people):
     for i in range(6):
         judged(store, people, {"amara": A, "bo": A if i % 3 else TIE, "eve": B if i == 1 else A}, batch="first")
         judged(store, people, {"amara": {"rating": 1 + i, "flags": []}, "bo": {"rating": 7 - i, "flags": []}}, kind="rating", texts=("x",))
+        judged(store, people, {"amara": A, "bo": B}, batch="first", purpose=("practice", "screening")[i % 2])
     with store.read() as conn:
         said = {(row["batch"], row["kind"]): row for row in stats(conn, resamples=500)["agreement"]}
     found = told(store).agreements

@@ -198,6 +198,8 @@ def simulate_command(db: str | None, as_json: bool, verbose: bool, limit: int | 
 def _print_stats(found: dict[str, Any]) -> None:
     sizes = ", ".join(_counted(found[name], name) for name in ("tasks", "prompts", "responses", "labelers", "skips"))
     print(f"judgements  {found['judgements']:,} ({', '.join(f'{count:,} {kind}' for kind, count in found['kinds'].items()) or 'none'})")
+    if found["practice_and_screening"]:
+        print(f"left out    {_counted(found['practice_and_screening'], 'judgements')} of practice and screening")
     print(f"store       {sizes}")
     for name in ("groups", "splits"):
         if set(found[name]) - {"(none)", "train"}:

@@ -14,6 +14,7 @@ from tutelage.feedback.agreement import with_others
 from tutelage.feedback.intervals import RESAMPLES, Statistic, share
 from tutelage.feedback.schema import assignments, judgements, labelers, prompts, responses, retractions, tasks
 from tutelage.feedback.series import Series, agreement
+from tutelage.feedback.standing import MEASURING
 
 _ROWS_AT_ONCE = 5000
 
@@ -30,7 +31,8 @@ class _Person:
 
 
 def stats(conn: Connection, *, batch: str | None = None, seed: int = 0, resamples: int = RESAMPLES) -> dict[str, Any]:
-    """Counts and agreement of the judgements that stand (of one batch, if one is named), as plain values.
+    """Counts and agreement of the judgements that stand (of one batch, if one is named), as plain values. Those that measure newcomers
+    are left out, as on the quality page, and counted.
 
     Agreement is told for each batch and kind: comparisons by who won, a tie being a third label; rankings by their single best answer and
     by tau-b; yes or no and verdicts by their word; ratings by three distances. Statistics are {"value", "low", "high", "n"} and, where one
@@ -40,7 +42,11 @@ def stats(conn: Connection, *, batch: str | None = None, seed: int = 0, resample
     series: defaultdict[tuple[str, str], Series] = defaultdict(Series)
     people: dict[str, _Person] = {}
     first_wins, times = Counter[bool](), list[float]()
+    measuring = 0
     for row in _rows(conn, batch):
+        if row.purpose in MEASURING:
+            measuring += 1
+            continue
         for name, value in (("kinds", row.kind), ("groups", row.group), ("splits", row.split)):
             counts[name][value or "(none)"] += 1
         person = people.setdefault(row.name, _Person(row.group))
@@ -53,7 +59,8 @@ def stats(conn: Connection, *, batch: str | None = None, seed: int = 0, resample
             first_wins[row.value["ranks"][row.sides[0]] == 0] += 1
     agreements = [{"batch": name, "kind": kind, **_agreement(kind, found, people, seed, resamples)}
                  for (name, kind), found in sorted(series.items()) if found.values]
-    return {"judgements": counts["kinds"].total(), **_sizes(conn), **{name: dict(found.most_common()) for name, found in counts.items()},
+    return {"judgements": counts["kinds"].total(), "practice_and_screening": measuring, **_sizes(conn),
+            **{name: dict(found.most_common()) for name, found in counts.items()},
             **(dict(zip(("from", "to"), times, strict=True)) if times else {}), "agreement": agreements,
             "first_shown_wins": told(share(first_wins[True], first_wins.total(), what="decided comparison whose sides are known")),
             "seconds": _middle([second for person in people.values() for second in person.seconds]),
@@ -70,7 +77,8 @@ def told(found: Statistic) -> dict[str, Any]:
 def _rows(conn: Connection, batch: str | None) -> Iterator[Row[*tuple[Any, ...]]]:
     """The judgements that stand."""
     query = (select(judgements.c.kind, judgements.c.value, judgements.c.sides, judgements.c.seconds, judgements.c.created_at,
-                    judgements.c.task_id, tasks.c.prompt_id, tasks.c.batch, labelers.c.name, labelers.c.group, prompts.c.split)
+                    judgements.c.task_id, tasks.c.prompt_id, tasks.c.batch, tasks.c.purpose, labelers.c.name, labelers.c.group,
+                    prompts.c.split)
              .select_from(judgements.join(tasks).join(labelers, judgements.c.labeler_id == labelers.c.id)
                           .outerjoin(prompts, tasks.c.prompt_id == prompts.c.id)
                           .outerjoin(retractions, retractions.c.judgement_id == judgements.c.id))

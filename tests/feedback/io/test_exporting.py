@@ -80,6 +80,15 @@ def test_what_was_retracted_or_erased_or_has_no_consent_stays(fresh, tmp_path):
     assert not (tmp_path / "a.jsonl").exists()
 
 
+def test_practice_and_screening_stay_and_do_not_decide_which_type_a_file_for_trl_is(fresh, tmp_path):
+    store = fill(fresh(), tmp_path, ANN, LABEL, BO | {"prompt": [{"role": "user", "content": "a test"}]})
+    table = schema.tasks
+    store.write(lambda conn: conn.execute(update(table).where(table.c.kind == "label").values(purpose="practice")))
+    store.write(lambda conn: conn.execute(update(table).where(table.c.prompt_id == 2).values(purpose="screening")))
+    done = export(store, tmp_path / "a.jsonl", "trl", everything=True)
+    assert (done.judgements, dict(done.skipped)) == (1, {"practice or screening": 2})
+
+
 def test_no_cell_of_the_table_is_a_formula_and_the_texts_come_back(fresh, tmp_path):
     # OWASP, CSV injection: =, +, -, @, tab and carriage return begin one.
     texts = ["=1+1", "+A1", "-A1", "@SUM(A1)", "\tx", "\rx", "'=x", "-5"]

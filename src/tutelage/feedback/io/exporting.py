@@ -1,7 +1,7 @@
 """The store's judgements as files of other tools: what stands, by whom, on which answers. Retracted and erased ones are nobody's business.
 
 People are named by pseudonyms that stay the same in every export of one store and cannot be turned back without its key. An item whose
-prompt's user did not consent stays here.
+prompt's user did not consent stays here, and so does what only measured newcomers.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from tutelage.feedback.io.records import judgement_of
 from tutelage.feedback.io.rows import OF_TASK
 from tutelage.feedback.pseudonyms import key_of_store, pseudonym
 from tutelage.feedback.schema import assignments, judgements, labelers, prompts, responses, retractions, tasks
+from tutelage.feedback.standing import MEASURING
 from tutelage.feedback.store import Store
 from tutelage.feedback.writing import prompt_rows
 from tutelage.text.arena import battles_of
@@ -183,7 +184,8 @@ def _note(store: Store, out: Path, to: str, names: bool) -> None:
 
 def _one_type(conn: Connection, kinds: Sequence[str], batch: str | None) -> None:
     """TRL tells what a file is for by its columns, so one file holds one type."""
-    there = conn.execute(_limited(select(tasks.c.kind).distinct().join(judgements), kinds, batch)).scalars()
+    query = select(tasks.c.kind).distinct().join(judgements).where(tasks.c.purpose.not_in(MEASURING))
+    there = conn.execute(_limited(query, kinds, batch)).scalars()
     types = {_TRL[kind]: kind for kind in there if kind in _TRL}
     if len(types) > 1:
         raise ConfigError(f"there are {', '.join(sorted(types))} rows, and a file for TRL holds one type",
@@ -252,6 +254,9 @@ def _item(task: Row[*tuple[Any, ...]], answers: Sequence[Row[*tuple[Any, ...]]],
           skips: Sequence[Row[*tuple[Any, ...]]], everything: bool, key: str | None, done: Exported) -> list[Judgement]:
     """What may leave of one task."""
     untold = "untold" in task.extra
+    if task.purpose in MEASURING:
+        done.skipped.update(["practice or screening"] * len(said))
+        return []
     if not task.consent:
         done.skipped["prompts without consent"] += len(said)
         return []
