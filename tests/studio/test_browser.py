@@ -7,11 +7,13 @@ import re
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from tests.studio.conftest import PASSWORD
 from tests.studio.test_doors import invite
 from tutelage.feedback import accounts
 from tutelage.feedback.content import set_setting
+from tutelage.feedback.schema import reports
 
 AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_bytes()
 AXE_SHA256 = "29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c"          # axe-core 4.14.1, dist of its npm package
@@ -151,6 +153,24 @@ def test_the_other_ways_out_are_one_key_and_a_few_words_away(studio, labeler, op
         page.keyboard.type("look at this")
     page.get_by_role("button", name=words).press("Enter")
     page.get_by_text("Skipped." if key == "s" else "Sent. Thank you").wait_for()
+
+
+@pytest.mark.parametrize("key", ["h", "q"])
+def test_what_was_sent_leaves_its_box_and_the_keys_are_keys_again(studio, labeler, open_page, key):
+    studio.task()
+    page = open_page(labeler)
+    page.keyboard.press(key)
+    page.keyboard.type("look at this")
+    page.keyboard.press("Control+Enter")
+    page.get_by_text("Sent. Thank you").wait_for()
+    box = page.locator(".pop textarea").nth(int(key == "q"))
+    assert page.evaluate("document.activeElement.tagName") == "H1" and box.input_value() == "" and not box.is_visible()
+    assert page.get_by_text("Sent. Thank you").is_visible() and violations(page) == []
+    page.keyboard.press("2")
+    page.keyboard.press("Control+Enter")                              # the task, and no second report
+    saved(page)
+    with studio.store.read() as conn:
+        assert list(conn.scalars(select(reports.c.text).where(reports.c.labeler_id == labeler.id))) == ["look at this"]
 
 
 def test_guidelines_and_keys_open_over_the_page_and_nothing_is_lost(studio, labeler, open_page):
