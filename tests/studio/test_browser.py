@@ -66,6 +66,20 @@ def test_nothing_is_wider_than_a_phone_and_every_target_can_be_hit(studio, label
     assert min(sizes) >= 24, "WCAG 2.2, 2.5.8"
 
 
+@pytest.mark.parametrize("language", ["en", "de"])
+@pytest.mark.parametrize(("kind", "steps", "width"), [("rating", 7, 40), ("comparison", 8, 36)])
+def test_on_a_phone_the_scale_has_a_line_of_its_own_with_its_ends_above(studio, labeler, open_page, kind, steps, width, language):
+    studio.store.write(lambda conn: accounts.set_language(conn, labeler.id, language))
+    studio.task(kind, KINDS[kind])
+    page = open_page(labeler, **PHONE)
+    boxes = [box.bounding_box() for box in page.locator(".step").all()]
+    assert len(boxes) == steps and min(box["width"] for box in boxes) >= width and min(box["height"] for box in boxes) >= 40
+    ends = [end.bounding_box() for end in page.locator(".scale .end").all()]
+    assert len(ends) == 2 and max(end["y"] + end["height"] for end in ends) <= boxes[0]["y"]
+    assert page.locator("button.primary").bounding_box()["y"] >= boxes[0]["y"] + boxes[0]["height"]
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
 def test_comparing_takes_two_keys_and_the_next_task_comes_in_one_request(studio, labeler, open_page):
     for _ in range(3):
         studio.task()
