@@ -7,11 +7,13 @@ import re
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from tests.studio.conftest import PASSWORD
 from tests.studio.test_doors import invite
 from tutelage.feedback import accounts
 from tutelage.feedback.content import set_setting
+from tutelage.feedback.schema import reports
 
 AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_bytes()
 AXE_SHA256 = "29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c"          # axe-core 4.14.1, dist of its npm package
@@ -62,6 +64,20 @@ def test_nothing_is_wider_than_a_phone_and_every_target_can_be_hit(studio, label
     sizes = page.evaluate("""[...document.querySelectorAll('button, summary, .step, .rank, .row')].filter(e => e.getClientRects().length)
                              .map(e => e.getBoundingClientRect()).map(r => Math.min(r.width, r.height))""")
     assert min(sizes) >= 24, "WCAG 2.2, 2.5.8"
+
+
+@pytest.mark.parametrize("language", ["en", "de"])
+@pytest.mark.parametrize(("kind", "steps", "width"), [("rating", 7, 40), ("comparison", 8, 36)])
+def test_on_a_phone_the_scale_has_a_line_of_its_own_with_its_ends_above(studio, labeler, open_page, kind, steps, width, language):
+    studio.store.write(lambda conn: accounts.set_language(conn, labeler.id, language))
+    studio.task(kind, KINDS[kind])
+    page = open_page(labeler, **PHONE)
+    boxes = [box.bounding_box() for box in page.locator(".step").all()]
+    assert len(boxes) == steps and min(box["width"] for box in boxes) >= width and min(box["height"] for box in boxes) >= 40
+    ends = [end.bounding_box() for end in page.locator(".scale .end").all()]
+    assert len(ends) == 2 and max(end["y"] + end["height"] for end in ends) <= boxes[0]["y"]
+    assert page.locator("button.primary").bounding_box()["y"] >= boxes[0]["y"] + boxes[0]["height"]
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
 def test_comparing_takes_two_keys_and_the_next_task_comes_in_one_request(studio, labeler, open_page):
@@ -151,6 +167,24 @@ def test_the_other_ways_out_are_one_key_and_a_few_words_away(studio, labeler, op
         page.keyboard.type("look at this")
     page.get_by_role("button", name=words).press("Enter")
     page.get_by_text("Skipped." if key == "s" else "Sent. Thank you").wait_for()
+
+
+@pytest.mark.parametrize("key", ["h", "q"])
+def test_what_was_sent_leaves_its_box_and_the_keys_are_keys_again(studio, labeler, open_page, key):
+    studio.task()
+    page = open_page(labeler)
+    page.keyboard.press(key)
+    page.keyboard.type("look at this")
+    page.keyboard.press("Control+Enter")
+    page.get_by_text("Sent. Thank you").wait_for()
+    box = page.locator(".pop textarea").nth(int(key == "q"))
+    assert page.evaluate("document.activeElement.tagName") == "H1" and box.input_value() == "" and not box.is_visible()
+    assert page.get_by_text("Sent. Thank you").is_visible() and violations(page) == []
+    page.keyboard.press("2")
+    page.keyboard.press("Control+Enter")                              # the task, and no second report
+    saved(page)
+    with studio.store.read() as conn:
+        assert list(conn.scalars(select(reports.c.text).where(reports.c.labeler_id == labeler.id))) == ["look at this"]
 
 
 def test_guidelines_and_keys_open_over_the_page_and_nothing_is_lost(studio, labeler, open_page):

@@ -232,7 +232,13 @@
     form.before(note);
     note.scrollIntoView({ block: "nearest" });
   }
-  document.addEventListener("htmx:after:swap", (event) => { if (!event.target.closest?.(".pop, [data-live]")) begin(true); });
+  document.addEventListener("htmx:after:swap", (event) => {
+    const told = event.target.closest?.(".pop form");
+    if (told && event.detail.ctx.response.status < 400) {            // a report is out: nothing may go into its box, or out, once more
+      told.reset(); told.parentElement.open = false;
+      $("main h1").focus();
+    } else if (!event.target.closest?.(".pop, [data-live]")) begin(true);
+  });
   document.addEventListener("htmx:error", fail);
   document.addEventListener("DOMContentLoaded", () => begin(false));
 })();
