@@ -101,7 +101,7 @@ def _read_csv(path: Path) -> Rows:
 
 
 def safe_marked(cell: str) -> str:
-    """The cell with an apostrophe before it if a spreadsheet would take it for a formula (= + - @, fullwidth too, tab CR LF); numbers stay."""
+    """The cell with an apostrophe before it if a spreadsheet would take it for a formula (= + - @, wide too, tab CR LF); numbers stay."""
     return f"'{cell}" if _FORMULA.match(cell) and not _NUMBER.fullmatch(cell) else cell
 
 
