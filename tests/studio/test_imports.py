@@ -45,6 +45,12 @@ def test_rows_that_cannot_be_read_are_counted_with_the_reason_and_the_rest_is_ta
     assert counted(studio)[1] == before[1] + 3 and "pairs.jsonl:4" in done.text and "/tmp" not in done.text and "<b>" not in done.text
 
 
+@pytest.mark.parametrize(("name", "content"), [("x.csv", b"\0" * 1000), ("x.csv", b"prompt,chosen,rejected\n"), ("x.jsonl", b"\n\n")])
+def test_a_file_without_a_row_is_told_as_one(lead, name, content):
+    answered = sent(lead, name, content)
+    assert answered.status_code == 422 and 'role="alert"' in answered.text and "It is in the store" not in answered.text
+
+
 def test_customers_prompts_are_masked_and_taken_with_consent_only(studio, lead):
     rows = [{"prompt": f"Write to ann@example.org about tea {i}, please.", "chosen": "Yes.", "rejected": "No.", "user": "u7",
              "consent": i == 0} for i in range(2)]

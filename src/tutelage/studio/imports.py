@@ -52,6 +52,8 @@ def bring_in(request: Request, session: Lead, form: OwnUpload) -> Response:
                                 to_judge=as_kind if as_kind in KINDS else None)                    # type: ignore[arg-type]
         except TutelageError as error:
             return _page(request, 422, error=str(error).replace(f"{folder}/", ""), hint=error.hint)
+    if not done.read:
+        return _page(request, 422, error=f"{name} holds no row", hint="choose another; a table's first line names its columns")
     if not look:
         web.store.write(lambda conn: record_audit(conn, action="import", now=web.store.now(), actor_id=session.labeler_id, subject=name,
                                                   read=done.read))

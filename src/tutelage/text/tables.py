@@ -31,7 +31,7 @@ _JSON_SUFFIXES = (".jsonl", ".json", ".ndjson")
 _WHENCE = "check where the file comes from"
 _TEXT_SUFFIXES = (".txt", ".text", ".md")
 _HUB_NAME = re.compile(r"hub:([\w./-]+?)(?:@([\w.-]+))?(?::([\w.\[\]:%-]+))?")
-_FORMULA, _NUMBER = re.compile(r"'*[=+\-@\t\r]"), re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")
+_FORMULA, _NUMBER = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]"), re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")
 _BATCH_ROWS = 16
 """Rows of a table unpacked at a time: what bounds the memory is so many of the longest rows."""
 
@@ -101,7 +101,7 @@ def _read_csv(path: Path) -> Rows:
 
 
 def safe_marked(cell: str) -> str:
-    """The cell with an apostrophe before it if a spreadsheet would take it for a formula (= + - @ tab CR); numbers stay as they are."""
+    """The cell with an apostrophe before it where a spreadsheet would see a formula (= + - @ of either width, tab CR LF), and no number."""
     return f"'{cell}" if _FORMULA.match(cell) and not _NUMBER.fullmatch(cell) else cell
 
 
