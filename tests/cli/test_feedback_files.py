@@ -12,6 +12,7 @@ import pytest
 from tutelage.cli.feedback_files import FORMATS, TO_JUDGE
 from tutelage.cli.main import main
 from tutelage.feedback.io.exporting import FORMS, KINDS
+from tutelage.feedback.store import Store
 
 ROWS = [{"q": "tea?", "a": "yes", "b": "no", "votes": [1, 2, 0], "kept": True},
         {"q": "milk?", "a": "yes", "b": "no", "votes": [1, 1, None]}]
@@ -71,7 +72,23 @@ def test_a_file_that_is_no_feedback_is_one_line_with_a_hint(run, tmp_path):
     assert err.splitlines()[1].startswith("hint:  ") and len(err.splitlines()) == 2
 
 
-def test_an_empty_store_has_nothing_to_agree_on(run):
+@pytest.mark.parametrize("verb", [
+    ("stats",), ("export", "b.jsonl", "--to", "judgements"), ("snapshot",), ("erase", "--labeler", "1", "--yes"), ("simulate",),
+    ("retrain", "--policy", "runs/none"), ("scores", "a.jsonl", "--model", "m")])
+def test_who_only_reads_makes_no_database(run, tmp_path, verb):
+    code, out, err = run(*verb, "--db", "typo.db")
+    assert code == 1 and out == "" and err.startswith("error: there is no database typo.db\nhint:  name it with --db")
+    assert not (tmp_path / "typo.db").exists()
+
+
+@pytest.mark.parametrize(("wrong", "code", "said"), [(("--overlap", "99999999999999999999"), 2, "overlap"), (("--batch", "\udc80"), 0, "")])
+def test_an_import_takes_no_number_the_database_cannot_hold_and_mends_its_names(run, wrong, code, said):
+    found = run("import", "a.jsonl", *COLUMNS, *wrong)
+    assert found[0] == code and said in found[2] and "bug" not in found[2]
+
+
+def test_an_empty_store_has_nothing_to_agree_on(run, tmp_path):
+    Store.open(tmp_path / "studio.db").close()
     code, out, _ = run("stats")
     assert code == 0 and out.startswith("judgements  0 (none)")
     assert run("export", "b.jsonl", "--to", "judgements")[0] == 1

@@ -49,7 +49,7 @@ def snapshot(database: str | None, out: Path | None, kinds: tuple[str, ...], pur
 
         selection = check_selection(Selection(kinds or Selection().kinds, purposes or PURPOSES,
                                               before.replace(tzinfo=UTC).timestamp() if before else None, guidelines))
-        with Store.open(database) as store:
+        with Store.open(database, make=False) as store:
             found, _ = freeze_and_record(store, out or data_folder() / "snapshots", selection, lambda conn, frozen, known: None)
     print_result({"snapshot": str(found.path), "hash": found.hash, **found.counts,
                   "next": f"tutelage reward model.policy=runs/sft 'data.files=[{found.path}]' --run-dir runs/reward"}, as_json)
@@ -76,7 +76,7 @@ def retrain(overrides: tuple[str, ...], policy: str, database: str | None, out: 
         from tutelage.feedback.retrain import look, start
         from tutelage.feedback.store import Store
 
-        with Store.open(database) as store:
+        with Store.open(database, make=False) as store:
             training = start(store, policy=policy, folder=out or data_folder(), overrides=overrides)
             told = 0
             while training.state == "running" and not no_wait:

@@ -43,7 +43,7 @@ def erase_command(labeler: str | None, user: str | None, runs: tuple[Path, ...],
 
         if not (yes or dry_run):
             click.confirm(f"Erase the {what} {name} for good?", abort=True, err=True)
-        with Store.open(db) as store:
+        with Store.open(db, make=False) as store:
             done = erase_person(store, what, name, runs=runs or (Path("runs"), data_folder() / "trainings"), dry_run=dry_run)
     if as_json:
         print_result(asdict(done), as_json)

@@ -48,7 +48,7 @@ def everywhere(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--prompt-style", type=click.Choice(["chat", "raw"]),
               help="A prompt that is a string: one user message, or text to be continued.  [default: raw in our own judgements, else chat]")
 @click.option("--as", "to_judge", type=click.Choice(TO_JUDGE), help="Make items to be judged so of the prompts or answers in the files.")
-@click.option("--overlap", type=click.IntRange(min=1), metavar="N",
+@click.option("--overlap", type=click.IntRange(1, 1000), metavar="N",
               help="People wanted for each item.  [default: as many as judged it, one for an open item]")
 @click.option("--labelers", "prefix", default="", metavar="PREFIX", help="Put before labelers' names, which else mean the same person.")
 @click.option("--batch", metavar="NAME", help="A name for these items; the same item in two batches is two.")
@@ -136,7 +136,7 @@ def export_command(out: Path, db: str | None, as_json: bool, verbose: bool, to: 
         from tutelage.feedback.io.exporting import FORMS, export
         from tutelage.feedback.store import Store
 
-        with Store.open(db) as store:
+        with Store.open(db, make=False) as store:
             done = export(store, out, to, names=names, kinds=kinds, batch=batch, everything=everything)
     result = {"file": str(out), "rows": done.rows, "judgements": done.judgements, "skipped": dict(done.skipped.most_common()),
               "no_place_for": list(FORMS[to].leaves)}
@@ -171,7 +171,7 @@ def stats_command(db: str | None, as_json: bool, verbose: bool, batch: str | Non
         from tutelage.feedback.stats import stats
         from tutelage.feedback.store import Store
 
-        with Store.open(db) as store, store.read() as conn:
+        with Store.open(db, make=False) as store, store.read() as conn:
             found = stats(conn, batch=batch, resamples=resamples)
     if as_json:
         print_result(found, as_json)
@@ -190,7 +190,7 @@ def simulate_command(db: str | None, as_json: bool, verbose: bool, limit: int | 
         from tutelage.demo.at_work import simulate
         from tutelage.feedback.store import Store
 
-        with Store.open(db) as store:
+        with Store.open(db, make=False) as store:
             done = simulate(store, seed=seed, limit=limit)
     print_result({"judgements": sum(done.values()), "labelers": done}, as_json)
 

@@ -38,7 +38,7 @@ def scores_command(file: Path, model: str, db: str | None, as_json: bool, verbos
         from tutelage.text.lines import read_json_lines
 
         rows = list(read_json_lines(file))
-        with Store.open(db) as store:
+        with Store.open(db, make=False) as store:
             def work(conn: Connection) -> tuple[int, int]:
                 given = [_score(conn, file, number, row) for number, row in rows]
                 record_audit(conn, action="feedback.scores", now=store.now(), subject=model, scores=len(given))

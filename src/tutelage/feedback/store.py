@@ -43,16 +43,20 @@ class Store:
         self._writer = Writer(writing, self._explain)
 
     @classmethod
-    def open(cls, url: str | Path | None = None, *, clock: Callable[[], float] = time.time) -> Store:
+    def open(cls, url: str | Path | None = None, *, clock: Callable[[], float] = time.time, make: bool = True) -> Store:
         """Open the database, made or brought to this version's tables first.
 
         Args: url: a SQLite file or postgresql://...; None: TUTELAGE_DATABASE_URL, else studio.db in the user's data folder.
-            clock: UTC seconds.
+            clock: UTC seconds. make: a SQLite file that is not there is made, else refused: whoever only reads has mistyped its name.
         Raises: StoreError when it is from a newer version, of another program, on a network file system or cannot be reached.
         """
         at = locate(url)
         if at.get_backend_name() == "sqlite":
-            _prepare_sqlite(Path(str(at.database)))
+            path = Path(str(at.database))
+            if not make and not path.exists():
+                raise StoreError(f"there is no database {path}",
+                                 hint="name it with --db; `tutelage feedback import` and `tutelage studio` make one")
+            _prepare_sqlite(path)
         else:
             need_psycopg()
             _prepare_postgresql(at)

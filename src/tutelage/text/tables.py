@@ -101,7 +101,7 @@ def _read_csv(path: Path) -> Rows:
 
 
 def safe_marked(cell: str) -> str:
-    """The cell with an apostrophe before it if a spreadsheet would take it for a formula (= + - @, wide too, tab CR LF); numbers stay."""
+    """The cell with an apostrophe before it where a spreadsheet would see a formula (= + - @ of either width, tab CR LF), and no number."""
     return f"'{cell}" if _FORMULA.match(cell) and not _NUMBER.fullmatch(cell) else cell
 
 
