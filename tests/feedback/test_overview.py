@@ -8,7 +8,7 @@ from sqlalchemy import select
 from tests.feedback import few
 from tutelage.demo.at_work import simulate
 from tutelage.demo.tasks import fill
-from tutelage.feedback import schema
+from tutelage.feedback import adjudication, schema
 from tutelage.feedback.overview import Overview, overview
 from tutelage.feedback.standing import moment, read_standing
 from tutelage.feedback.stats import stats
@@ -55,6 +55,20 @@ def test_each_labeler_has_counts_agreement_and_gold_right(store, people):
     # Amara's labels: half of (bo, eve) agree with the first, bo with the second, nobody with the third.
     assert amara.others.value == pytest.approx((0.5 + 1 + 0) / 3) and amara.experts.value == 1.0 and bo.experts.value == 0.0
     assert (amara.gold.value, bo.gold.value, row_of(found, "eve").gold.why) == (1.0, 0.0, "no gold item")
+
+
+@pytest.mark.parametrize("overrule", [None, False, True])
+def test_what_an_expert_adjudicated_counts_as_said_of_the_same_item(store, people, overrule):
+    task = judged(store, people, {"amara": A, "bo": B})
+    (item,) = store.write(lambda conn: adjudication.send(conn, [task], by_id=people["eve"], now=1.0))
+    store.write(lambda conn: few.judgement(conn, item, people["eve"], A))
+    if overrule is not None:
+        store.write(lambda conn: adjudication.settle(conn, item, overrule=overrule, by_id=people["eve"], now=2.0))
+    judged(store, people, {"bo": A})
+    found = told(store)
+    amara, bo, eve = (row_of(found, name) for name in ("amara", "bo", "eve"))
+    assert (amara.experts.value, amara.experts.n, bo.experts.value, bo.experts.n) == (1.0, 1, 0.0, 1), "what it overruled too"
+    assert amara.others.value == (None if overrule else 0.0) and eve.others.value is None, "agreement among labelers stays their own"
 
 
 def test_what_was_taken_back_erased_or_practised_does_not_count(store, people):

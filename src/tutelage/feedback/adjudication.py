@@ -14,7 +14,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from .content import record_audit
 from .errors import ContentError
-from .items import copy_task, judgements_of_task
+from .items import OVERRULED, copy_task, judgements_of_task, source_of
 from .schema import Row, judgements, retractions, tasks
 from .sql import loader, run
 from .values import LIKERT
@@ -24,7 +24,6 @@ CONTRADICTED = ("comparison", "ranking", "rating", "label")
 """Kinds whose judgements can say the opposite."""
 RECENT = 100_000
 """Judgements looked at for disputes, the newest: what a page waits half a second for."""
-_SOURCE = ("triaged", "disputed")                                   # what an item's notes name the task it was made of by
 _MIDDLE = (LIKERT + 1) / 2
 _JUDGED = (select(judgements.c.id).outerjoin(retractions).where(judgements.c.task_id == tasks.c.id, retractions.c.id.is_(None))
            .correlate(tasks).exists())
@@ -93,7 +92,7 @@ def disputes(conn: Connection, *, limit: int = 100) -> Disputes:
     said: dict[int, tuple[str, dict[int, Any]]] = {}
     for task_id, kind, labeler, value in rows[:RECENT]:
         said.setdefault(task_id, (kind, {}))[1].setdefault(labeler, loaded(value))
-    asked = {_source(extra) for extra in conn.scalars(select(tasks.c.extra).where(tasks.c.purpose == "adjudication"))}
+    asked = {source_of(extra) for extra in conn.scalars(select(tasks.c.extra).where(tasks.c.purpose == "adjudication"))}
     found = [Dispute(task_id, kind, _strongest(kind, list(values.values())), len(values))
              for task_id, (kind, values) in said.items() if len(values) > 1 and task_id not in asked]
     found = sorted((one for one in found if one.strength > 0), key=lambda one: -one.strength)
@@ -132,7 +131,7 @@ def adjudicated(conn: Connection, *, limit: int = 50) -> list[Adjudicated]:
 def outcome_of(conn: Connection, item_id: int) -> Adjudicated | None:
     """What became of one; None while nobody has judged it, and for a task that is none."""
     item = conn.execute(select(tasks.c.purpose, tasks.c.extra).where(tasks.c.id == item_id)).first()
-    source = _source(item.extra) if item is not None and item.purpose == "adjudication" else None
+    source = source_of(item.extra) if item is not None and item.purpose == "adjudication" else None
     said = next((row for row in reversed(judgements_of_task(conn, item_id)) if row["retracted"] is None and row["value"] is not None), None)
     if item is None or source is None or said is None:
         return None
@@ -183,11 +182,6 @@ def _outcome(conn: Connection, item_id: int) -> Adjudicated:
     return found
 
 
-def _source(extra: Mapping[str, Any] | None) -> int | None:
-    """The task that an item was made of, by its notes."""
-    return next((int(extra[name]) for name in _SOURCE if name in extra), None) if extra else None
-
-
 def _note(conn: Connection, item_id: int, settled: str | None) -> None:
     extra = dict(conn.scalar(select(tasks.c.extra).where(tasks.c.id == item_id)) or {})
     extra.pop("settled", None)
@@ -195,4 +189,4 @@ def _note(conn: Connection, item_id: int, settled: str | None) -> None:
 
 
 def _reason(item_id: int) -> str:
-    return f"overruled by item {item_id}"
+    return f"{OVERRULED}{item_id}"

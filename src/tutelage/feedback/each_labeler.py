@@ -65,7 +65,7 @@ def each_labeler(standing: Standing, copies: Sequence[tuple[Said, str]]) -> list
             seconds[one.labeler].append(one.seconds)
     labels, gold = _labels(standing), _gold(standing)
     experts = {id_ for id_, person in standing.people.items() if person.role != "labeler"}
-    others, of_experts = with_others(labels), with_experts(labels, experts)
+    others, of_experts = with_others(labels), with_experts(_labels(standing, adjudicated=True), experts)
     pairs, yes_no = reliability_of_pairs(standing), reliability_of_labels(standing)
     found = flags(standing, copies, pairs, yes_no)
     nothing = undefined("no label that others gave too")
@@ -199,12 +199,16 @@ def _flag(found: dict[int, list[Flag]], row: Any, check: str, **said: Any) -> No
         found[row.labeler].append(Flag(check, said))
 
 
-def _labels(standing: Standing) -> Labels:
-    """All that are labels, each kind on a scale of its own."""
-    rows = [(one, kind, value) for one in standing.said if (kind := standing.items[one.task].kind) in READ
-            and (value := label_of(kind, one.value)) is not None]
+def _labels(standing: Standing, adjudicated: bool = False) -> Labels:
+    """All that are labels, each kind on a scale of its own.
+
+    adjudicated: what an expert said of an adjudication item stands as a label of the task it was made of, beside what it overruled there.
+    """
+    rows = [(one, kind, value) for one in [*standing.said, *(standing.overruled if adjudicated else [])]
+            if (kind := standing.items[one.task].kind) in READ and (value := label_of(kind, one.value)) is not None]
     values = [f"{kind}:{value}" for _, kind, value in rows]
-    return Labels.of([one.task for one, _, _ in rows], [one.labeler for one, _, _ in rows], values)
+    sources = {number: item.source for number, item in standing.items.items() if adjudicated and item.source is not None}
+    return Labels.of([sources.get(one.task, one.task) for one, _, _ in rows], [one.labeler for one, _, _ in rows], values)
 
 
 def _gold(standing: Standing) -> dict[int, Statistic]:

@@ -19,6 +19,15 @@ KNOWN = ("practice", "screening", "gold")
 MADE = (*KNOWN, "shared", "drift", "adjudication")
 """Purposes a lead can give a copy of a task."""
 
+OVERRULED = "overruled by item "
+"""How the reason begins of a judgement that was retracted because an expert said the opposite."""
+_SOURCE = ("triaged", "disputed")                                   # what an item's notes name the task it was made of by
+
+
+def source_of(extra: Mapping[str, Any] | None) -> int | None:
+    """The task that an adjudication item was made of, by its notes."""
+    return next((int(extra[name]) for name in _SOURCE if name in extra), None) if extra else None
+
 
 def judgements_of_task(conn: Connection, task_id: int) -> list[Row]:
     """{id, labeler_id, name, group, kind, value, seconds, guideline_version, created_at, retracted: reason or None}, oldest first."""
