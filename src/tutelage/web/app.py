@@ -20,7 +20,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from tutelage.base.errors import TutelageError
 from tutelage.base.log import get_logger
 from tutelage.feedback.accounts import Session
-from tutelage.feedback.errors import StoreError
+from tutelage.feedback.errors import ErasedError, StoreError
 from tutelage.feedback.store import Store
 
 from .assets import Assets, check_vendored
@@ -143,8 +143,8 @@ def _too_large(request: Request, error: Exception) -> Response:
 
 
 def status_of(error: TutelageError) -> int:
-    """503 where nothing can be written or read now, such as on a full disk; else 409."""
-    return 503 if isinstance(error, StoreError) else 409
+    """503 where nothing can be written or read now, such as on a full disk; 410 for what was erased; else 409."""
+    return 503 if isinstance(error, StoreError) else 410 if isinstance(error, ErasedError) else 409
 
 
 def _our_error(request: Request, error: Exception) -> Response:
