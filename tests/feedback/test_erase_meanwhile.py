@@ -14,11 +14,18 @@ from sqlalchemy import func, select
 
 from tests.feedback import few
 from tutelage.base.scratch import scratch_dir, sweep
-from tutelage.feedback import retrain, schema, snapshot
-from tutelage.feedback.errors import RetrainError
+from tutelage.feedback import queue, retrain, schema, snapshot
+from tutelage.feedback.conversations import Sampled
+from tutelage.feedback.erase import erase, find
+from tutelage.feedback.errors import ErasedError, QueueError, RetrainError
 from tutelage.feedback.io.exporting import export
+from tutelage.feedback.items import copy_task
+from tutelage.feedback.pseudonyms import key_of_store
+from tutelage.feedback.reports import add_report, answer_report
+from tutelage.feedback.revisions import add_revision, criticised
 from tutelage.feedback.snapshot import FREEZING, freeze, freeze_and_record
 from tutelage.feedback.store import Store
+from tutelage.feedback.triage import triage
 from tutelage.lineage.erasing import erase_person
 
 PLANTED = "the walrus sings at noon"
@@ -174,3 +181,74 @@ def test_a_sweep_leaves_what_somebody_works_in_and_links(tmp_path):
     with scratch_dir(tmp_path, "work-") as mine:
         assert sweep(tmp_path, "work-") == [mine] and mine.is_dir() and mine.stat().st_mode & 0o077 == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "work-link"]
+
+
+@pytest.fixture
+def held(store) -> tuple[int, int]:
+    """(who, the assignment): an edit of an answer to a customer's prompt that Bo holds while the customer is erased."""
+    def work(conn):
+        asked = few.prompt(conn, "a customer's", source="customer", user="u-1")
+        who, now = few.labeler(conn, "Bo", role="expert"), store.now()
+        return who, queue.give(conn, few.task(conn, asked, [PLANTED], "edit", free=1), who, now=now).assignment_id
+
+    found = store.write(work)
+    store.write(lambda conn: erase(conn, find(conn, "user", "u-1", key_of_store(conn)), now=store.now()))
+    return found
+
+
+def texts(store) -> str:
+    with store.read() as conn:
+        return repr([conn.execute(select(table)).all() for table in schema.metadata.sorted_tables])
+
+
+@pytest.mark.parametrize("what", ["draft", "submit", "skip", "report"])
+def test_nothing_that_is_sent_about_what_was_erased_is_kept(store, held, what):
+    mine = {"labeler_id": held[0], "assignment_id": held[1], "now": store.now()}
+    send = {"draft": lambda conn: queue.save_draft(conn, draft={"text": PLANTED}, **mine),
+            "submit": lambda conn: queue.submit(conn, value={"edit": PLANTED}, **mine),
+            "skip": lambda conn: queue.skip(conn, reason=PLANTED, **mine),
+            "report": lambda conn: add_report(conn, kind="harm", text=PLANTED, **mine)}
+    with pytest.raises(ErasedError, match="nothing that you wrote about it was kept"):
+        store.write(send[what])
+    assert PLANTED not in texts(store)
+
+
+def test_nothing_is_kept_of_somebody_who_was_erased_while_they_sent_it(store):
+    def work(conn):
+        who = few.labeler(conn, "Bo", role="expert")
+        return who, queue.give(conn, few.task(conn, few.prompt(conn), ["a"], "edit", free=1), who, now=store.now()).assignment_id
+
+    who, assignment = store.write(work)
+    erase_person(store, "labeler", "Bo")
+    with pytest.raises(ErasedError):
+        store.write(lambda conn: queue.save_draft(conn, labeler_id=who, assignment_id=assignment, now=store.now(), draft={"text": PLANTED}))
+    assert PLANTED not in texts(store)
+
+
+def test_a_lead_makes_nothing_more_of_what_was_erased(store, held):
+    with store.read() as conn:
+        task = conn.scalar(select(schema.tasks.c.id))
+    lead = store.write(lambda conn: few.labeler(conn, "Cy", role="lead"))
+    report = store.write(lambda conn: few.put(conn, "reports", kind="question", task_id=task, labeler_id=held[0], created_at=1.0))
+    for send in (lambda conn: triage(conn, task_id=task, verdict="guideline_gap", by_id=lead, now=1.0, text=PLANTED),
+                 lambda conn: copy_task(conn, task, purpose="gold", by_id=lead, now=1.0, expected={"ranks": [0]}, reasons=PLANTED),
+                 lambda conn: answer_report(conn, report, text=PLANTED, by_id=lead, now=1.0)):
+        with pytest.raises(ErasedError):
+            store.write(send)
+    assert PLANTED not in texts(store)
+
+
+@pytest.mark.parametrize("gone", ["user", "labeler"])
+def test_a_revision_that_comes_after_the_erasure_is_dropped(store, gone):
+    def work(conn):
+        asked = few.prompt(conn, "a customer's", source="customer", user="u-1")
+        who = few.labeler(conn, "Bo", role="expert")
+        held = queue.give(conn, few.task(conn, asked, ["b"], "critique", free=1), who, now=store.now()).assignment_id
+        queue.submit(conn, assignment_id=held, labeler_id=who, value={"critique": "kinder"}, now=store.now())
+        return who, criticised(conn, held, who)
+
+    who, about = store.write(work)
+    erase_person(store, gone, {"user": "u-1", "labeler": "Bo"}[gone])
+    with pytest.raises(QueueError, match="was erased" if gone == "user" else "dropped"):
+        store.write(lambda conn: add_revision(conn, about, Sampled(PLANTED), who, now=store.now()))
+    assert PLANTED not in texts(store)

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, select
 from ..base.errors import did_you_mean
 from ..base.records import prompt_from_json, prompt_to_json
 from . import schema
-from .errors import ContentError
+from .errors import ContentError, ErasedError
 from .pseudonyms import key_of_store, tombstone
 from .sql import dump, load, run
 
@@ -24,6 +24,7 @@ ANSWERS = {"prompt": (0, 0), "demonstration": (0, 0), "conversation": (0, 0), "c
            "label": (1, 1), "critique": (1, 1), "edit": (1, 1)}
 NO_PROMPT = ("prompt", "conversation")                              # kinds that can begin from nothing
 OWN_PROMPT = ("demonstration", "conversation")                      # kinds in which nothing of the prompt's author is judged
+ERASED = "erased"                                                  # in `extra` of a task whose prompt or answers were erased
 _UNHOLDABLE = re.compile("[\0\ud800-\udfff]")
 MAX_TEXT = 1_000_000                                                # characters of one text
 MAX_DEPTH = 50                                                      # of a document
@@ -215,6 +216,13 @@ def set_setting(conn: Connection, name: str, value: Any) -> None:
     else:
         run(conn, "INSERT INTO settings (name, value) VALUES (:name, :value) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
             name=name, value=dump(clean(value)))
+
+
+def check_stands(conn: Connection, task_id: int | None) -> None:
+    """Raises: ErasedError for a task whose prompt or answers were erased, before anything that may repeat them is kept."""
+    row = run(conn, "SELECT extra FROM tasks WHERE id = :task", task=task_id).fetchone()
+    if row is not None and ERASED in load(row[0]):
+        raise ErasedError
 
 
 def record_audit(conn: Connection, *, action: str, now: float, actor_id: int | None = None, subject: str | None = None,

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, insert, select, update
 
 from . import queue
-from .content import add_prompt, add_response, add_task, clean
+from .content import add_prompt, add_response, add_task, check_stands, clean
 from .errors import ContentError, QueueError
 from .guidelines import version_in_force
 from .reports import tell_lead
@@ -92,12 +92,13 @@ def start(conn: Connection, labeler_id: int, *, now: float, assignment_id: int |
     """
     messages: list[dict[str, Any]] = []
     if assignment_id is not None:
-        row = conn.execute(select(assignments.c.state, prompts.c.content).join(tasks, tasks.c.id == assignments.c.task_id)
+        row = conn.execute(select(assignments.c.task_id, prompts.c.content).join(tasks, tasks.c.id == assignments.c.task_id)
                            .outerjoin(prompts, prompts.c.id == tasks.c.prompt_id)
                            .where(assignments.c.id == assignment_id, assignments.c.labeler_id == labeler_id,
                                   tasks.c.kind == "conversation", assignments.c.state.in_(("reserved", "expired")))).first()
         if row is None:
             raise QueueError("there is no such task of yours", hint="go back to the start page and take the next one")
+        check_stands(conn, row.task_id)
         begun = [{"role": "user", "content": row.content}] if isinstance(row.content, str) else row.content or []
         messages = [{"role": message["role"], "content": message["content"]} for message in begun]
     mine = select(conversations.c.id, conversations.c.messages, conversations.c.state).where(conversations.c.labeler_id == labeler_id)

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Table, delete, func, insert, or_, select, upd
 from ..base.errors import did_you_mean
 from . import queue
 from .accounts import check_another_admin
-from .content import record_audit
+from .content import ERASED, record_audit
 from .errors import ContentError
 from .io.keys import select_in
 from .pseudonyms import key_of_store, pseudonym, tombstone
@@ -149,7 +149,7 @@ def erase(conn: Connection, subject: Subject, *, now: float, by_id: int | None =
     _hide_hashes(conn, found.prompts)
     _set(conn, prompts, found.prompts, content=None, user=None, extra={}, erased_at=now)
     _set(conn, responses, found.responses, text=None, logprobs=None, sampling=None, erased_at=now)
-    _set(conn, tasks, found.tasks, expected=None, extra={})
+    _set(conn, tasks, found.tasks, expected=None, extra={ERASED: True})
     _set(conn, judgements, found.judgements, value=None)
     _set(conn, assignments, found.assignments, draft=None, reason=None)
     _set(conn, reports, found.reports, text=None, answer=None)

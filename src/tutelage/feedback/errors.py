@@ -28,6 +28,13 @@ class KeptError(QueueError):
     """A no that keeps what was typed: the writer commits what the refusing work had written, which is the draft."""
 
 
+class ErasedError(QueueError):
+    """What this is about was erased, or who sends it: nothing that was typed is kept, since it may repeat it."""
+
+    def __init__(self) -> None:
+        super().__init__("what this is about was erased, so nothing that you wrote about it was kept", hint="go on with the next task")
+
+
 class RetrainError(TutelageError):
     """No reward model was trained."""
 

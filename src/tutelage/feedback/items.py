@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
-from .content import add_task, clean, record_audit
+from .content import add_task, check_stands, clean, record_audit
 from .errors import ContentError
 from .schema import Row, assignments, judgements, labelers, retractions, tasks
 from .values import LIKERT
@@ -65,11 +65,12 @@ def copy_task(conn: Connection, task_id: int, *, purpose: str, by_id: int, now: 
     """A task of the same kind and answers for another purpose; who judged the first is never given it. Returns its id.
 
     expected: the answer, as judgements store it, of practice, screening and gold items. reasons: what labelers read beside it.
-    Raises: ContentError for an unknown task or purpose, an answer that is missing, and a second such task.
+    Raises: ContentError for an unknown task or purpose, an answer that is missing, and a second such task; ErasedError.
     """
     task = conn.execute(select(tasks).where(tasks.c.id == task_id)).first()
     if task is None:
         raise ContentError(f"there is no task {task_id}")
+    check_stands(conn, task_id)
     if purpose not in MADE:
         raise ContentError(f"purpose is {purpose!r}", hint=f"one of {', '.join(MADE)}")
     known = None

@@ -15,9 +15,9 @@ from typing import Any
 from sqlalchemy import Connection
 
 from . import values
-from .content import clean, record_audit
+from .content import ERASED, clean, record_audit
 from .draws import COUNTED, Person, Pick, allowed, pick
-from .errors import ContentError, KeptError, QueueError
+from .errors import ContentError, ErasedError, KeptError, QueueError
 from .guidelines import IN_FORCE
 from .newcomers import count_answer
 from .schema import KINDS
@@ -101,7 +101,7 @@ def submit(conn: Connection, *, assignment_id: int, labeler_id: int, value: Mapp
     """Record what the labeler judged (as the page showed it, values.py). Returns the judgement's id; of a double submit, the first's.
 
     Its guideline version is the one in force when the task was given, whatever was saved since. A reservation that has run out still
-    counts while its place is free. Raises: ContentError when the value cannot be; QueueError when the task is not theirs;
+    counts while its place is free. Raises: ContentError when the value cannot be; QueueError when the task is not theirs; ErasedError;
     KeptError, the value being kept as their draft, when the place was given to another or their account was closed.
     """
     row = _own(conn, assignment_id, labeler_id)
@@ -148,7 +148,8 @@ def skip(conn: Connection, *, assignment_id: int, labeler_id: int, reason: str, 
 def save_draft(conn: Connection, *, assignment_id: int, labeler_id: int, draft: Any, now: float, seconds: float | None = None) -> float:
     """Keep what the labeler has typed so far, and hold the task on. Returns until when.
 
-    Raises: KeptError, the draft being kept, when the reservation had run out and another has the place; QueueError when it was submitted.
+    Raises: KeptError, the draft being kept, when the reservation had run out and another has the place; QueueError when it was submitted;
+    ErasedError when what it is about was erased, which the draft may repeat.
     """
     row = _own(conn, assignment_id, labeler_id)
     if row.state == "submitted":
@@ -287,17 +288,18 @@ class _Own:
 
 
 def _own(conn: Connection, assignment_id: int, labeler_id: int) -> _Own:
-    """Raises QueueError, in the same words, when there is none of that id and when it is another's."""
+    """Raises QueueError, in the same words, when there is none of that id and when it is another's; ErasedError."""
     row = run(conn, """SELECT a.id, a.task_id, a.state, a.attempt, a.p_select, a.sides, a.claimed_at, a.expires_at, t.kind, t.purpose,
                               t.free, t.state, a.guideline_version, l.disabled_at, l.erased_at,
-                              (SELECT value FROM settings WHERE name = 'queue')
+                              (SELECT value FROM settings WHERE name = 'queue'), t.extra
                        FROM assignments a JOIN tasks t ON t.id = a.task_id JOIN labelers l ON l.id = a.labeler_id
                        WHERE a.id = :id AND a.labeler_id = :labeler AND a.state <> 'barred'""",
               id=assignment_id, labeler=labeler_id).fetchone() if _is_id(assignment_id) and _is_id(labeler_id) else None
     if row is None:
         raise QueueError("there is no such task of yours", hint="go back to the start page and take the next one")
-    closed, shares = row[13] is not None or row[14] is not None, from_document(load(row[15]))
-    return _Own(*(*row[:5], load(row[5]), *row[6:13], closed, shares))
+    if row[14] is not None or ERASED in load(row[16]):
+        raise ErasedError
+    return _Own(*(*row[:5], load(row[5]), *row[6:13], row[13] is not None, from_document(load(row[15]))))
 
 
 def _refusal(conn: Connection, row: _Own, done: str) -> QueueError | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, func, insert, select, update
 
-from .content import clean, record_audit
+from .content import check_stands, clean, record_audit
 from .errors import ContentError
 from .schema import Row, assignments, labelers, reports, tasks
 
@@ -24,11 +24,15 @@ def add_report(conn: Connection, *, kind: str, assignment_id: int, labeler_id: i
 
 
 def tell_lead(conn: Connection, *, kind: str, task_id: int | None, labeler_id: int, text: str, now: float) -> int:
-    """Put a labeler's word into the inbox. task_id: what it is about, where that is a task. Raises: ContentError when it is empty."""
+    """Put a labeler's word into the inbox. task_id: what it is about, where that is a task.
+
+    Raises: ContentError when it is empty; ErasedError.
+    """
     if kind not in FROM_LABELERS:
         raise ContentError(f"no report of kind {kind!r}", hint=f"one of {', '.join(FROM_LABELERS)}")
     if not text.strip():
         raise ContentError("the message is empty", hint="write what the lead should know")
+    check_stands(conn, task_id)
     return int(conn.execute(insert(reports).values(kind=kind, task_id=task_id, labeler_id=labeler_id, text=clean(text), state="open",
                                                    created_at=now).returning(reports.c.id)).scalar_one())
 
@@ -56,12 +60,16 @@ def inbox(conn: Connection, *, state: str, limit: int = 100) -> list[Row]:
 def answer_report(conn: Connection, report_id: int, *, text: str, by_id: int, now: float) -> None:
     """Close a report, with an answer that its writer reads, or without. A closed one gets the new answer in place of the old.
 
-    Raises: ContentError when there is none of that id, and for a question left without an answer.
+    Raises: ContentError when there is none of that id, and for a question left without an answer; ErasedError for words about what was
+        erased.
     """
-    text, kind = clean(text).strip(), conn.scalar(select(reports.c.kind).where(reports.c.id == report_id, reports.c.kind.in_(INBOX)))
-    if kind is None:
+    text, row = clean(text).strip(), conn.execute(
+        select(reports.c.kind, reports.c.task_id).where(reports.c.id == report_id, reports.c.kind.in_(INBOX))).first()
+    if row is None:
         raise ContentError(f"there is no report {report_id}")
-    if kind == "question" and not text:
+    if text:
+        check_stands(conn, row.task_id)
+    if row.kind == "question" and not text:
         raise ContentError("the answer is empty", hint="write to the labeler who asked")
     conn.execute(update(reports).where(reports.c.id == report_id).values(state="closed", answer=text or None, answered_by=by_id,
                                                                          answered_at=now))

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from . import queue
-from .content import add_response, add_task
+from .content import add_response, add_task, check_stands
 from .conversations import Sampled
 from .errors import QueueError
 from .io.keys import Place, key_of, known, remember
@@ -53,7 +53,15 @@ def _key(judgement_id: int) -> str:
 
 
 def add_revision(conn: Connection, about: Criticised, revision: Sampled, labeler_id: int, *, now: float) -> int:
-    """Keep a revision and hold its edit for the critic. Returns the assignment's id; of a second try, the first's."""
+    """Keep a revision and hold its edit for the critic. Returns the assignment's id; of a second try, the first's.
+
+    Raises: ErasedError when what was criticised was erased while the model wrote; QueueError when the critique was taken back.
+    """
+    stands = conn.execute(select(judgements.c.task_id, retractions.c.id).select_from(judgements.outerjoin(retractions))
+                          .where(judgements.c.id == about.judgement_id)).one()
+    check_stands(conn, stands.task_id)
+    if stands.id is not None:                                       # as it also is where who criticised was erased
+        raise QueueError("this critique was taken back, so its revision was dropped", hint="go back to the start page")
     if before := known(conn, [_key(about.judgement_id)]).get(_key(about.judgement_id)):
         return before[0]
     made = add_response(conn, prompt_id=about.prompt_id, text=revision.text, model=revision.model, model_hash=revision.model_hash,

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
-from .content import clean, record_audit
+from .content import check_stands, clean, record_audit
 from .errors import ContentError
 from .items import copy_task, opinions
 from .reports import VERDICTS
@@ -42,6 +42,7 @@ def triage(conn: Connection, *, task_id: int, verdict: str, by_id: int, now: flo
         raise ContentError(f"verdict is {verdict!r}", hint=f"one of {', '.join(VERDICTS)}")
     if conn.scalar(select(tasks.c.id).where(tasks.c.id == task_id)) is None:
         raise ContentError(f"there is no task {task_id}")
+    check_stands(conn, task_id)
     before = conn.scalar(select(reports.c.kind).where(reports.c.task_id == task_id, reports.c.kind.in_(VERDICTS)))
     if before is not None:
         raise ContentError(f"task {task_id} was triaged before, as {before}", hint="each disagreement is triaged once")

@@ -16,7 +16,7 @@ from tutelage.feedback import accounts, queue, revisions
 from tutelage.feedback import guidelines as rules
 from tutelage.feedback.about import done_today
 from tutelage.feedback.accounts import Session
-from tutelage.feedback.errors import ContentError, QueueError, StoreError
+from tutelage.feedback.errors import ContentError, ErasedError, QueueError, StoreError
 from tutelage.feedback.newcomers import standing_of
 from tutelage.feedback.pii import mask_text
 from tutelage.feedback.reports import add_report
@@ -63,6 +63,8 @@ def submit(request: Request, session: Visitor, form: OwnForm, assignment_id: Id)
         judgement_id = web.store.write(lambda conn: queue.submit(
             conn, assignment_id=assignment_id, labeler_id=session.labeler_id, value=value, seconds=took, now=now,
             interface_version=version))
+    except ErasedError:
+        raise                                                       # a page of its own, without what was entered
     except TutelageError as error:
         message, hint = web.told(request, error)
         return _task_page(request, session, view, status_of(error, 422), error=message, hint=hint, entered=forms.fields(form),

@@ -21,7 +21,7 @@ from tutelage.base.errors import TutelageError
 from tutelage.base.log import get_logger
 from tutelage.base.times import utc_time
 from tutelage.feedback.accounts import Session
-from tutelage.feedback.errors import StoreError
+from tutelage.feedback.errors import ErasedError, StoreError
 from tutelage.feedback.store import Store
 
 from .assets import Assets, check_vendored
@@ -157,8 +157,8 @@ def _too_large(request: Request, error: Exception) -> Response:
 
 
 def status_of(error: TutelageError, otherwise: int = 409) -> int:
-    """503 where nothing can be written or read now, such as on a full disk."""
-    return 503 if isinstance(error, StoreError) else otherwise
+    """503 where nothing can be written or read now, such as on a full disk; 410 for what was erased."""
+    return 503 if isinstance(error, StoreError) else 410 if isinstance(error, ErasedError) else otherwise
 
 
 def _our_error(request: Request, error: Exception) -> Response:

@@ -161,6 +161,10 @@
       } else if (response.status === 503) {                           // the server cannot write: its disk is full, say
         banner(document.body.dataset.unsaved);
         clearTimeout(serverTimer); serverTimer = setTimeout(sendDraft, 10e3);
+      } else if (response.status === 410) {                           // it was erased, and so is what was typed about it, here too
+        clearTimeout(localTimer); clearTimeout(serverTimer);
+        localStorage.removeItem(draftKey());
+        banner(document.body.dataset.erased);
       } else $("#offline")?.remove();
       if (response.ok && said) said.textContent = document.body.dataset.saved;
     } catch { /* it is kept here, and sent with the next change */ }
