@@ -9,10 +9,16 @@ import re
 import zipfile
 
 import pytest
+from fastapi.testclient import TestClient
 from sqlalchemy import func, select
 
 from tests.studio.test_doors import csrf
+from tutelage.base.scratch import scratch_dir
+from tutelage.feedback.errors import ContentError
 from tutelage.feedback.schema import judgements, labelers, prompts, tasks
+from tutelage.studio import imports
+from tutelage.studio.app import create_studio
+from tutelage.web.site import Site
 
 PAIRS = "".join(json.dumps({"prompt": f"What is tea {i}?", "chosen": "A drink.", "rejected": "No idea.", "labeler": "from the file"}) + "\n"
                 for i in range(3)).encode()
@@ -138,3 +144,30 @@ def test_a_form_without_a_file_of_another_session_or_of_a_labeler_does_nothing(s
     with studio.client(studio.person("expert")) as expert:
         token = csrf(expert.get("/me"))
         assert expert.post("/lead/import", data={"csrf": token}, files={"file": ("a.jsonl", PAIRS)}).status_code == 404
+
+
+def test_what_a_killed_studio_left_of_an_upload_and_of_freezing_goes_at_the_next_start(start, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    for left in (tmp_path / "tutelage-import-a1", tmp_path / "data" / "snapshots" / ".freezing-b2"):
+        left.mkdir(parents=True)
+        (left / "chats.jsonl").write_text("my mail is ada@example.com")
+    with scratch_dir(tmp_path, imports.UPLOADS) as in_use:            # another studio's, which reads it now
+        start("--db", str(tmp_path / "s.db"), "--port", "0", "--out", str(tmp_path / "data"), lines=2)
+        assert in_use.exists() and not any(path.name == "chats.jsonl" for path in tmp_path.rglob("*"))
+
+
+def test_a_file_that_is_being_read_lies_where_only_its_owner_reads_and_a_sweep_leaves_it(studio, monkeypatch, tmp_path):
+    monkeypatch.setattr(imports.tempfile, "gettempdir", lambda: str(tmp_path))
+    seen = []
+
+    def look(store, path, **_):
+        imports.sweep_uploads()
+        seen.append((path.name, path.exists(), path.parent.parent, path.parent.stat().st_mode & 0o077))
+        raise ContentError("enough")
+
+    monkeypatch.setattr(imports, "import_files", look)
+    site = Site(port=8600)
+    with TestClient(create_studio(studio.store, site), base_url=site.url) as client:
+        client.cookies.set(site.cookie, studio.person("lead").key)
+        assert sent(client, "chats.jsonl", PAIRS).status_code == 422
+    assert seen == [("chats.jsonl", True, tmp_path, 0)] and list(tmp_path.iterdir()) == []

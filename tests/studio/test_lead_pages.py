@@ -5,19 +5,24 @@ from __future__ import annotations
 import csv
 import io
 import re
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import select
 
+from tests.feedback import few
 from tests.studio.test_browser import PHONE, violations
 from tests.studio.test_doors import csrf
 from tutelage.demo.at_work import simulate
 from tutelage.demo.tasks import fill
 from tutelage.feedback import accounts, queue
+from tutelage.feedback.overview import overview
 from tutelage.feedback.schema import audit, labelers
 from tutelage.feedback.store import Store
+from tutelage.lineage.erasing import erase_person
 from tutelage.studio import charts, dashboard, newest, quality
 from tutelage.studio.app import create_studio
 from tutelage.studio.charts import Point
@@ -143,6 +148,38 @@ def test_what_is_said_meanwhile_is_on_the_page_or_soon_after(demo, monkeypatch):
     while kept.get() is second:
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+def test_nobody_who_was_erased_is_on_the_page_that_is_shown_meanwhile(tmp_path, monkeypatch):
+    monkeypatch.setattr(newest, "AT_ONCE_SECONDS", 0.0)               # as of a large store, whose page is not waited for
+    with Store.open(tmp_path / "studio.db") as store, Store.open(tmp_path / "studio.db") as elsewhere:
+        store.write(lambda conn: [few.judgement(conn, few.task(conn, few.prompt(conn, name), ["a", "b"]), few.labeler(conn, name),
+                                                {"ranks": [0, 1]}) for name in ("Ann", "Bo")])
+        kept = Newest(store)
+        assert {person.name for person in kept.get().standing.people.values()} == {"Ann", "Bo"}
+        erase_person(elsewhere, "labeler", "Ann")                     # another process
+        assert "Ann" not in repr(kept.get()) and "Bo" in repr(kept.get())
+
+
+def test_what_was_being_worked_out_when_somebody_was_erased_is_shown_to_nobody(tmp_path, monkeypatch):
+    with Store.open(tmp_path / "studio.db") as store:
+        store.write(lambda conn: few.labeler(conn, "Ann"))
+        kept, gate, read = Newest(store), threading.Event(), threading.Event()
+
+        def slow(standing):
+            read.set()
+            gate.wait(20)
+            return overview(standing)
+
+        monkeypatch.setattr(newest, "overview", slow)
+        with ThreadPoolExecutor(2) as pool:
+            pool.submit(kept.get)                                     # the first look, which read Ann
+            assert read.wait(20)
+            erase_person(store, "labeler", "Ann")
+            second = pool.submit(kept.get)
+            time.sleep(0.1)                                           # it waits for the first
+            gate.set()
+            assert "Ann" not in repr(second.result())
 
 
 def test_a_chart_puts_a_half_in_the_middle_and_leaves_out_what_is_unknown():

@@ -43,10 +43,13 @@ def studio(db: str | None, port: int, host: str, public_url: str | None, models_
     setup_logging(1 if verbose else -1 if quiet else 0)
     from contextlib import ExitStack
 
+    from tutelage.base.scratch import sweep
     from tutelage.feedback import accounts
     from tutelage.feedback.location import data_folder
+    from tutelage.feedback.snapshot import FREEZING
     from tutelage.feedback.store import Store
     from tutelage.studio.app import create_studio
+    from tutelage.studio.imports import sweep_uploads
     from tutelage.studio.training import Trainer
     from tutelage.web.listen import listen
     from tutelage.web.outbound import Server, hang_up
@@ -69,6 +72,8 @@ def studio(db: str | None, port: int, host: str, public_url: str | None, models_
         else:
             store = stack.enter_context(Store.open(db))
         link = store.write(lambda conn: accounts.first_admin_invite(conn, now=store.now()))
+        sweep_uploads()                                             # what one that was killed left of people's words
+        sweep((out or data_folder()) / "snapshots", FREEZING)
         trainer = Trainer(policy, out or data_folder(), (*SHOWN, *overrides)) if policy else None
         app = create_studio(store, site, trainer=trainer, models_at=models_at)
         print(f"studio: {site.url}", flush=True)

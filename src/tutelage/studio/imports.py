@@ -13,6 +13,7 @@ from starlette.datastructures import UploadFile
 from starlette.responses import Response
 
 from tutelage.base.errors import ConfigError, TutelageError
+from tutelage.base.scratch import scratch_dir, sweep
 from tutelage.feedback.accounts import Session
 from tutelage.feedback.content import record_audit
 from tutelage.feedback.io.importing import MOST_LOOKED_AT, Imported, import_files
@@ -26,6 +27,8 @@ from .people import Lead
 router = APIRouter(prefix="/lead/import")
 KINDS = get_args(TaskKind)
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".jsonl.gz", ".json.gz", ".csv.gz", ".tsv.gz")
+UPLOADS = "tutelage-import-"
+"""What the folders in the system's temporary one begin with in which a file lies while it is read."""
 _SHOWN = 20
 _FIELDS = ("as", "columns", "batch", "overlap", "chat", "customers")
 _HINTS = (("--column", "import_hint_columns"), ("--as", "import_hint_as"), ("layout=", "import_hint_columns"))
@@ -49,8 +52,8 @@ def bring_in(request: Request, session: Lead, form: OwnUpload) -> Response:
     if name is None:
         return _page(request, session, 422, entered, error="that is no file of a kind that is read here",
                      hint=f"one of {', '.join(SUFFIXES)}")
-    with tempfile.TemporaryDirectory(prefix="tutelage-import-") as folder, given.file as sent:
-        path = Path(folder, name)
+    with scratch_dir(Path(tempfile.gettempdir()), UPLOADS) as folder, given.file as sent:
+        path = folder / name
         path.write_bytes(sent.read())
         try:
             done = import_files(web.store, path, dry_run=look, **_options(entered))
@@ -83,13 +86,18 @@ def _options(entered: Mapping[str, str]) -> dict[str, Any]:
         "source": "customer" if entered["customers"] == "yes" else "import"}
 
 
+def sweep_uploads() -> None:
+    """Delete what a studio that was killed had of a file that was being read: of customers' files nothing in it is masked."""
+    sweep(Path(tempfile.gettempdir()), UPLOADS)
+
+
 def _name(given: str) -> str | None:
     """A file name without anything that could be more than that; None where it does not end as a file that is read."""
     plain = re.sub(r"[^\w.-]", "_", re.split(r"[/\\]", given)[-1])[-60:].lstrip(".")
     return plain if plain.lower().endswith(SUFFIXES) else None
 
 
-def _reasons(done: Imported, folder: str) -> list[tuple[str, int, str]]:
+def _reasons(done: Imported, folder: Path) -> list[tuple[str, int, str]]:
     """(why, rows, where the first stands) of what was rejected, most first."""
     found = sorted(done.rejected.items(), key=lambda item: -item[1].rows)[:_SHOWN]
     return [(why.replace(f"{folder}/", ""), reason.rows, reason.lines[0].rpartition("/")[2]) for why, reason in found]

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 
 from tutelage.base.log import get_logger
+from tutelage.feedback.erase import erasures
 from tutelage.feedback.overview import Overview, overview
 from tutelage.feedback.standing import Moment, Standing, moment, read_standing
 from tutelage.feedback.store import Store
@@ -20,16 +21,20 @@ REST = 20
 
 @dataclass(frozen=True)
 class Told:
-    """at: the store's time when it was read. seconds: what it took."""
+    """at: the store's time when it was read, erasures: `erase.erasures` then. seconds: what it took."""
 
     standing: Standing
     overview: Overview
     at: float
     seconds: float
+    erasures: int
 
 
 class Newest:
-    """The overview of a store. A page waits for the first one; later ones are made while the last is shown, which says its time."""
+    """The overview of a store. A page waits for the first one; later ones are made while the last is shown, which says its time.
+
+    One that was read before somebody was erased is never shown again, whichever process erased them: then the page waits.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -39,11 +44,12 @@ class Newest:
     def get(self) -> Told:
         """The newest there is."""
         told = self._told
-        if told is None:
-            with self._making:
-                return self._told or self._make()
         with self._store.read() as conn:
-            now = moment(conn)
+            now, erased = moment(conn), erasures(conn)
+        if told is None or told.erasures < erased:
+            with self._making:
+                told = self._told                                   # which another may have made, of before the erasure or after it
+                return told if told is not None and told.erasures >= erased else self._make()
         if now == told.standing.moment:
             return told
         if told.seconds < AT_ONCE_SECONDS:
@@ -69,7 +75,7 @@ class Newest:
     def _make(self) -> Told:
         started = time.perf_counter()
         with self._store.read() as conn:
-            at, standing = self._store.now(), read_standing(conn)
+            at, erased, standing = self._store.now(), erasures(conn), read_standing(conn)
         found = overview(standing)
-        self._told = Told(standing, found, at, time.perf_counter() - started)
+        self._told = Told(standing, found, at, time.perf_counter() - started, erased)
         return self._told
