@@ -9,7 +9,7 @@ from sqlalchemy import delete, select, update
 
 from tests.studio.test_doors import csrf
 from tests.studio.test_work import action, heading
-from tutelage.feedback.schema import judgements, reports, settings, tasks
+from tutelage.feedback.schema import judgements, labelers, reports, settings, tasks
 
 PAGES = ("/lead/reports", "/lead/reports?closed=1", "/lead/guidelines", "/lead/screening", "/lead/adjudication",
          "/lead/disagreements")
@@ -204,3 +204,20 @@ def test_what_is_kept_about_somebody_is_theirs_whole_without_keys_models_and_oth
     assert found["labelers"][0]["screening"]["state"] == "passed"
     names = set(re.findall(r'"(\w+)":', answer.text))
     assert not names & {"answered_by", "by_id", "by", "password_hash", "token_hash", "csrf_token"} and "secret-model" not in answer.text
+
+
+def test_names_that_hide_something_are_shown_as_what_they_are(studio, labeler, lead):
+    hidden = "ann\u202egnp\u200b"
+    studio.store.write(lambda conn: conn.execute(update(labelers).where(labelers.c.id == labeler.id)
+                                                 .values(name=f"{labeler.name}{hidden}", group=f"group {hidden}")))
+    task = studio.task("rating", ("One.",), batch=f"batch {hidden}", overlap=2, extra={"question": f"Ask {hidden}"})
+    held = studio.claim(labeler)
+    with studio.client(labeler) as browser, studio.client(studio.person("admin")) as admin:
+        page = browser.get("/work")
+        browser.post(f"/work/{held.assignment_id}/report", data={"csrf": csrf(page), "kind": "question", "text": hidden})
+        browser.post(f"/work/{held.assignment_id}", data={"csrf": csrf(page), "rating": "2"})
+        pages = [page, *map(lead.get, ("/people", "/quality", "/dashboard", "/lead/screening", "/lead/reports", f"/lead/tasks/{task}")),
+                 admin.get("/people"), admin.get("/dashboard")]
+    for one in pages:
+        words = re.sub(r'<[^<>]*?"[^<>]*>|<[^<>]*>', "", one.text)      # what is read; attributes hold names as they are
+        assert "U+202E" in words and not re.search("[\u202e\u200b]", words), (one.url.path, words[max(0, words.find("\u202e") - 90):][:100])
