@@ -13,7 +13,7 @@ from tests.studio.test_doors import csrf
 from tests.studio.test_work import action, heading
 from tutelage.feedback import accounts
 from tutelage.feedback.errors import StoreError
-from tutelage.feedback.schema import judgements, reports, settings, tasks
+from tutelage.feedback.schema import judgements, labelers, reports, settings, tasks
 from tutelage.feedback.store import Store
 from tutelage.studio.app import create_studio
 from tutelage.web.site import Site
@@ -268,3 +268,20 @@ def test_guidelines_that_cannot_be_written_now_stay_on_the_page(tmp_path, monkey
         monkeypatch.setattr(store, "write", full)
         page = client.post("/lead/guidelines", data={"csrf": token, "text": "An hour of thought."})
     assert page.status_code == 503 and "the disk is full" in page.text and "An hour of thought.</textarea>" in page.text
+
+
+def test_names_that_hide_something_are_shown_as_what_they_are(studio, labeler, lead):
+    hidden = "ann\u202egnp\u200b"
+    studio.store.write(lambda conn: conn.execute(update(labelers).where(labelers.c.id == labeler.id)
+                                                 .values(name=f"{labeler.name}{hidden}", group=f"group {hidden}")))
+    task = studio.task("rating", ("One.",), batch=f"batch {hidden}", overlap=2, extra={"question": f"Ask {hidden}"})
+    held = studio.claim(labeler)
+    with studio.client(labeler) as browser, studio.client(studio.person("admin")) as admin:
+        page = browser.get("/work")
+        browser.post(f"/work/{held.assignment_id}/report", data={"csrf": csrf(page), "kind": "question", "text": hidden})
+        browser.post(f"/work/{held.assignment_id}", data={"csrf": csrf(page), "rating": "2"})
+        pages = [page, *map(lead.get, ("/people", "/quality", "/dashboard", "/lead/screening", "/lead/reports", f"/lead/tasks/{task}")),
+                 admin.get("/people"), admin.get("/dashboard")]
+    for one in pages:
+        words = re.sub(r'<[^<>]*?"[^<>]*>|<[^<>]*>', "", one.text)      # what is read; attributes hold names as they are
+        assert "U+202E" in words and not re.search("[\u202e\u200b]", words), (one.url.path, words[max(0, words.find("\u202e") - 90):][:100])

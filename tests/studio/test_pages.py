@@ -16,7 +16,7 @@ from tutelage.feedback.flow import OUTCOMES
 from tutelage.feedback.reports import FROM_LABELERS, INBOX, VERDICTS
 from tutelage.feedback.schema import PURPOSES
 from tutelage.feedback.store import Store
-from tutelage.feedback.values import FLAGS
+from tutelage.feedback.values import FLAGS, STYLES
 from tutelage.studio.app import create_studio
 from tutelage.studio.me import THEMES, WARNINGS
 from tutelage.web import assets
@@ -93,6 +93,7 @@ def used_words() -> set[str]:
     made |= {f"screened_{state}{part}" for state in ("failed", "waiting") for part in ("", "_text")}
     made |= {f"baseline_{name}" for name in ("model", "coin", "length", "bag_of_words")} | {
         f"training_measure_{name}" for name in ("accuracy", "auc")}
+    made |= {f"writing_{style}{part}" for style in STYLES for part in ("", "_short")} | {"import_hint_columns", "import_hint_as"}
     made |= {f"run_{state}" for state in ("done", "failed", "running")}
     made |= {f"task_{state}" for state in ("open", "done", "halted")}
     made |= {f"talk_failed_{reason}" for reason in ("none", "busy", "unreachable", "refused", "slow", "wrong")}

@@ -68,7 +68,8 @@ class Web:
         session: Session | None = getattr(request.state, "session", None)
         if not isinstance(error, StoreError) or (session is not None and session.may("lead")):
             return str(error), error.hint
-        return error.what, self.words.say(self.language(request), "error_store_hint")
+        language = self.language(request)
+        return error.what, self.words.say(language, "error_store_hint")
 
     def language(self, request: Request) -> str:
         """Of the signed-in person, else of the browser."""
