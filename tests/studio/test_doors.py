@@ -9,6 +9,7 @@ import pytest
 
 from tests.studio.conftest import PASSWORD
 from tutelage.feedback import accounts
+from tutelage.feedback.content import add_labeler
 from tutelage.feedback.schema import sessions
 
 
@@ -103,6 +104,23 @@ def test_wrong_passwords_lock_the_account_and_the_page_says_the_same_as_of_a_nam
             studio.store.write(lambda conn: accounts.note_login(conn, account, succeeded=False, now=clock))
         locked = client.post("/login", data={"name": known, "password": PASSWORD})
         assert locked.status_code == 401 and locked.text == first.text
+
+
+def test_thousands_whom_a_file_named_leave_room_for_those_with_an_account(studio, known):
+    def make(conn):
+        for i in range(1000):
+            add_labeler(conn, name=f"aa worker {i}", now=studio.store.now())
+    studio.store.write(make)
+    with studio.client(studio.person("admin")) as client:
+        page = client.get("/people")
+        assert len(page.text) < 600_000 and known in page.text and "in the CSV" in page.text
+        assert "aa worker 999" not in page.text
+        found = client.get("/people", params={"find": "WORKER 999"}).text
+        assert "aa worker 999" in found and known not in found
+        table = client.get("/people/everybody.csv").text
+    assert table.count("aa worker") == 1000 and known in table
+    with studio.client(studio.person()) as client:
+        assert client.get("/people/everybody.csv").status_code == 404
 
 
 def _account(studio, name: str) -> int:

@@ -9,14 +9,16 @@ import click
 from tutelage.base.errors import ConfigError
 from tutelage.base.log import setup_logging
 
+from .group import Group
 from .keys import key_from
+from .output import only_json_on_stdout, print_result
 
 DEFAULT_PORT = 8600
 SHOWN = ("eval.labels_worth=true",)
 """Settings of a training that its page has a place for."""
 
 
-@click.command()
+@click.group(cls=Group, invoke_without_command=True)
 @click.option("--db", metavar="URL", 
               help="SQLite file or postgresql://…  [default: TUTELAGE_DATABASE_URL, else studio.db in your data folder]")
 @click.option("--port", type=click.IntRange(0, 65535), default=DEFAULT_PORT, show_default=True, help="0 takes a free one.")
@@ -34,12 +36,17 @@ SHOWN = ("eval.labels_worth=true",)
 @click.option("--demo", is_flag=True, help="The embedded world, with tasks of each kind and a simulated panel at work.")
 @click.option("-q", "--quiet", is_flag=True, help="Warnings only.")
 @click.option("-v", "--verbose", is_flag=True, help="More log, and a traceback with errors.")
-def studio(db: str | None, port: int, host: str, public_url: str | None, models_url: str | None, models_key_env: str | None,
-           policy: str | None, overrides: tuple[str, ...], out: Path | None, demo: bool, quiet: bool, verbose: bool) -> None:
+@click.pass_context
+def studio(ctx: click.Context, db: str | None, port: int, host: str, public_url: str | None, models_url: str | None,
+           models_key_env: str | None, policy: str | None, overrides: tuple[str, ...], out: Path | None, demo: bool, quiet: bool,
+           verbose: bool) -> None:
     """Serve the studio: people write prompts and answers and judge them, in their browsers.
 
-    The first start prints a link, good once, that makes you the admin; there you invite others.
+    The first start prints a link, good once, that makes you the admin; there you invite others. `tutelage studio backup` copies its
+    database meanwhile.
     """
+    if ctx.invoked_subcommand is not None:
+        return
     setup_logging(1 if verbose else -1 if quiet else 0)
     from contextlib import ExitStack
 
@@ -83,3 +90,21 @@ def studio(db: str | None, port: int, host: str, public_url: str | None, models_
             serve(app, listener)
         finally:
             hang_up()
+
+
+@studio.command()
+@click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
+@click.option("--db", metavar="URL", help="The SQLite file to copy.  [default: as for tutelage studio]")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout and nothing else.")
+@click.option("-v", "--verbose", is_flag=True, help="A traceback with errors.")
+@click.pass_context
+def backup(ctx: click.Context, file: Path, db: str | None, as_json: bool, verbose: bool) -> None:
+    """Copy the studio's database to FILE, a new one, while it is in use; the copy is checked. How to restore: docs/store.md."""
+    setup_logging(int(verbose))
+    with only_json_on_stdout(as_json):
+        from tutelage.feedback.store import Store
+
+        before = ctx.parent.params["db"] if ctx.parent else None
+        with Store.open(db or before, make=False) as store:
+            made = store.backup(file)
+    print_result({"backup": str(made), "bytes": made.stat().st_size}, as_json)

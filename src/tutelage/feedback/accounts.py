@@ -307,8 +307,8 @@ def revoke_sessions(conn: Connection, labeler_id: int, *, now: float, keep: int 
 
 
 def list_people(conn: Connection) -> list[Row]:
-    """Everybody with an account, by name; no hashes."""
-    columns = [c for c in labelers.c if c.name != "password_hash"]
+    """Everybody, by name; no hashes, but has_account: whether they can sign in, as those whom a file named cannot."""
+    columns = [*(c for c in labelers.c if c.name != "password_hash"), labelers.c.password_hash.is_not(None).label("has_account")]
     return [dict(row) for row in conn.execute(select(*columns).order_by(func.lower(labelers.c.name))).mappings()]
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from sqlalchemy import Connection, select
 from starlette.responses import Response
 
 from tutelage.base.errors import TutelageError
+from tutelage.base.times import utc_time
 from tutelage.feedback import accounts
 from tutelage.feedback.accounts import AccountError, Session
 from tutelage.feedback.content import record_audit
@@ -19,16 +20,31 @@ from tutelage.lineage.erasing import erase_person
 from tutelage.web.app import Web, go
 from tutelage.web.session import OwnForm, at_least, text_of
 
+from .tables import Table, csv_response
+
 router = APIRouter(prefix="/people")
 Lead = Annotated[Session, Depends(at_least("lead"))]
 Admin = Annotated[Session, Depends(at_least("admin"))]
+SHOWN = 200
+"""People on the page; a file may have named thousands."""
 Id = Annotated[int, Path(ge=1, lt=2**31)]
 
 
 @router.get("")
-def people(request: Request, session: Lead) -> Response:
-    """Everybody with an account; open links, sessions and tokens for admins."""
-    return _page(request, session)
+def people(request: Request, session: Lead, find: Annotated[str, Query(max_length=200)] = "") -> Response:
+    """Those whose name holds `find`, who have an account first; open links, sessions and tokens for admins."""
+    return _page(request, session, find=find.strip())
+
+
+@router.get("/everybody.csv")
+def table(request: Request, session: Lead) -> Response:
+    """Everybody, also those whom the page has no room for."""
+    with request.app.state.web.store.read() as conn:
+        rows = accounts.list_people(conn)
+    columns = ["name", "role", "group", "held_out", "has_account", "since", "shut_out", "erased"]
+    return csv_response("people", Table(columns, ([
+        row["name"], row["role"], row["group"], row["held_out"], row["has_account"], utc_time(row["created_at"]).isoformat(),
+        row["disabled_at"] is not None, row["erased_at"] is not None] for row in rows)))
 
 
 @router.post("/invites")
@@ -138,14 +154,15 @@ def _do(request: Request, session: Session, action: str, subject: int, change: C
     return go(request, "/people")
 
 
-def _page(request: Request, session: Session, status: int = 200, **said: Any) -> Response:
+def _page(request: Request, session: Session, status: int = 200, find: str = "", **said: Any) -> Response:
     web: Web = request.app.state.web
     now = web.store.now()
     with web.store.read() as conn:
-        everybody = accounts.list_people(conn)
+        found = [row for row in accounts.list_people(conn) if find.casefold() in row["name"].casefold()]
         links = [row for row in accounts.list_invites(conn) if not row["used_at"] and not row["revoked_at"] and row["expires_at"] > now]
         sessions = accounts.list_sessions(conn, now=now) if session.may("admin") else []
         tokens = [row for row in accounts.list_api_tokens(conn) if not row["revoked_at"]] if session.may("admin") else []
-    return web.html(request, "people.html", status, everybody=everybody, links=links, sessions=sessions, tokens=tokens, now=now,
-                    may_invite=_may_invite(session), scopes=accounts.SCOPES, roles=ROLES,
+    everybody = sorted(found, key=lambda row: not row["has_account"])[:SHOWN]
+    return web.html(request, "people.html", status, everybody=everybody, more=len(found) - len(everybody), find=find, links=links,
+                    sessions=sessions, tokens=tokens, now=now, may_invite=_may_invite(session), scopes=accounts.SCOPES, roles=ROLES,
                     **({"link": None, "token": None, "erased": None, "error": None, "hint": None} | said))
