@@ -61,5 +61,6 @@ def _agreed(conn: Connection, task_id: int) -> dict[str, Any]:
     said = opinions(conn, task_id)
     if len(said) != 1:
         raise ContentError(f"people do not agree on task {task_id}" if said else f"nobody's answer to task {task_id} can be gold",
-                           hint="give the gold item's answer: expected={...}")
+                           hint="a gold item needs its right answer: choose which of the answers given is right" if said else
+                                "a gold item needs its right answer: make one of the item itself, where it can be entered")
     return said[0]
