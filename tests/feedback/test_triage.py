@@ -79,3 +79,11 @@ def test_a_second_verdict_an_unknown_one_and_an_unknown_task_are_refused(store, 
                         ({"verdict": "no_error"}, "verdict is 'no_error'"), ({"task_id": 99}, "no task 99")):
         with pytest.raises(ContentError, match=words):
             store.write(given(**more))
+
+
+def test_who_triaged_a_label_error_is_not_asked_to_judge_it_but_another_lead_is(store, world):
+    """They have read the scores and what people said: the adjudication is blind."""
+    other = store.write(lambda conn: few.labeler(conn, "lou", role="lead", screening={"state": "passed"}))
+    made = store.write(lambda conn: triage(conn, task_id=world["task"], verdict="label_error", by_id=world["lea"], now=5.0))
+    assert store.write(lambda conn: queue.claim(conn, world["lea"], now=6.0)) is None
+    assert store.write(lambda conn: queue.claim(conn, other, now=6.0)).task_id == made.task_id

@@ -164,6 +164,7 @@ def test_too_many_requests_are_told_when_to_come_again(api):
     ({"prompt": [{"role": "nobody", "content": "x"}]}, "items.1"), ({"kind": "poll"}, "items.1.kind"), ({"colour": 1}, "items.1.colour"),
     ({"p_select": 0}, "items.1.p_select"), ({"source": "customer"}, "consent"), ({"source": "customer", "consent": False}, "consent"),
     ({"responses": [{"text": "x" * 1_000_001}] * 2}, "1,000,001 characters"), ({"warnings": ["a b"]}, "warning"),
+    ({"warnings": ["boredom"]}, "known are sexual, violence, self_harm, hate, abuse"),
     ({"purpose": "practice", "expected": {"ranks": [0]}}, "expected.ranks"), ({"expected": {"rating": 8}}, "expected.rating is 8"),
     ({"expected": {"strength": "much"}}, "expected.strength"), ({"expected": {"colour": 1}}, "expected.colour"),
     ({"expected": {"rating": 5}}, "expected.rating is 5"), ({"expected": {"label": True}}, "expected.label"),

@@ -62,6 +62,7 @@ def test_one_click_each_and_the_next_worst_comes(studio, lead, judged, trained):
     first, second, third = judged(1, 2), judged(2), judged(7)
     trained((first, 0.991), (second, 0.97), (third, 0.93))
     page = lead.get("/lead/disagreements")
+    assert "surest that people are wrong" not in page.text and "97.0% on average, 97.0% at most" in page.text
     assert "99.1% likely" in page.text and "3 to look at, 0 done" in page.text and "secret-model-x" not in page.text
     page = verdict(lead, page, first, verdict="label_error", text="Read again.")
     assert "An expert judges the same answers anew" in page.text and "97.0% likely" in page.text
@@ -98,6 +99,7 @@ def test_where_people_disagree_the_lead_says_what_is_right(studio, lead, judged,
     page = lead.get("/lead/disagreements")
     refused = verdict(lead, page, task, verdict="model_error", text="kept here")
     assert refused.status_code == 422 and "people do not agree" in refused.text and "kept here" in refused.text
+    assert "choose which of the answers given is right" in refused.text and "expected=" not in refused.text
     assert "gold item" in verdict(lead, page, task, verdict="model_error", right="1").text
     with studio.store.read() as conn:
         made = conn.scalar(select(tasks.c.expected).where(tasks.c.purpose == "gold").order_by(tasks.c.id.desc()).limit(1))
@@ -118,9 +120,9 @@ def test_a_dispute_goes_to_an_expert_and_the_lead_overrules_for_everybody_to_see
                  "value": {"choice": choice if claim.sides[0] == 0 else 9 - choice}}
         studio.store.write(lambda conn, given=given: queue.submit(conn, **given))
     page = lead.get("/lead/adjudication")
-    assert f'value="{task}" checked' in page.text
+    assert f'value="{task}">' in page.text and "checked" not in page.text, "what is sent is marked one by one"
     sent = lead.post("/lead/adjudication", data={"csrf": csrf(page), "task": str(task)})
-    assert f'value="{task}" checked' not in sent.text and "waiting)" in sent.text
+    assert f'name="task" value="{task}"' not in sent.text and "waiting)" in sent.text
     expert = studio.person("expert")
     claim = studio.claim(expert)
     given = {"assignment_id": claim.assignment_id, "labeler_id": expert.id, "now": studio.store.now(),

@@ -13,6 +13,7 @@ import pytest
 from tutelage.base.errors import ArtifactError
 from tutelage.feedback.each_labeler import CHECKS
 from tutelage.feedback.flow import OUTCOMES
+from tutelage.feedback.items import MADE
 from tutelage.feedback.reports import FROM_LABELERS, INBOX, VERDICTS
 from tutelage.feedback.schema import PURPOSES
 from tutelage.feedback.store import Store
@@ -91,6 +92,7 @@ def used_words() -> set[str]:
     made |= {f"verdict_kept_{verdict}" for verdict in VERDICTS} | {"side_train", "side_held_out"}
     made |= {"practice", "screening"} | {f"screening_{state}" for state in ("new", "waiting", "working", "passed", "failed")}
     made |= {f"screened_{state}{part}" for state in ("failed", "waiting") for part in ("", "_text")}
+    made |= {f"purpose_{purpose}_what" for purpose in MADE}
     made |= {f"baseline_{name}" for name in ("model", "coin", "length", "bag_of_words")} | {
         f"training_measure_{name}" for name in ("accuracy", "auc")}
     made |= {f"writing_{style}{part}" for style in STYLES for part in ("", "_short")} | {"import_hint_columns", "import_hint_as"}

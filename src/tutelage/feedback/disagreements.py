@@ -29,10 +29,15 @@ class Disagreement:
     scores: tuple[float, ...]
     said: dict[int, float]
 
+    @property
+    def most(self) -> float:
+        """The highest p of a single judgement, for which the task is listed."""
+        return max(self.said.values(), default=self.p)
+
 
 @dataclass(frozen=True)
 class Listed:
-    """What is left to triage of a training's list, worst first, and how many of it were triaged. training_id: None before the first."""
+    """What is left to triage of a training's list, by p, and how many of it were triaged. training_id: None before the first."""
 
     training_id: int | None
     left: Sequence[Disagreement]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
@@ -61,8 +61,8 @@ def right_answers(conn: Connection, task_id: int) -> list[dict[str, Any]]:
 
 
 def copy_task(conn: Connection, task_id: int, *, purpose: str, by_id: int, now: float, expected: Mapping[str, Any] | None = None,
-              reasons: str = "", why: str = "made of") -> int:
-    """A task of the same kind and answers for another purpose; who judged the first is never given it. Returns its id.
+              reasons: str = "", why: str = "made of", not_for: Collection[int] = ()) -> int:
+    """A task of the same kind and answers for another purpose; who judged the first, or is in not_for, is never given it. Returns its id.
 
     expected: the answer, as judgements store it, of practice, screening and gold items. reasons: what labelers read beside it.
     Raises: ContentError for an unknown task or purpose, an answer that is missing, and a second such task; ErasedError.
@@ -84,7 +84,7 @@ def copy_task(conn: Connection, task_id: int, *, purpose: str, by_id: int, now: 
         raise ContentError(f"task {task_id} has an item for {purpose} already", hint=f"it is task {twin}")
     made = add_task(conn, kind=task.kind, prompt_id=task.prompt_id, response_ids=task.response_ids, now=now, batch=task.batch,
                     purpose=purpose, expected=known, extra={**_shown_as(task.extra or {}), why: task_id})
-    _bar(conn, made, set(conn.scalars(select(judgements.c.labeler_id).where(judgements.c.task_id == task_id))), now)
+    _bar(conn, made, {*conn.scalars(select(judgements.c.labeler_id).where(judgements.c.task_id == task_id)), *not_for}, now)
     record_audit(conn, action="make item", now=now, actor_id=by_id, subject=f"task {task_id}", purpose=purpose, made=made)
     return made
 
@@ -130,4 +130,4 @@ def _bar(conn: Connection, task_id: int, people: set[int], now: float) -> None:
     already = set(conn.scalars(select(assignments.c.labeler_id).where(assignments.c.task_id == task_id)))
     for labeler_id in sorted(people - already):
         conn.execute(insert(assignments).values(task_id=task_id, labeler_id=labeler_id, state="barred", claimed_at=now, expires_at=now,
-                                                reason="judged it before"))
+                                                reason="knows it from before"))

@@ -1,8 +1,8 @@
 """What a lead makes of a disagreement between a reward model and people, and what follows from it.
 
 A label error goes to adjudication, a model error becomes a gold item (people were right where a model is sure of the opposite), and a gap
-in the guideline stays open until somebody answers it. Who judged the task is never given what follows. The judgements themselves are not
-touched: what the adjudicator says stands beside them.
+in the guideline stays open until somebody answers it. Who judged the task, or triaged it, is never given what follows. The judgements
+themselves are not touched: what the adjudicator says stands beside them.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ def triage(conn: Connection, *, task_id: int, verdict: str, by_id: int, now: flo
     text, follows = clean(text), None
     if verdict in _BECOMES:
         known = (expected or _agreed(conn, task_id)) if verdict == "model_error" else None
-        follows = copy_task(conn, task_id, purpose=_BECOMES[verdict], by_id=by_id, now=now, expected=known, reasons=text, why="triaged")
+        follows = copy_task(conn, task_id, purpose=_BECOMES[verdict], by_id=by_id, now=now, expected=known, reasons=text, why="triaged",
+                            not_for=(by_id,))
     report = conn.execute(insert(reports).values(kind=verdict, task_id=task_id, labeler_id=by_id, text=text, created_at=now,
                                                  state="closed" if follows else "open").returning(reports.c.id)).scalar_one()
     record_audit(conn, action="triage", now=now, actor_id=by_id, subject=f"task {task_id}", verdict=verdict, follows=follows)
@@ -61,5 +62,6 @@ def _agreed(conn: Connection, task_id: int) -> dict[str, Any]:
     said = opinions(conn, task_id)
     if len(said) != 1:
         raise ContentError(f"people do not agree on task {task_id}" if said else f"nobody's answer to task {task_id} can be gold",
-                           hint="give the gold item's answer: expected={...}")
+                           hint="a gold item needs its right answer: choose which of the answers given is right" if said else
+                                "a gold item needs its right answer: make one of the item itself, where it can be entered")
     return said[0]

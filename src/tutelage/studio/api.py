@@ -28,6 +28,8 @@ from tutelage.web.limits import Limiter
 from tutelage.web.session import SEEN_EVERY_SECONDS, knock
 from tutelage.web.site import MAX_BODY_BYTES, TooLarge
 
+from .me import WARNINGS
+
 log = get_logger("studio")
 MAX_ITEMS, MAX_SCORES, MAX_ROWS = 500, 5000, 1000
 
@@ -39,6 +41,13 @@ class _Sent(BaseModel):
     @classmethod
     def _holdable(cls, value: Any) -> Any:
         return holdable(value) if isinstance(value, str) else value
+
+
+def _known(warning: str) -> str:
+    """Raises: ValueError for a warning that nobody could opt out of."""
+    if warning not in WARNINGS:
+        raise ValueError(f"{warning!r} is no content warning; known are {', '.join(WARNINGS)}")
+    return warning
 
 
 class AnswerSent(_Sent):
@@ -68,7 +77,7 @@ class ItemSent(_Sent):
     user: str | None = Field(None, max_length=200)
     consent: bool | None = None
     language: str = Field("en", max_length=20)
-    warnings: list[str] = Field(default_factory=list, max_length=10)
+    warnings: list[Annotated[str, AfterValidator(_known)]] = Field(default_factory=list, max_length=10)
     key: str | None = Field(None, max_length=200)
 
 
