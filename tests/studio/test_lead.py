@@ -11,7 +11,7 @@ from tests.studio.test_doors import csrf
 from tests.studio.test_work import action, heading
 from tutelage.feedback.schema import judgements, reports, settings, tasks
 
-PAGES = ("/lead/reports", "/lead/reports?closed=1", "/lead/guidelines", "/lead/screening", "/lead/adjudication",
+PAGES = ("/lead/items", "/lead/reports", "/lead/reports?closed=1", "/lead/guidelines", "/lead/screening", "/lead/adjudication",
          "/lead/disagreements")
 
 
@@ -225,3 +225,23 @@ def test_what_is_kept_about_somebody_is_theirs_whole_without_keys_models_and_oth
     assert found["labelers"][0]["screening"]["state"] == "passed"
     names = set(re.findall(r'"(\w+)":', answer.text))
     assert not names & {"answered_by", "by_id", "by", "password_hash", "token_hash", "csrf_token"} and "secret-model" not in answer.text
+
+
+def test_a_lead_finds_items_by_what_they_say_and_where_they_are(studio, lead):
+    quoted = [{"role": "user", "content": 'Say "Äpfel" 100% plainly'}]
+    asked = studio.task("label", ("Plain.",), prompt=quoted, batch="found-1")
+    answered = studio.task("rating", ("A rare wörd_x.",), purpose="shared", batch="found-1")
+    for _ in range(51):
+        studio.task("label", ("One.",), batch="found-many")
+
+    def found(**query):
+        page = lead.get("/lead/items", params=query)
+        return [int(one) for one in re.findall(r'<td><a href="/lead/tasks/(\d+)"', page.text)], page.text
+
+    assert found(batch="found-1")[0] == [answered, asked], "newest first"
+    assert found(text='say "Äpfel" 100%')[0] == [asked] and found(text="wörd_x")[0] == [answered] and found(text="wörd.x")[0] == []
+    assert found(batch="found-1", kind="label")[0] == found(batch="found-1", purpose="work")[0] == [asked]
+    assert found(batch="found-1", state="done")[0] == [] and "There is no such item." in found(text="nowhere at all")[1]
+    first, page = found(batch="found-many")
+    older = re.search(r'<a href="(/lead/items[^"]*)">Older', page)[1].replace("&amp;", "&")
+    assert len(first) == 50 and len(re.findall('href="/lead/tasks/', lead.get(older).text)) == 1
