@@ -18,7 +18,8 @@ from tutelage.feedback.store import Store
 from tutelage.studio.app import create_studio
 from tutelage.web.site import Site
 
-PAGES = ("/lead/reports", "/lead/reports?closed=1", "/lead/guidelines", "/lead/screening", "/lead/adjudication", "/lead/writing",
+PAGES = ("/lead/items", "/lead/reports", "/lead/reports?closed=1", "/lead/guidelines", "/lead/screening", "/lead/adjudication",
+         "/lead/writing",
          "/lead/disagreements")
 
 
@@ -285,3 +286,23 @@ def test_names_that_hide_something_are_shown_as_what_they_are(studio, labeler, l
     for one in pages:
         words = re.sub(r'<[^<>]*?"[^<>]*>|<[^<>]*>', "", one.text)      # what is read; attributes hold names as they are
         assert "U+202E" in words and not re.search("[\u202e\u200b]", words), (one.url.path, words[max(0, words.find("\u202e") - 90):][:100])
+
+
+def test_a_lead_finds_items_by_what_they_say_and_where_they_are(studio, lead):
+    quoted = [{"role": "user", "content": 'Say "Äpfel" 100% plainly'}]
+    asked = studio.task("label", ("Plain.",), prompt=quoted, batch="found-1")
+    answered = studio.task("rating", ("A rare wörd_x.",), purpose="shared", batch="found-1")
+    for _ in range(51):
+        studio.task("label", ("One.",), batch="found-many")
+
+    def found(**query):
+        page = lead.get("/lead/items", params=query)
+        return [int(one) for one in re.findall(r'<td><a href="/lead/tasks/(\d+)"', page.text)], page.text
+
+    assert found(batch="found-1")[0] == [answered, asked], "newest first"
+    assert found(text='say "Äpfel" 100%')[0] == [asked] and found(text="wörd_x")[0] == [answered] and found(text="wörd.x")[0] == []
+    assert found(batch="found-1", kind="label")[0] == found(batch="found-1", purpose="work")[0] == [asked]
+    assert found(batch="found-1", state="done")[0] == [] and "There is no such item." in found(text="nowhere at all")[1]
+    first, page = found(batch="found-many")
+    older = re.search(r'<a href="(/lead/items[^"]*)">Older', page)[1].replace("&amp;", "&")
+    assert len(first) == 50 and len(re.findall('href="/lead/tasks/', lead.get(older).text)) == 1

@@ -71,9 +71,11 @@ def studio(ctx: click.Context, db: str | None, port: int, host: str, public_url:
     with ExitStack() as stack:
         listener = stack.enter_context(listen(host, port))
         site = Site(host, listener.getsockname()[1], public_url)
+        settings: tuple[str, ...] = SHOWN
         if demo:
-            from .studio_demo import DEMO_DB, demo_policy, demo_store
+            from .studio_demo import DEMO_DB, DEMO_TRAIN, demo_policy, demo_store
 
+            settings += DEMO_TRAIN
             policy, out = policy or demo_policy(), out or DEMO_DB.parent
             store = stack.enter_context(demo_store(db))
         else:
@@ -81,7 +83,7 @@ def studio(ctx: click.Context, db: str | None, port: int, host: str, public_url:
         link = store.write(lambda conn: accounts.first_admin_invite(conn, now=store.now()))
         sweep_uploads()                                             # what one that was killed left of people's words
         sweep((out or data_folder()) / "snapshots", FREEZING)
-        trainer = Trainer(policy, out or data_folder(), (*SHOWN, *overrides)) if policy else None
+        trainer = Trainer(policy, out or data_folder(), (*settings, *overrides)) if policy else None
         app = create_studio(store, site, trainer=trainer, models_at=models_at)
         print(f"studio: {site.url}", flush=True)
         if link is not None:

@@ -13,6 +13,8 @@ from tutelage.demo.tasks import fill
 from tutelage.feedback.schema import tasks
 from tutelage.feedback.store import Store
 
+DEMO_TRAIN = ("data.eval_frac=0.2", "train.epochs=2", "train.batch_size=8", "optim.learning_rate=1e-3")
+"""Settings of Retrain for some hundred judgements: the defaults, made for tens of thousands, would take 15 steps and hold 5 prompts out."""
 DEMO_DB = Path("runs/studio-demo/studio.db")
 
 

@@ -11,7 +11,7 @@ from tutelage.web.app import create_app
 from tutelage.web.outbound import Server
 from tutelage.web.site import Site
 
-from . import dashboard, disputes, imports, join, lead, me, models, people, quality, screening, talk, training, work, writing
+from . import dashboard, disputes, found, imports, join, lead, me, models, people, quality, screening, talk, training, work, writing
 from .api import create_api
 from .assistant import Assistant
 from .news import news_of
@@ -28,7 +28,7 @@ def create_studio(store: Store, site: Site, *, trainer: training.Trainer | None 
     pages = app.state.web.pages
     pages.globals |= {"news": partial(news_of, store), "may_talk": partial(talk.may_talk, store, assistant)}
     pages.filters |= {"duration": training.duration}
-    for room in (join, work, talk, me, people, models, lead, disputes, imports, screening, training, writing, quality, dashboard):
+    for room in (join, work, talk, me, people, models, lead, found, disputes, imports, screening, training, writing, quality, dashboard):
         app.include_router(room.router)
     app.mount("/api/v1", create_api(app.state.web))
     return app
