@@ -306,3 +306,15 @@ def test_a_lead_finds_items_by_what_they_say_and_where_they_are(studio, lead):
     first, page = found(batch="found-many")
     older = re.search(r'<a href="(/lead/items[^"]*)">Older', page)[1].replace("&amp;", "&")
     assert len(first) == 50 and len(re.findall('href="/lead/tasks/', lead.get(older).text)) == 1
+
+
+def test_a_lead_enters_the_right_ranks_of_a_ranking_that_nobody_has_judged(studio, lead):
+    task = studio.task("ranking", ("One.", "Two.", "Three."))
+    page = lead.get(f"/lead/tasks/{task}")
+    form = {"csrf": csrf(page), "purpose": "gold", "text": "Two is best."}
+    for wrong in ("1 2", "1 x 2", ""):
+        assert lead.post(f"/lead/tasks/{task}/copies", data=form | {"ranks": wrong}).status_code == 422, wrong
+    made = lead.post(f"/lead/tasks/{task}/copies", data=form | {"ranks": "3 1 3"})
+    with studio.store.read() as conn:
+        assert conn.scalar(select(tasks.c.expected).where(tasks.c.id == int(made.url.path.rpartition("/")[2]))) == {
+            "ranks": [1, 0, 1], "reasons": "Two is best."}

@@ -16,6 +16,7 @@ from tutelage.feedback.accounts import Session
 from tutelage.feedback.errors import ContentError
 from tutelage.feedback.items import KNOWN, MADE, copy_task, halt_task, judgements_of_task, open_task, right_answers
 from tutelage.feedback.reports import answer_report, inbox, reopen_report
+from tutelage.feedback.values import stored
 from tutelage.web.app import Web, go, status_of
 from tutelage.web.markdown import render
 from tutelage.web.session import OwnForm, text_of
@@ -134,10 +135,13 @@ def make(request: Request, session: Lead, form: OwnForm, task_id: Id) -> Respons
     """Make a practice, screening, gold, shared, drift or adjudication item of the same answers."""
     web: Web = request.app.state.web
     purpose, right, reasons = text_of(form, "purpose", 20), text_of(form, "right", 3), text_of(form, "text", 5000)
+    ranks = text_of(form, "ranks", 100).split()
     with web.store.read() as conn:
-        known = right_answers(conn, task_id)
+        known, view = right_answers(conn, task_id), load_item(conn, task_id)
     expected = known[int(right)] if right.isdecimal() and int(right) < len(known) else None
     try:
+        if ranks and view is not None and view.kind == "ranking":
+            expected = stored("ranking", {"ranks": [int(rank) if rank.isdecimal() else rank for rank in ranks]}, range(len(view.answers)))
         made = web.store.write(lambda conn: copy_task(conn, task_id, purpose=purpose, by_id=session.labeler_id, now=web.store.now(),
                                                       expected=expected, reasons=reasons))
     except ContentError as error:
@@ -170,8 +174,8 @@ def _item(request: Request, session: Session, task_id: int, status: int = 200, t
         return in_words(web.words, session.language, kind, value, sides)
 
     return web.html(request, "lead_item.html", status, view=view, rows=[row | {"said": told(row["value"])} for row in said],
-                    expected=told(view.expected), known=[told(one) for one in known], purposes=MADE if known else MADE[len(KNOWN):],
-                    text=text, error=error, hint=hint)
+                    expected=told(view.expected), known=[told(one) for one in known], text=text, error=error, hint=hint,
+                    purposes=MADE if known or kind == "ranking" else MADE[len(KNOWN):])
 
 
 def _do(request: Request, then: str, change: Callable[[Connection, float], Any]) -> Response:
