@@ -216,7 +216,7 @@
     restoreDraft(); forgetOldDrafts(); showOrder();
     if (cards().length) mark(cards().find((card) => !$("input[type=radio]:checked", card)) ?? cards()[0], false);
     const alert = $("[role=alert]");
-    if (swapped) (alert ?? $("[data-begin-text] textarea") ?? $("[data-begin]") ?? $("main h1"))?.focus();
+    if (swapped) (alert ?? $("[data-begin]") ?? $("main h1"))?.focus();
     if (alert) alert.tabIndex = -1;
     const title = $("main h1");
     if (swapped && title) document.title = title.textContent.trim();
