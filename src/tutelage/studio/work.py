@@ -200,7 +200,8 @@ def _next(request: Request, session: Session, *, notice: str | None = None, may_
     if claim is None:
         with web.store.read() as conn:
             standing, none_yet = standing_of(conn, session.labeler_id), conn.scalar(select(tasks.c.id).limit(1)) is None
-        return web.html(request, "idle.html", none_yet=none_yet, notice=notice, may_undo=may_undo, progress=_progress(request, session), standing=standing)
+        return web.html(request, "idle.html", none_yet=none_yet, notice=notice, may_undo=may_undo,
+                        progress=_progress(request, session), standing=standing)
     view = _own_task(request, session, claim.assignment_id)
     unwanted = set(view.warnings) & set(session.settings.get("avoid_warnings", ()))
     if view.warnings and shown_id != view.assignment_id and (unwanted or not view.draft):
