@@ -14,15 +14,15 @@ from tutelage.feedback.store import Store
 MONDAY = 1_699_833_600.0                                              # 2023-11-13 00:00 UTC
 GIVEN = (("yesterday", -1.0, 10.0, None), ("stands", 0.0, 60.0, None), ("undone", 1.0, 30.0, "undone"),
          ("overruled", 2.0, 40.0, "overruled by item 9"), ("its prompt erased", 3.0, 5.0, "erased"),
-         ("left open overnight", 4.0, 9e4, None), ("without a clock", 5.0, None, None))
+         ("left open overnight", 4.0, 9e4, None), ("without a clock", 5.0, None, None), ("practice", 6.0, 20.0, None))
 
 
 @pytest.fixture
 def amara(store) -> int:
     def work(conn):
         who = few.labeler(conn, "amara", pay_per_hour=36.0)
-        for number, (_, at, seconds, why) in enumerate(GIVEN):
-            task = few.task(conn, few.prompt(conn, f"q{number}"), ["a", "b"])
+        for number, (name, at, seconds, why) in enumerate(GIVEN):
+            task = few.task(conn, few.prompt(conn, f"q{number}"), ["a", "b"], purpose="practice" if name == "practice" else "work")
             held = few.put(conn, "assignments", task_id=task, labeler_id=who, claimed_at=MONDAY, expires_at=MONDAY)
             value = None if why == "erased" else {"ranks": [0, 1]}
             made = few.judgement(conn, task, who, value, assignment_id=held, seconds=seconds, created_at=MONDAY + at)
@@ -37,7 +37,7 @@ def test_today_counts_what_was_given_and_not_undone_and_the_time_that_is_paid(st
     with store.read() as conn:
         today = done_today(conn, amara, now=MONDAY + 3600)
         [pay] = flow.pay([one for one in flow.work_done(conn) if one.day == int(MONDAY) // 86400], flow.rates(conn))
-    assert today == (5, 60.0 + 30.0 + 40.0 + 5.0 + 1800.0), "five, of six given since midnight: one was taken back by themselves"
+    assert today == (5, 60.0 + 30.0 + 40.0 + 5.0 + 1800.0 + 20.0), "five, of seven since midnight: one taken back, one practice"
     assert pay.hours * 3600 == pytest.approx(today.seconds), "the time that their page tells is the time that is paid"
 
 

@@ -106,12 +106,24 @@ def test_ranking_needs_only_the_keyboard(studio, labeler, open_page):
     for key in "31224":                                               # each number ranks the marked answer, then the mark moves on
         page.keyboard.press(key)
     assert page.locator("#order").inner_text().split() == "B > C = D > A > E".split()
-    page.keyboard.press("k")                                          # back to D
-    page.keyboard.press("5")
+    for key in "jj" + "j" + "5":                                      # all have a rank, so the mark went on to A: to D from there
+        page.keyboard.press(key)
     page.keyboard.press("Enter")
     saved(page)
     ranks = dict(zip(shown, (2, 0, 1, 4, 3), strict=True))
     assert studio.values(labeler)[0]["ranks"] == [ranks[text] for text in ("aa", "bb", "cc", "dd", "ee")]
+
+
+def test_ranking_again_goes_from_answer_to_answer_and_the_keys_say_so(studio, labeler, open_page):
+    studio.task("ranking", ("aa", "bb", "cc", "dd"))
+    page = open_page(labeler)
+    for key in "1111" + "4321":
+        page.keyboard.press(key)
+    assert page.locator("#order").inner_text().split() == "D > C > B > A".split()
+    page.keyboard.press("?")
+    rows = dict(zip(page.locator("#keys-list dt").all_inner_texts(), page.locator("#keys-list dd").all_inner_texts(), strict=True))
+    assert "goes on to the next without a rank" in rows["1 … 4"] and "move the mark" in rows["j, k"] and "1" not in rows
+    assert violations(page) == []
 
 
 def test_ranking_works_with_tab_and_arrows_and_with_the_buttons(studio, labeler, open_page):

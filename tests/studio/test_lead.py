@@ -93,12 +93,12 @@ def test_a_question_is_answered_and_the_labeler_sees_it_on_the_next_page(studio,
     assert re.search(r'href="/lead"[^>]*>Lead <span class="count">1<', inbox.text)
     to = re.search(r'action="(/lead/reports/\d+)"', inbox.text)[1]
     empty = lead.post(to, data={"csrf": csrf(inbox), "text": " "})
-    assert empty.status_code == 409 and "answer is empty" in empty.text
-    done = lead.post(to, data={"csrf": csrf(inbox), "text": "A drink."})
+    assert empty.status_code == 409 and re.search(rf'action="{to}".*answer is empty.*autofocus', empty.text, re.S), "above its own box"
+    done = lead.post(to, data={"csrf": csrf(inbox), "text": "A *hot* drink."})
     assert "Nothing here." in done.text and '<span class="count">' not in done.text
     assert "Your lead has answered you" in browser.get("/work").text
     mine = browser.get("/me").text
-    assert "A drink." in mine and "lead-" not in mine, "no name of the lead"
+    assert "A <em>hot</em> drink." in mine and "lead-" not in mine, "no name of the lead"
     assert "Your lead has answered you" not in browser.get("/work").text
     closed = lead.get("/lead/reports?closed=1")
     assert "Nothing here." not in lead.post(to + "/open", data={"csrf": csrf(closed)}).text

@@ -109,15 +109,18 @@ def test_pay_is_set_by_admins_with_a_line_in_the_audit_log(studio):
         assert page.status_code == 200 and "18.50" in page.text
         [row] = [one for one in rows_of(client.get("/dashboard/pay.csv")) if one["labeler"] == worker.name]
         assert (row["hours"], row["pay"]) == ("0.25", "4.62")         # 0.25 h at 18.50 is 4.625
+        assert re.search(r'<details[^>]* id="pay" open', page.text) and not re.search(r'id="pay" open', client.get("/dashboard").text)
         for wrong in ("much", "nan", "-1"):
-            assert client.post(f"/dashboard/pay/{worker.id}", data={"csrf": token, "pay_per_hour": wrong}).status_code == 422
+            page = client.post(f"/dashboard/pay/{worker.id}", data={"csrf": token, "pay_per_hour": wrong})
+            assert page.status_code == 422 and re.search(rf'id="pay" open.*role="alert".*value="{wrong}" autofocus', page.text, re.S)
+        assert client.post(f"/dashboard/pay/{worker.id}", data={"csrf": token, "pay_per_hour": "18,50"}).status_code == 200
     with studio.client(lead) as client:
         theirs = {"csrf": csrf(client.get("/people")), "pay_per_hour": "1"}
         assert client.post(f"/dashboard/pay/{worker.id}", data=theirs).status_code == 404
     with studio.store.read() as conn:
         assert conn.scalar(select(labelers.c.pay_per_hour).where(labelers.c.id == worker.id)) == 18.5
         logged = conn.execute(select(audit.c.actor_id, audit.c.subject, audit.c.details).where(audit.c.action == "pay per hour")).all()
-    assert logged == [(admin.id, str(worker.id), {"pay_per_hour": 18.5})]
+    assert logged == 2 * [(admin.id, str(worker.id), {"pay_per_hour": 18.5})]
 
 
 def test_a_cell_is_no_formula_in_a_spreadsheet():

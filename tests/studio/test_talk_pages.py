@@ -57,8 +57,12 @@ def test_a_conversation_needs_only_the_keyboard(studio, labeler, open_page):
         page.keyboard.press(choice)
         page.keyboard.press("Enter")
         page.get_by_role("button", name="Take the choice back").wait_for()
-        assert page.evaluate("document.activeElement.name") == "text", "one goes on typing"
-        page.keyboard.press("Escape")
+        assert page.evaluate("document.activeElement.matches('[data-begin]')"), "keys are keys"
+    page.keyboard.press("u")
+    page.get_by_role("heading", name="Which answer is better?").wait_for()
+    page.keyboard.press("7")
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Take the choice back").wait_for()
     page.get_by_text("End the conversation").press("Enter")
     page.get_by_role("radio", name="3 of 4").press("Space")
     page.keyboard.press("Tab")
@@ -66,7 +70,17 @@ def test_a_conversation_needs_only_the_keyboard(studio, labeler, open_page):
     page.keyboard.press("Control+Enter")
     page.get_by_role("heading", name="Your conversations").wait_for()
     found = rows(studio, judgements, labeler_id=labeler.id)
-    assert [row["value"].get("strength", row["value"].get("rating")) for row in found] == [3, 3, 3]
+    assert [row["value"].get("strength", row["value"].get("rating")) for row in found] == [3, 3, 3, 3], "one of them taken back"
+
+
+def test_what_a_task_asks_for_stays_above_the_conversation(studio, labeler):
+    studio.task("conversation", (), extra={"question": "Ask for a <cake> recipe."})
+    with studio.client(labeler) as client:
+        page = client.get("/work")
+        page = client.post("/talk", data={"csrf": csrf(page), "assignment": action(page).rpartition("/")[2]})
+        assert "Ask for a &lt;cake&gt; recipe." in page.text
+        for shown in (client.get(page.url.path), send(client, page), client.get(page.url.path)):
+            assert "Ask for a &lt;cake&gt; recipe." in shown.text
 
 
 def test_text_outlives_a_reload_and_works_without_scripts(studio, labeler, open_page):

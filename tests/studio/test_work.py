@@ -235,6 +235,19 @@ def test_undo_brings_the_task_back_as_it_was_filled_in(studio, labeler, browser)
     assert "taken back" in browser.get("/me").text, "both stay to be seen"
 
 
+def test_ones_own_page_tells_what_was_asked_and_what_was_practice(studio):
+    for purpose, asked in (("practice", "Is <tea> hot?"), ("work", "Which " + "long " * 40)):
+        studio.task("label", ("One.",), purpose=purpose, prompt=[{"role": "user", "content": asked}], expected={"label": True})
+        with studio.client(person := studio.person(screened=False)) as client:
+            page = client.get("/work")
+            client.post(action(page), data={"csrf": csrf(page), "label": "yes"})
+            [row] = re.findall(r"<td>Yes or no.*?</td>", client.get("/me").text)
+            assert ("practice" in row) == (purpose == "practice") and len(row) < 200
+            assert ("Is &lt;tea&gt; hot?" if purpose == "practice" else "Which long long") in row
+            assert client.get("/work").text.count("0 today" if purpose == "practice" else "1 today") == 1, person
+        studio.store.write(lambda conn: conn.execute(update(tasks).values(state="halted")))
+
+
 def test_a_skipped_task_does_not_come_again_and_the_reason_is_kept(studio, labeler, browser):
     studio.task()
     page = browser.get("/work")

@@ -33,7 +33,10 @@ _OPEN = ("reserved", "expired")
 
 
 class Done(NamedTuple):
-    """judgements: given, and not undone; what others overruled or erased since was work all the same. seconds: as pay counts them."""
+    """judgements: given, and not undone, practice left out; what others overruled or erased since was work all the same.
+
+    seconds: as pay counts them, with practice.
+    """
 
     judgements: int
     seconds: float
@@ -46,9 +49,12 @@ def done_today(conn: Connection, labeler_id: int, *, now: float) -> Done:
     # before it, and each page asks.
     first = select(func.min(judgements.c.id + 0)).where(judgements.c.created_at >= midnight).scalar_subquery()
     undone = func.coalesce(retractions.c.reason, "") == "undone"
+    counted = case((undone, 0), (tasks.c.purpose == "practice", 0), else_=1)
     paid = case((judgements.c.seconds > PAID_SECONDS, PAID_SECONDS), else_=judgements.c.seconds)
     row = conn.execute(
-        select(func.coalesce(func.sum(case((undone, 0), else_=1)), 0), func.coalesce(func.sum(paid), 0.0)).select_from(judgements)
+        select(func.coalesce(func.sum(counted), 0), func.coalesce(func.sum(paid), 0.0))
+        .select_from(judgements)
+        .join(tasks, tasks.c.id == judgements.c.task_id)
         .outerjoin(retractions, retractions.c.judgement_id == judgements.c.id)
         .where(judgements.c.labeler_id == labeler_id, judgements.c.id >= first, judgements.c.assignment_id.is_not(None),
                judgements.c.created_at >= midnight)).one()
@@ -56,10 +62,12 @@ def done_today(conn: Connection, labeler_id: int, *, now: float) -> Done:
 
 
 def recent_judgements(conn: Connection, labeler_id: int, *, limit: int = 100) -> list[Row]:
-    """The last things somebody gave: {id, kind, value, sides, seconds, created_at, retracted: reason or None}, newest first."""
+    """The last things somebody gave, newest first: {id, kind, value, sides, seconds, created_at, purpose, retracted: reason or None,
+    prompt: its content, or None where there is none}."""
     rows = conn.execute(
         select(judgements.c.id, judgements.c.kind, judgements.c.value, judgements.c.sides, judgements.c.seconds, judgements.c.created_at,
-               retractions.c.reason.label("retracted"))
+               tasks.c.purpose, prompts.c.content.label("prompt"), retractions.c.reason.label("retracted"))
+        .join(tasks, tasks.c.id == judgements.c.task_id).outerjoin(prompts, prompts.c.id == tasks.c.prompt_id)
         .outerjoin(retractions, retractions.c.judgement_id == judgements.c.id)
         .where(judgements.c.labeler_id == labeler_id).order_by(judgements.c.id.desc()).limit(limit)).mappings()
     return [dict(row) for row in rows]

@@ -91,6 +91,12 @@ def is_tested(conn: Connection, labeler_id: int, *, begun: bool) -> bool:
     return there > 0 and (begun or there >= test_now(conn).enough) and not _at_work(conn, labeler_id)
 
 
+def practice_waits(conn: Connection) -> bool:
+    """Whether there are practice items, which every new labeler is given first."""
+    found = select(exists().where(tasks.c.purpose == "practice", tasks.c.state == "open", tasks.c.free > 0))
+    return bool(conn.scalar(found))
+
+
 def waiting(conn: Connection) -> set[int]:
     """Who has answered every item of the test without a verdict, and so waits for a lead."""
     if not items(conn):

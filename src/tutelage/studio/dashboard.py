@@ -13,9 +13,10 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from tutelage.feedback import flow, learning, retrain
+from tutelage.feedback.accounts import Session
 from tutelage.feedback.errors import ContentError
 from tutelage.feedback.store import Store
-from tutelage.web.app import Web, error_page, go
+from tutelage.web.app import Web, go
 from tutelage.web.session import OwnForm, text_of
 
 from . import charts
@@ -44,8 +45,14 @@ class Flow:
 
 
 @router.get("")
-def dashboard(request: Request, session: Lead) -> Response:
-    """The page."""
+def dashboard(request: Request, session: Lead, pay: int = 0) -> Response:
+    """The page. pay: with the list of everybody's pay per hour open."""
+    return _page(request, session, pay_open=bool(pay))
+
+
+def _page(request: Request, session: Session, status: int = 200, *, pay_open: bool = False, failed: int = 0, entered: str = "",
+          error: str | None = None, hint: str | None = None) -> Response:
+    """failed: whose pay per hour could not be set to what was entered."""
     web: Web = request.app.state.web
     running = retrain.current(web.store)                              # one that has ended is recorded as such, and told below
     found = read_flow(web.store)
@@ -58,14 +65,15 @@ def dashboard(request: Request, session: Lead) -> Response:
     trained = [(row.judgements, row.accuracy) for row in found.trained]
     curve = [] if isinstance(found.newest, str) else found.newest.curve
     given = {one.labeler for one in found.done}
-    return web.html(request, "dashboard.html", found=found, running=running, shown=SHOWN,
+    return web.html(request, "dashboard.html", status, found=found, running=running, shown=SHOWN,
                     paid=[one for one in found.people.values() if one.account or one.id in given], cap=round(flow.PAID_SECONDS / 60),
                     nobody_talks=not request.app.state.assistant.is_set() and any(
                         row.kind == "conversation" and row.open for row in found.waiting),
                     today=dict(counts).get(int(found.now // flow.DAY), 0),
                     days=charts.bars(days, title=t("dashboard_throughput")) if days else None,
                     trained=charts.by_judgements(trained, title=t("dashboard_learning")),
-                    curve=charts.by_judgements(curve, title=t("dashboard_curve")))
+                    curve=charts.by_judgements(curve, title=t("dashboard_curve")), pay_open=pay_open, failed=failed, entered=entered,
+                    error=error, hint=hint)
 
 
 @router.post("/pay/{labeler_id}")
@@ -77,8 +85,8 @@ def set_rate(request: Request, session: Admin, form: OwnForm, labeler_id: Id) ->
         rate = _number(given)
         web.store.write(lambda conn: flow.set_rate(conn, labeler_id, rate, by_id=session.labeler_id, now=now))
     except ContentError as error:
-        return error_page(request, 422, str(error), error.hint)
-    return go(request, "/dashboard")
+        return _page(request, session, 422, pay_open=True, failed=labeler_id, entered=given, error=str(error), hint=error.hint)
+    return go(request, "/dashboard?pay=1#pay")
 
 
 @router.get("/{name}.csv")
@@ -99,11 +107,11 @@ def read_flow(store: Store) -> Flow:
 
 
 def _number(given: str) -> float | None:
-    """Raises: ContentError for what is none."""
+    """18.50 or 18,50. Raises: ContentError for what is none."""
     if not given:
         return None
     try:
-        number = float(given)
+        number = float(given.replace(",", "."))
     except ValueError:
         number = math.nan
     if not math.isfinite(number):

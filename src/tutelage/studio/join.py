@@ -9,6 +9,7 @@ from starlette.responses import RedirectResponse, Response
 
 from tutelage.feedback import accounts
 from tutelage.feedback.accounts import AccountError
+from tutelage.feedback.newcomers import practice_waits
 from tutelage.web.app import Web, error_page
 from tutelage.web.session import AnyForm, OwnForm, SignInNeeded, Visitor, current, knock, sign_in, sign_out, text_of
 
@@ -28,10 +29,10 @@ def invite(request: Request, token: str) -> Response:
     web: Web = request.app.state.web
     try:
         with web.store.read() as conn:
-            accounts.open_invite(conn, token, now=web.store.now())
+            found = accounts.open_invite(conn, token, now=web.store.now())
     except AccountError as error:
         return error_page(request, 404, str(error), error.hint)
-    return _join_page(request, 200)
+    return _join_page(request, 200, role=found["role"])
 
 
 @router.post("/join/{token}", dependencies=[Depends(knock)])
@@ -40,14 +41,15 @@ def accept(request: Request, token: str, form: AnyForm) -> Response:
     web: Web = request.app.state.web
     name, language, now = text_of(form, "name", 1000), text_of(form, "language", 20), web.store.now()
     language = language if language in web.words.languages else web.language(request)
+    role = None
     try:
         with web.store.read() as conn:
-            accounts.open_invite(conn, token, now=now)               # before the work of hashing a password
+            role = accounts.open_invite(conn, token, now=now)["role"]  # before the work of hashing a password
         password_hash = accounts.hash_password(text_of(form, "password", 10_000), name=name)
         labeler_id = web.store.write(lambda conn: accounts.accept_invite(conn, token, name=name, password_hash=password_hash,
                                                                          language=language, now=now))
     except AccountError as error:
-        return _join_page(request, 422, name=name, error=str(error), hint=error.hint)
+        return _join_page(request, 422, role=role, name=name, error=str(error), hint=error.hint)
     response = RedirectResponse(START, 303)
     sign_in(request, response, labeler_id)
     return response
@@ -99,9 +101,13 @@ def _own_path(path: str) -> str:
     return path if re.fullmatch(r"/(?!/)[\w/\-]*", path) else START
 
 
-def _join_page(request: Request, status: int, name: str = "", error: str | None = None, hint: str | None = None) -> Response:
+def _join_page(request: Request, status: int, *, role: str | None, name: str = "", error: str | None = None,
+               hint: str | None = None) -> Response:
+    """role: what the link makes of them; None where the link is no longer good."""
     web: Web = request.app.state.web
-    return web.html(request, "join.html", status, languages=web.words.languages, name=name, error=error, hint=hint)
+    with web.store.read() as conn:
+        practice = role == "labeler" and practice_waits(conn)
+    return web.html(request, "join.html", status, languages=web.words.languages, practice=practice, name=name, error=error, hint=hint)
 
 
 def _login_page(request: Request, status: int, back: str, name: str = "", error: str | None = None, hint: str | None = None) -> Response:

@@ -84,23 +84,32 @@ def _guidelines(request: Request, status: int = 200, **said: Any) -> Response:
 @router.get("/reports")
 def reports(request: Request, session: Lead, closed: int = 0) -> Response:
     """What labelers report and ask; `closed`: what was answered."""
-    web: Web = request.app.state.web
-    with web.store.read() as conn:
-        rows = inbox(conn, state="closed" if closed else "open")
-    return web.html(request, "lead_reports.html", rows=rows, closed=bool(closed))
+    return _reports(request, closed=bool(closed))
 
 
 @router.post("/reports/{report_id}")
 def answer(request: Request, session: Lead, form: OwnForm, report_id: Id) -> Response:
-    """Answer a report, or close it."""
+    """Answer a report, or close it. What cannot be taken stays in its box."""
     text = text_of(form, "text", 5000)
-    return _do(request, "/lead/reports", lambda conn, now: answer_report(conn, report_id, text=text, by_id=session.labeler_id, now=now))
+    try:
+        return _do(request, "/lead/reports", lambda conn, now: answer_report(conn, report_id, text=text, by_id=session.labeler_id, now=now))
+    except TutelageError as error:
+        return _reports(request, status_of(error), failed=report_id, text=text, error=str(error), hint=error.hint)
 
 
 @router.post("/reports/{report_id}/open")
 def reopen(request: Request, session: Lead, form: OwnForm, report_id: Id) -> Response:
     """Put a closed report back into the inbox."""
     return _do(request, "/lead/reports", lambda conn, now: reopen_report(conn, report_id, by_id=session.labeler_id, now=now))
+
+
+def _reports(request: Request, status: int = 200, *, closed: bool = False, failed: int = 0, text: str = "", error: str | None = None,
+             hint: str | None = None) -> Response:
+    """failed: the report whose answer, `text`, could not be taken."""
+    web: Web = request.app.state.web
+    with web.store.read() as conn:
+        rows = inbox(conn, state="closed" if closed else "open")
+    return web.html(request, "lead_reports.html", status, rows=rows, closed=closed, failed=failed, text=text, error=error, hint=hint)
 
 
 # Items -----------------------------------------------------------------------------------------------------------------------------------

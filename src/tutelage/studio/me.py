@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
 from sqlalchemy import Connection
@@ -14,6 +14,7 @@ from tutelage.feedback.about import everything_about, recent_judgements
 from tutelage.feedback.accounts import AccountError
 from tutelage.feedback.reports import reports_of
 from tutelage.web.app import Web, go
+from tutelage.web.markdown import render
 from tutelage.web.session import OwnForm, Visitor, text_of
 
 from .news import SEEN, news_of
@@ -92,6 +93,15 @@ def _page(request: Request, session: accounts.Session, status: int = 200, **said
         given = recent_judgements(conn, session.labeler_id)
         sessions = accounts.list_sessions(conn, now=web.store.now(), labeler_id=session.labeler_id)
         told = reports_of(conn, session.labeler_id)
-    rows = [row | {"said": in_words(web.words, session.language, row["kind"], row["value"], row["sides"])} for row in given]
+    told = [row | {"html": render(row["answer"])} if row["answer"] else row for row in told]
+    rows = [row | {"asked": _asked(row["prompt"]),
+                   "said": in_words(web.words, session.language, row["kind"], row["value"], row["sides"])} for row in given]
     return web.html(request, "me.html", status, given=rows, told=told, sessions=sessions, warnings=WARNINGS, themes=THEMES,
                     languages=web.words.languages, **({"error": None, "hint": None, "notice": None} | said))
+
+
+def _asked(content: Any) -> str:
+    """What was asked last; empty for a task without a prompt, or whose prompt was erased."""
+    if isinstance(content, str):
+        return content
+    return next((turn["content"] for turn in reversed(content or []) if turn["role"] == "user"), "")

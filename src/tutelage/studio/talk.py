@@ -29,7 +29,7 @@ from tutelage.web.session import OwnForm, Visitor, text_of
 
 from . import forms
 from .assistant import Assistant, AssistantError
-from .view import Answer, Turn, answers_shown, texts_of, turns_shown
+from .view import Answer, Turn, answers_shown, load_task, texts_of, turns_shown
 from .whole import answer_page, turn_page
 
 router = APIRouter(prefix="/talk")
@@ -39,7 +39,10 @@ MAX_MESSAGE = 20_000
 
 @dataclass(frozen=True)
 class TalkView:
-    """What the template shows of a conversation. at: messages so far, by which a form that comes late is told."""
+    """What the template shows of a conversation. at: messages so far, by which a form that comes late is told.
+
+    question: what the task asks of it, where it belongs to one.
+    """
 
     id: int
     at: int
@@ -51,6 +54,7 @@ class TalkView:
     draft: Mapping[str, Any]
     draft_at: float
     base: str
+    question: str | None
     allow_tie: bool = field(default=False, init=False)
     allow_both_bad: bool = field(default=True, init=False)
 
@@ -274,11 +278,11 @@ def _page(request: Request, session: Session, conversation_id: int, status: int 
           unsent: str = "") -> Response:
     web: Web = request.app.state.web
     found = _own(request, session, conversation_id)
-    answers: list[Answer] = []
-    if found.turn is not None:
-        with web.store.read() as conn:
-            answers = answers_shown(conn, found.turn.response_ids, found.turn.sides)
+    with web.store.read() as conn:
+        answers = answers_shown(conn, found.turn.response_ids, found.turn.sides) if found.turn else []
+        task = load_task(conn, found.assignment_id, session.labeler_id) if found.assignment_id else None
     view = TalkView(found.id, len(found.messages), found.state == "open", turns_shown(found.said), answers, found.waits,
-                    found.may_take_back, {**found.draft, **entered}, found.draft_at, f"/talk/{found.id}")
+                    found.may_take_back, {**found.draft, **entered}, found.draft_at, f"/talk/{found.id}",
+                    task.question if task else None)
     return web.html(request, "talk.html", status, view=view, error=error, hint=hint, good=GOOD, limit=MAX_MESSAGE,
                     spent="" if spent is None else spent, unsent=unsent)

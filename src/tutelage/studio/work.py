@@ -20,7 +20,7 @@ from tutelage.feedback.errors import ContentError, ErasedError, QueueError, Stor
 from tutelage.feedback.newcomers import standing_of
 from tutelage.feedback.pii import mask_text
 from tutelage.feedback.reports import add_report
-from tutelage.feedback.schema import judgements, labelers
+from tutelage.feedback.schema import judgements, labelers, tasks
 from tutelage.feedback.values import agrees, stored
 from tutelage.web.app import Web, is_partial, status_of
 from tutelage.web.markdown import plain, render
@@ -212,8 +212,9 @@ def _next(request: Request, session: Session, *, notice: str | None = None, may_
             return web.html(request, "error.html", 503, message=f"{notice or ''} {message}".strip(), hint=hint)
     if claim is None:
         with web.store.read() as conn:
-            standing = standing_of(conn, session.labeler_id)
-        return web.html(request, "idle.html", notice=notice, may_undo=may_undo, progress=_progress(request, session), standing=standing)
+            standing, none_yet = standing_of(conn, session.labeler_id), conn.scalar(select(tasks.c.id).limit(1)) is None
+        return web.html(request, "idle.html", none_yet=none_yet, notice=notice, may_undo=may_undo,
+                        progress=_progress(request, session), standing=standing)
     view = _own_task(request, session, claim.assignment_id)
     unwanted = set(view.warnings) & set(session.settings.get("avoid_warnings", ()))
     if view.warnings and shown_id != view.assignment_id and (unwanted or not view.draft):

@@ -75,8 +75,8 @@
     return true;
   }
   function nextUnranked(card) {
-    const all = cards(), from = all.indexOf(card);
-    const next = [...all.slice(from + 1), ...all.slice(0, from)].find((other) => !$("input[type=radio]:checked", other));
+    const all = cards(), from = all.indexOf(card), others = [...all.slice(from + 1), ...all.slice(0, from)];
+    const next = others.find((other) => !$("input[type=radio]:checked", other)) ?? others[0];
     if (next) { mark(next); document.activeElement?.blur(); }
   }
   function showOrder() {
@@ -117,8 +117,8 @@
     } catch { location.href = url; }
   }
   function listKeys() {
-    const seen = new Map();
-    for (const element of $$("[data-key]")) {
+    const seen = new Map($$("[data-tells]").map((element) => [element.dataset.tells, element.textContent]));
+    for (const element of $$("[data-key]:not([data-card] [type=radio])")) {
       const label = element.labels?.[0] ?? element, key = element.dataset.key;
       const words = (element.getAttribute("aria-label") ?? label.innerText).replace(/\s+/g, " ").trim();
       if (!seen.has(key)) seen.set(key, ["↵", "Ctrl ↵", key].reduce((said, hint) => said.endsWith(" " + hint) ? said.slice(0, -hint.length - 1) : said, words));
@@ -220,7 +220,7 @@
     restoreDraft(); forgetOldDrafts(); showOrder();
     if (cards().length) mark(cards().find((card) => !$("input[type=radio]:checked", card)) ?? cards()[0], false);
     const alert = $("[role=alert]");
-    if (swapped) (alert ?? $("[data-begin-text] textarea") ?? $("[data-begin]") ?? $("main h1"))?.focus();
+    if (swapped) (alert ?? $("[data-begin]") ?? $("main h1"))?.focus();
     if (alert) alert.tabIndex = -1;
     const title = $("main h1");
     if (swapped && title) document.title = title.textContent.trim();
