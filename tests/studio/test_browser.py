@@ -181,6 +181,18 @@ def test_the_other_ways_out_are_one_key_and_a_few_words_away(studio, labeler, op
     page.get_by_text("Skipped." if key == "s" else "Sent. Thank you").wait_for()
 
 
+@pytest.mark.parametrize("by", ["key", "click", "tap"])
+def test_a_form_that_opens_at_the_end_of_the_page_is_seen_whole(studio, labeler, open_page, by):
+    studio.task(answers=("line\n\n" * 30, "short"))
+    page = open_page(labeler, **PHONE if by == "tap" else {"viewport": {"width": 1280, "height": 700}})
+    skip = page.locator("summary[data-key=s]")
+    page.keyboard.press("s") if by == "key" else skip.tap() if by == "tap" else skip.click()
+    page.locator(".pop[open]").wait_for()
+    page.wait_for_timeout(200)
+    box = page.locator(".pop[open]").bounding_box()
+    assert box["y"] >= 0 and box["y"] + box["height"] <= page.viewport_size["height"]
+
+
 @pytest.mark.parametrize("key", ["h", "q"])
 def test_what_was_sent_leaves_its_box_and_the_keys_are_keys_again(studio, labeler, open_page, key):
     studio.task()

@@ -99,6 +99,8 @@
       const to = at < 0 ? (Number(move.dataset.move) < 0 ? 0 : inputs.length - 1) : at + Number(move.dataset.move);
       if (inputs[to]) { inputs[to].checked = true; inputs[to].dispatchEvent(new Event("change", { bubbles: true })); }
     }
+    const pop = event.target.closest(".pop summary")?.parentElement;
+    if (pop && !pop.open) requestAnimationFrame(() => pop.scrollIntoView({ block: "nearest" }));     // it opens at the end of the page
     const opens = event.target.closest("[data-opens]");
     if (opens) { listKeys(); $("#" + opens.dataset.opens).showModal(); }
     const sheet = event.target.closest("[data-sheet]");
