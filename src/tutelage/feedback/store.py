@@ -121,7 +121,8 @@ class Store:
     def scrub(self) -> str | None:
         """Write the database anew without freed pages, which still hold what was erased. Returns why it could not be done now, else None.
 
-        SQLite: VACUUM, and the log emptied; PostgreSQL: VACUUM FULL of every table, which waits for whoever uses one.
+        SQLite: VACUUM, and the log emptied; PostgreSQL: VACUUM FULL of every table, which waits for whoever uses one,
+        and of its statistics, which hold samples of the columns.
         """
         if self.url.get_backend_name() == "sqlite":
             return _scrub_sqlite(Path(str(self.url.database)))
@@ -129,7 +130,8 @@ class Store:
         try:
             with engine.connect() as conn:
                 for table in metadata.sorted_tables:
-                    conn.exec_driver_sql(f"VACUUM FULL {table.name}")
+                    conn.exec_driver_sql(f"VACUUM (FULL, ANALYZE) {table.name}")
+                conn.exec_driver_sql("VACUUM FULL pg_statistic")
         except DBAPIError as error:
             return str(self._explain(error))
         finally:
