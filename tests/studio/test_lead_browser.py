@@ -16,7 +16,8 @@ from tutelage.feedback.reports import add_report
 from tutelage.feedback.schema import reports
 from tutelage.feedback.store import Store
 
-PAGES = ("/lead/items", "/lead/reports", "/lead/reports?closed=1", "/lead/guidelines", "/lead/guidelines/1", "/lead/screening", "/lead/training",
+PAGES = ("/lead/items", "/lead/reports", "/lead/reports?closed=1", "/lead/guidelines", "/lead/guidelines/1", "/lead/screening",
+         "/lead/training",
          "/lead/disagreements", "/lead/adjudication", "/lead/import", "/lead/writing")
 
 
