@@ -47,6 +47,13 @@ def folder(tmp_path) -> Path:
     return tmp_path / "data" / "snapshots"
 
 
+@pytest.fixture
+def policy(tmp_path) -> Path:
+    """What looks like a model."""
+    (tmp_path / "config.json").touch()
+    return tmp_path
+
+
 def rows(folder: Path) -> list[str]:
     """Who is in which file of rows, wherever such a file lies."""
     return sorted(json.loads(line)["labeler"] for file in folder.rglob("judgements.jsonl") for line in file.read_text().splitlines())
@@ -64,9 +71,9 @@ def meanwhile(monkeypatch, what) -> None:
     monkeypatch.setattr(Store, "scrub", lambda _: None)             # it waits for whoever reads, which is us
 
 
-def test_what_is_trained_on_is_frozen_anew_when_somebody_was_erased_meanwhile(store, people, folder, monkeypatch):
+def test_what_is_trained_on_is_frozen_anew_when_somebody_was_erased_meanwhile(store, people, folder, policy, monkeypatch):
     meanwhile(monkeypatch, lambda: erase_person(store, "labeler", "Ann"))
-    training = retrain.start(store, policy="x", folder=folder.parent, program=ENDS_AT_ONCE)
+    training = retrain.start(store, policy=policy, folder=folder.parent, program=ENDS_AT_ONCE)
     assert rows(training.snapshot) == ["Bo"] and rows(folder.parent) == ["Bo"], "and what was frozen first is gone"
     assert training.judgements == 1
 
@@ -79,7 +86,7 @@ def test_an_erasure_names_the_freeze_that_goes_on(store, people, folder):
     assert "frozen now" not in str(erase_person(store, "labeler", "Ann").unreached)
 
 
-def test_who_comes_second_to_retrain_leaves_no_folder_that_no_row_tells_of(store, people, folder, monkeypatch):
+def test_who_comes_second_to_retrain_leaves_no_folder_that_no_row_tells_of(store, people, folder, policy, monkeypatch):
     def first():
         store.write(lambda conn: few.put(conn, "trainings", state="running", run_dir=str(folder / "none"), created_at=store.now(),
                                          snapshot_id=few.put(conn, "snapshots", hash="f", path=str(folder / "f"), selection={}, counts={},
@@ -87,7 +94,7 @@ def test_who_comes_second_to_retrain_leaves_no_folder_that_no_row_tells_of(store
 
     meanwhile(monkeypatch, first)
     with pytest.raises(RetrainError, match="still running"):
-        retrain.start(store, policy="x", folder=folder.parent, program=ENDS_AT_ONCE)
+        retrain.start(store, policy=policy, folder=folder.parent, program=ENDS_AT_ONCE)
     assert list(folder.iterdir()) == []
 
 
