@@ -245,8 +245,8 @@ def _value_of(request: Request, judgement_id: int) -> dict[str, Any]:
 def _task_page(request: Request, session: Session, view: TaskView, status: int = 200, *, entered: dict[str, Any] | None = None,
                spent: float | None = None, notice: str | None = None, may_undo: bool = False, error: str | None = None,
                hint: str | None = None) -> Response:
-    web: Web = request.app.state.web
     """spent: seconds on the same page before an error, by its clock, which goes on from there."""
+    web: Web = request.app.state.web
     view = view if entered is None else replace(view, draft=entered)
     return web.html(request, "work.html", status, view=view, progress=_progress(request, session), notice=notice, may_undo=may_undo,
                     spent="" if spent is None else spent, error=error, hint=hint)
