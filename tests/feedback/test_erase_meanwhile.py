@@ -14,7 +14,8 @@ from sqlalchemy import func, select
 
 from tests.feedback import few
 from tutelage.base.scratch import scratch_dir, sweep
-from tutelage.feedback import queue, retrain, schema, snapshot
+from tutelage.feedback import conversations, queue, retrain, schema, snapshot
+from tutelage.feedback.content import add_prompt, add_task
 from tutelage.feedback.conversations import Sampled
 from tutelage.feedback.erase import erase, find
 from tutelage.feedback.errors import ErasedError, QueueError, RetrainError
@@ -258,4 +259,26 @@ def test_a_revision_that_comes_after_the_erasure_is_dropped(store, gone):
     erase_person(store, gone, {"user": "u-1", "labeler": "Bo"}[gone])
     with pytest.raises(QueueError, match="was erased" if gone == "user" else "dropped"):
         store.write(lambda conn: add_revision(conn, about, Sampled(PLANTED), who, now=store.now()))
+    assert PLANTED not in texts(store)
+
+
+@pytest.mark.parametrize("what", ["draft", "reply", "end"])
+def test_nothing_that_is_said_in_a_conversation_about_what_was_erased_is_kept(store, what):
+    def work(conn):
+        who = few.labeler(conn, "Bo", role="expert")
+        words = [{"role": "user", "content": "A customer's words."}]
+        prompt = add_prompt(conn, content=words, source="customer", user="u-1", now=store.now())
+        held = queue.give(conn, add_task(conn, kind="conversation", prompt_id=prompt, now=store.now()), who, now=store.now())
+        return who, conversations.start(conn, labeler_id=who, assignment_id=held.assignment_id, now=store.now())
+
+    who, talk = store.write(work)
+    mine, answers = {"labeler_id": who, "now": store.now()}, [Sampled("one", "m"), Sampled("other", "m")]
+    store.write(lambda conn: conversations.reply(conn, talk, at=1, text=None, answers=answers, **mine))
+    store.write(lambda conn: conversations.choose(conn, talk, at=1, value={"choice": 2}, **mine))
+    store.write(lambda conn: erase(conn, find(conn, "user", "u-1", key_of_store(conn)), now=store.now()))
+    send = {"draft": lambda conn: conversations.keep_draft(conn, talk, who, {"text": PLANTED}, now=store.now()),
+            "reply": lambda conn: conversations.reply(conn, talk, at=0, text=PLANTED, answers=answers, **mine),
+            "end": lambda conn: conversations.end(conn, talk, rating=3, comment=PLANTED, **mine)}
+    with pytest.raises(QueueError, match="no such conversation"):
+        store.write(send[what])
     assert PLANTED not in texts(store)
