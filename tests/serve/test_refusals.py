@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import resource
 import signal
 import socket
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
@@ -184,6 +187,25 @@ def test_connections_do_not_wait_for_acknowledgements():
 def test_an_open_door_needs_tls_and_a_key(door, says):
     with pytest.raises(ConfigError, match=says):
         Door(**door)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs prlimit")
+def test_half_open_connections_keep_nobody_out_and_end_no_answer(small: Small, long_model, starting, tmp_path):
+    server = starting(tmp_path / "log", f"sft={small.sft}", str(long_model), "--max-tokens", "15000")
+    resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (512, 512))
+    with server.client.stream("POST", CHAT, json={"model": "long", "messages": ASKED, "max_tokens": 300, "stream": True}) as answer:
+        lines = answer.iter_lines()
+        next(lines)
+        held = [socket.create_connection(("127.0.0.1", server.client.base_url.port)) for _ in range(600)]
+        try:
+            for one in held:
+                with contextlib.suppress(OSError):                   # the server has hung up on it
+                    one.sendall(b"POST /v1/chat/comple")
+            assert server.post({"model": "sft", "messages": ASKED, "max_tokens": 3}).status_code == 200
+        finally:
+            for one in held:
+                one.close()
+        assert list(lines)[-2] == "data: [DONE]"
 
 
 def test_behind_a_proxy_the_public_name_is_known():

@@ -9,6 +9,7 @@ from types import FrameType
 import uvicorn
 
 from tutelage.base.log import get_logger
+from tutelage.web.server import Server, config
 
 from .app import Served, create_app
 from .guard import Door
@@ -32,21 +33,21 @@ def serve(speakers: Sequence[Speaker], judge: Judge | None, door: Door, listener
     worker = Worker(speakers, metrics, max_rows=max_rows, max_waiting=max_waiting)
     worker.start()
     served = Served({speaker.identity.name: speaker for speaker in speakers}, judge, worker, metrics, max_tokens)
-    config = uvicorn.Config(create_app(served, door), log_config=None, log_level="critical", access_log=False, server_header=False,
-                            ws="none", lifespan="off", proxy_headers=False, timeout_graceful_shutdown=GRACE_SECONDS)
+    options = config(create_app(served, door), grace_seconds=GRACE_SECONDS, log_config=None, log_level="critical", ws="none",
+                     lifespan="off")
     try:
-        _Server(config, worker, ready).run([listener])
+        _Server(options, worker, ready).run([listener])
     finally:
         worker.stop()
         served.clerk.shutdown()
     log.info("stopped")
 
 
-class _Server(uvicorn.Server):
+class _Server(Server):
     """Tells the worker when it has begun to stop. A signal is its orderly end, so it is not raised again afterwards."""
 
-    def __init__(self, config: uvicorn.Config, worker: Worker, ready: Callable[[], object]) -> None:
-        super().__init__(config)
+    def __init__(self, options: uvicorn.Config, worker: Worker, ready: Callable[[], object]) -> None:
+        super().__init__(options)
         self.worker, self.ready = worker, ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

@@ -28,9 +28,13 @@ _SAID_EVERY_SECONDS = 60.0
 
 def serve(app: Any, listener: socket.socket) -> None:
     """Answer until SIGTERM or Ctrl-C; what has begun has five seconds to end."""
-    config = uvicorn.Config(app, http=Connection, backlog=_AT_ONCE, log_level="warning", access_log=False, server_header=False,
-                            proxy_headers=False, timeout_graceful_shutdown=5, timeout_keep_alive=KEEP_ALIVE_SECONDS)
-    Server(config).run(sockets=[listener])
+    Server(config(app, grace_seconds=5, log_level="warning")).run(sockets=[listener])
+
+
+def config(app: Any, *, grace_seconds: int, **options: Any) -> uvicorn.Config:
+    """Of a `Server`; grace_seconds: for what has begun when it is to stop."""
+    return uvicorn.Config(app, http=Connection, backlog=_AT_ONCE, access_log=False, server_header=False, proxy_headers=False,
+                          timeout_graceful_shutdown=grace_seconds, timeout_keep_alive=KEEP_ALIVE_SECONDS, **options)
 
 
 def most_connections(descriptors: int) -> int:
