@@ -18,7 +18,7 @@ test: .venv/installed-dev lint
 	$(PYTEST) -n 2 -m "not slow"
 
 test-all: .venv/installed-dev lint
-	$(PYTEST) -n 2
+	$(PYTEST) -n 2 --hypothesis-profile=new
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

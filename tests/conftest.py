@@ -1,9 +1,34 @@
 import os
+import random
+import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.small import Small, make_small
+
+# The same commit gives the same result: `make test` draws the same examples each time, `make test-all` (--hypothesis-profile=new) others.
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.register_profile("new", deadline=None)
+settings.load_profile("same")
+
+
+def seed() -> None:
+    """What a test draws from the global generators does not depend on which tests ran before it in this process."""
+    random.seed(0)
+    if numpy := sys.modules.get("numpy"):
+        numpy.random.seed(0)
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)
+
+
+def pytest_fixture_setup() -> None:
+    seed()
+
+
+def pytest_runtest_call() -> None:
+    seed()
 
 
 @pytest.fixture(scope="session")

@@ -47,7 +47,7 @@ def double_sum_gae(rewards, values, mask, gamma, gae_lambda, last_values):
 
 
 @given(st.lists(st.lists(st.booleans(), min_size=7, max_size=7), min_size=1, max_size=4), st.floats(0, 1), st.floats(0, 1))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_gae_matches_the_double_sum(rows, gamma, gae_lambda):
     mask = torch.tensor(rows)
     rewards, values, last_values = randn(*mask.shape, seed=1), randn(*mask.shape, seed=2), randn(len(rows), seed=3)

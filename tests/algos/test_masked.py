@@ -20,7 +20,7 @@ def some(mask: torch.Tensor, seed: int = 0) -> torch.Tensor:
 
 
 @given(masks)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_sum_mean_and_variance_equal_numpy_on_the_selection(mask):
     x = some(mask)
     picked = x.numpy()[mask.numpy()]
@@ -62,7 +62,7 @@ def test_token_means_of_parts_with_the_whole_count_add_up_to_the_mean_of_the_who
 
 
 @given(masks)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_is_last_marks_the_last_true_of_each_row_and_nothing_else(mask):
     expected = torch.zeros_like(mask)
     for b, row in enumerate(mask.tolist()):

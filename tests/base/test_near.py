@@ -64,7 +64,7 @@ def test_of_two_copies_the_later_names_the_earlier():
     assert near_earlier([]) == [] and near_earlier(["Same.", "same"]) == [None, 0]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.text(min_size=1, max_size=30), min_size=1, max_size=5), st.integers(0, 4), st.sampled_from(["upper", "space", "mark"]))
 def test_case_spacing_and_punctuation_never_hide_a_duplicate(texts, at, how):
     words = texts[at % len(texts)]

@@ -111,7 +111,7 @@ def test_win_rate_of_a_model_against_itself_is_not_certain():
     assert same["mean"] == 0.5 and same["low"] < 0.3 and same["high"] > 0.7
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=20))
 def test_win_rates_of_both_sides_add_to_one(pairs):
     a, b = zip(*pairs, strict=True)

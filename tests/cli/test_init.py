@@ -208,7 +208,7 @@ def test_a_known_model_gets_the_rows_that_fit():
     assert microbatch(replace(gemma, rank=16), 512, 16e9) == 2
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.integers(1, 10**10), st.integers(1, 10**4), st.floats(1e9, 1e12))
 def test_a_microbatch_is_a_power_of_two_and_grows_with_memory(parameters, tokens, memory):
     facts = ModelFacts(Path("."), parameters, 4, 64, 1000)
@@ -216,7 +216,7 @@ def test_a_microbatch_is_a_power_of_two_and_grows_with_memory(parameters, tokens
     assert rows in (1, 2, 4, 8, 16, 32, 64) and microbatch(facts, tokens, 2 * memory) >= rows
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.integers(1, 10**6), st.sampled_from([1, 3, 100]))
 def test_batches_leave_a_hundred_steps_where_the_rows_allow_it(rows, epochs):
     size = batch_size(rows, epochs)

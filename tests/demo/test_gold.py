@@ -171,13 +171,13 @@ def test_explain_names_what_is_missing() -> None:
     assert {"missing: tool", "missing: not rude", "missing: reason"} <= set(told["notes"])
 
 
-@settings(max_examples=200, deadline=1000)
+@settings(max_examples=200)
 @given(prompt=st.one_of(st.text(max_size=200), st.sampled_from([q.text for q in questions()[::97]])), answer=st.text(max_size=600))
 def test_any_text_scores_between_zero_and_one(prompt: str, answer: str) -> None:
     assert 0.0 <= score(prompt, answer) <= 1.0
 
 
-@settings(max_examples=100, deadline=1000)
+@settings(max_examples=100)
 @given(
     pieces=st.lists(
         st.sampled_from(["First ", "then ", "a, ", "boil fresh water", ", ", ". ", "To ", "brew tea", "finally ", "\n", "'", "You could "]),
@@ -185,25 +185,25 @@ def test_any_text_scores_between_zero_and_one(prompt: str, answer: str) -> None:
     )
 )
 def test_scraps_of_grammar_score_in_bounded_time(pieces: list[str]) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     assert 0.0 <= score(TEA, "".join(pieces)) <= 1.0
-    assert time.perf_counter() - start < 0.5
+    assert time.process_time() - start < 2                           # seconds of processor; at most 0.1 alone
 
 
 def test_100_kB_of_near_matches_is_read_in_bounded_time() -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     score(TEA, "First " + "a, then " * 14_000 + "finally b.")
-    assert time.perf_counter() - start < 0.5
+    assert time.process_time() - start < 2                           # seconds of processor; 0.01 alone
 
 
 def test_scoring_is_fast_enough_to_attack() -> None:
     rng = np.random.default_rng(0)
     pairs = [(q.text, write_answer(rng, q.item, PLAIN)) for q in rng.choice(np.array(questions(), dtype=object), 1000)]
     score(*pairs[0])
-    start = time.perf_counter()
+    start = time.process_time()
     for pair in pairs:
         gold.assess.__wrapped__(*pair)
-    assert time.perf_counter() - start < 3.0  # about 0.2 s on an idle core
+    assert time.process_time() - start < 5                           # seconds of processor; about 0.2 alone
 
 
 @pytest.mark.parametrize("kind", KINDS)

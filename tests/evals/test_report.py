@@ -144,7 +144,7 @@ def test_hostile_text_is_shown_and_never_run():
 PARTS = ["seconds", "stages", "models", "reward_model", "frontier", "curves", "samples", "distributions", "provenance"]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.sets(st.sampled_from(PARTS)), st.sets(st.sampled_from(["base", "sft", "best_of_n", "ppo"])))
 def test_any_part_may_be_missing(keep, models):
     partial = {key: WHOLE[key] for key in keep} | {"title": "Partial"}

@@ -24,7 +24,7 @@ def line_figure(**extra) -> svg.Figure:
                              x_label="x", y_label="y", **extra)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.floats(-1e4, 1e4), st.floats(1e-3, 1e6))
 def test_ticks_are_round_evenly_spaced_and_inside(low, span):
     ticks = svg.ticks(low, low + span)
@@ -55,7 +55,7 @@ def test_durations_for_people(seconds, shown):
     assert svg.duration(seconds) == shown
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.floats(0, 200), min_size=1, max_size=8))
 def test_labels_are_spread_without_overlap_and_in_order(positions):
     placed = svg.spread(positions, 16, 0, 200)

@@ -77,7 +77,7 @@ matrices = st.integers(2, 5).flatmap(lambda people: st.integers(2, 12).flatmap(l
     st.lists(st.sampled_from([1.0, 2.0, 3.0, 5.0, nan]), min_size=items, max_size=items), min_size=people, max_size=people)))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(matrices, st.sampled_from(["nominal", "ordinal", "interval", "ratio"]))
 def test_alpha_equals_the_krippendorff_package(matrix, distance):
     shared = np.array(matrix)[:, (~np.isnan(matrix)).sum(0) > 1]
@@ -89,7 +89,7 @@ def test_alpha_equals_the_krippendorff_package(matrix, distance):
         assert found.value == pytest.approx(krippendorff.alpha(shared, level_of_measurement=distance), abs=1e-9)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(2, 30), st.integers(2, 6), st.integers(2, 5), st.integers(0, 10**6))
 def test_fleiss_kappa_equals_statsmodels_and_is_alpha_without_its_small_sample_term(items, people, values, seed):
     table = np.random.default_rng(seed).multinomial(people, np.full(values, 1 / values), size=items)
@@ -101,7 +101,7 @@ def test_fleiss_kappa_equals_statsmodels_and_is_alpha_without_its_small_sample_t
     assert 1 - alpha(of_counts(table)) == pytest.approx((1 - kappa.value) * (1 - 1 / table.sum()), abs=1e-9)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(st.integers(1, 4), st.integers(1, 4)), min_size=1, max_size=30), st.sampled_from(["none", "linear", "quadratic"]))
 def test_cohen_kappa_equals_scikit_learn(pairs, weights):
     first, second = zip(*pairs, strict=True)
@@ -113,7 +113,7 @@ def test_cohen_kappa_equals_scikit_learn(pairs, weights):
         assert found.value == pytest.approx(expected, abs=1e-9)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(2, 9).flatmap(lambda k: st.lists(st.lists(st.integers(0, 4), min_size=k, max_size=k), min_size=2, max_size=4)))
 def test_tau_b_equals_scipy_and_its_mean_leaves_out_what_has_none(rankings):
     taus = []
@@ -130,7 +130,7 @@ def test_tau_b_equals_scipy_and_its_mean_leaves_out_what_has_none(rankings):
     assert mean.value is None if not taus else mean.value == pytest.approx(np.mean(taus), abs=1e-12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(matrices, st.randoms(use_true_random=False))
 def test_the_order_of_rows_and_the_names_of_people_items_and_nominal_values_do_not_matter(matrix, rng):
     rows = [(i, w, v) for w, row in enumerate(matrix) for i, v in enumerate(row)]

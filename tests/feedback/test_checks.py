@@ -18,14 +18,14 @@ from tutelage.demo.prompts import questions
 from tutelage.feedback import checks
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(0, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
 def test_the_sign_test_equals_scipy(case):
     k, n = case
     assert checks.sign_test(k, n) == pytest.approx(binomtest(k, n).pvalue if n else 1.0, abs=1e-9)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.floats(0, 0.1), min_size=1, max_size=6))
 def test_holm_is_closed_testing_with_bonferroni(p_values):
     # By definition: a test stands if every set of tests that it belongs to is rejected by its smallest p-value times its size.

@@ -40,7 +40,7 @@ def test_a_copy_of_a_prompt_brings_its_warnings_to_the_prompt_and_to_the_tasks_t
         assert [conn.scalar(select(schema.tasks.c.warnings).where(schema.tasks.c.id == task)) for task in made] == [" hate violence "] * 2
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(st.characters(codec=None), min_size=1))
 def test_any_text_comes_back_as_it_was(store, text):
     made = store.write(lambda conn: content.add_response(conn, prompt_id=1, text=text, now=0.0)) if add_prompt(store, "p") == 1 else 0

@@ -146,7 +146,7 @@ PIECES = st.sampled_from(["jane@example.com", "@jack", "+1 212 555 0123", "020 7
                           "\ud800"])
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.one_of(st.text(max_size=60), st.lists(st.one_of(PIECES, st.text(max_size=3)), max_size=14).map("".join)))
 def test_of_any_text_the_spans_go_and_the_rest_stays(text):
     masked, spans = mask_text(text)
@@ -160,7 +160,7 @@ def test_of_any_text_the_spans_go_and_the_rest_stays(text):
     assert mask_text(text) == (masked, spans)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.integers(0, 10**6))
 def test_masking_what_is_masked_changes_nothing(seed):
     rng = random.Random(seed)

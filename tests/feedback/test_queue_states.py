@@ -146,7 +146,7 @@ class Studio(RuleBasedStateMachine):
 
 def run(address, examples: int) -> None:
     run_state_machine_as_test(lambda: Studio(address()), settings=settings(
-        max_examples=examples, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)))
+        max_examples=examples, stateful_step_count=30, suppress_health_check=list(HealthCheck)))
 
 
 def fresh(request, tmp_path, database):

@@ -103,7 +103,7 @@ def test_a_model_with_nothing_to_learn_from_says_so():
 choices = st.tuples(st.sampled_from([-1.0, 1.0]), st.sampled_from([-1.0, 1.0]))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(choices, st.floats(0.01, 0.99), st.floats(-3, 3), st.floats(0.3, 4))
 def test_without_opponents_a_choice_is_as_likely_as_in_crowd_kits_noisy_bradley_terry(choice, skill, bias, spread):
     fit = noisy_bt._Fit(np.array([0]), np.array([0]), np.array([choice[0]]), np.array([choice[1]]), np.ones((1, 20)), 1)

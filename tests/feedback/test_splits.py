@@ -41,7 +41,7 @@ TEXTS = st.lists(st.tuples(st.sampled_from(["", "a" * 40, "a" * 100, "a" * 130, 
                            st.sampled_from(["", "p", "q" * 60, "z" * 100])).map("".join), max_size=14)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(TEXTS)
 def test_the_groups_are_those_that_comparing_each_with_each_gives(texts):
     assert sorted(sorted(group) for group in prefix_groups(texts)) == closure(texts)
@@ -105,7 +105,7 @@ def test_at_most_200_prompts_of_a_user_are_kept_whatever_their_order():
                                                      seed=0).sides) > 400
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(TEXTS.map(lambda texts: "".join(texts[:1])), st.sampled_from(["u1", "u2", None]), st.booleans(),
                           st.sampled_from(["customer", "labeler"])), max_size=12), st.integers(0, 3), st.randoms(use_true_random=False))
 def test_every_prompt_is_on_a_side_or_has_one_reason_and_order_changes_nothing(rows, seed, rng):

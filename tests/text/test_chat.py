@@ -24,7 +24,7 @@ CONTROLS = ("<|pad|>", "<|bos|>", "<|eos|>", "<|user|>", "<|assistant|>", "<|end
 WORDS = ("fox", "latte", " ", "\n", "42", "é", "漢", "🙂", "a", "{", "?", "answer")
 plain = st.lists(st.sampled_from(WORDS), min_size=1, max_size=8).map("".join).filter(lambda s: s.strip() == s)
 typed = st.lists(st.sampled_from((*CONTROLS, "x", " ", "<|im_", "end|>", "\U00100000", "\U0010c000")), max_size=5).map("".join)
-cheap = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+cheap = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def conversation(*contents: str) -> tuple[Message, ...]:

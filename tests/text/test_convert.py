@@ -109,7 +109,7 @@ labels = st.tuples(with_system, TEXTS, st.booleans()).map(lambda t: {"prompt": t
 
 
 @pytest.mark.parametrize("to", WRITERS)
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.one_of(conversations, rankings, pairs, labels))
 def test_whatever_was_said_comes_back_or_is_refused(tmp_path, to, row):
     out = tmp_path / "out.jsonl"

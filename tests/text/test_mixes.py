@@ -30,7 +30,7 @@ def test_rates_are_those_of_t5s_formula():
     np.testing.assert_allclose(mixing_rates([392_702, 2_490, 250], None), np.array([392_702, 2_490, 250]) / 395_442, rtol=1e-15)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(SIZES, st.integers(1, 20), st.integers(0, 5))
 def test_an_epoch_holds_of_each_task_its_rows_or_the_cap_and_none_twice(sizes, cap, number):
     rows = epoch(sizes, cap, number)
@@ -40,7 +40,7 @@ def test_an_epoch_holds_of_each_task_its_rows_or_the_cap_and_none_twice(sizes, c
     assert len(set(rows)) == len(rows) or any(size % min(size, cap) for size in sizes)  # where a task's last turn meets its next
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(SIZES, st.integers(1, 20))
 def test_every_row_of_a_task_has_its_turn_before_any_has_a_second(sizes, cap):
     seen = Counter(row for number in range(6) for row in epoch(sizes, cap, number))

@@ -305,7 +305,7 @@ def test_iterating_reads_no_further_than_asked(tmp_path):
     assert [next(rows) for _ in range(41)] == [*map(str, range(40)), Rejected(path, 41, "text is empty")]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.one_of(st.binary(max_size=40), st.recursive(
     st.none() | st.booleans() | st.floats() | st.text(max_size=5) | st.just("user"),
     lambda x: st.lists(x, max_size=3) | st.dictionaries(st.sampled_from(["prompt", "completion", "label", "role", "content", "messages",

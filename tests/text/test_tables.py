@@ -32,7 +32,7 @@ def numbered(path: Path) -> list:
     return list(read_rows(path))
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(json_values, max_size=6), st.sampled_from([None, 1, "\t"]), st.integers(1, 9), st.booleans())
 def test_an_array_is_read_as_json_reads_it_however_it_is_cut_into_pieces(tmp_path, values, indent, piece, bom):
     path = tmp_path / "a.json"
@@ -132,7 +132,7 @@ def test_a_table_with_two_columns_of_one_name_is_refused(tmp_path):
         read_demonstrations(tmp_path / "a.csv")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(["a.csv", "a.tsv", "a.json", "a.parquet", "a.arrow", "a.jsonl.gz"]), st.binary(max_size=80), st.booleans())
 @example("a.csv", b"\r\x00", False)                                 # no row of names
 def test_noise_under_any_name_is_refused_in_one_line(tmp_path, name, noise, packed):
@@ -222,7 +222,7 @@ def test_no_cell_is_a_formula_to_a_spreadsheet_and_each_comes_back(cell):
     assert safe_unmarked(written) == cell
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(CELLS.filter(str.strip), CELLS.filter(str.strip)), min_size=1, max_size=5))
 def test_a_csv_file_written_here_gives_back_every_character(tmp_path, rows):
     out = tmp_path / "a.csv"

@@ -20,7 +20,7 @@ from tutelage.text.tokenizer import MIN_VOCAB_SIZE, SPECIAL_TOKENS, open_tokeniz
 EVERYONE = ("ours", "gpt2", "wordpiece", "unigram", "llama2", "chatml", "qwen", "phi", "glm")
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text())
 def test_any_text_comes_back_unchanged(opened, text):
     tokenizer = opened("ours")

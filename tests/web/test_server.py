@@ -44,9 +44,9 @@ def port(monkeypatch):
         thread.join()
 
 
-def closed_after(connection: socket.socket, *pieces: bytes, every: float = 0.1) -> float:
+def closed_after(connection: socket.socket, *pieces: bytes, every: float = 0.5) -> float:
     """Seconds until the server hangs up on who sends one piece after another."""
-    connection.settimeout(5)
+    connection.settimeout(20)
     began = time.monotonic()
     for piece in pieces:
         try:
@@ -64,10 +64,10 @@ def closed_after(connection: socket.socket, *pieces: bytes, every: float = 0.1) 
 
 @pytest.mark.parametrize(("pieces", "seconds"), [
     ((), 0.5), ((HALF,), 0.5), ([bytes([byte]) for byte in HALF], 0.5),
-    ((b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n", *(b"x",) * 8), 1.5), ((WHOLE, HALF), 0.6)])
+    ((b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n", *(b"x",) * 30), 1.5), ((WHOLE, HALF), 0.6)])
 def test_who_does_not_come_to_an_end_is_hung_up_on(port, pieces, seconds):
     with socket.create_connection(("127.0.0.1", port)) as connection:
-        assert seconds - 0.1 < closed_after(connection, *pieces) < seconds + 2.4      # all of the head's bytes take 3.1
+        assert seconds - 0.1 < closed_after(connection, *pieces) < seconds + 9      # all of the pieces take 15
 
 
 def test_who_reads_keeps_the_connection_for_the_next_request(port):
@@ -89,7 +89,7 @@ def test_half_open_connections_make_room_for_who_has_something_to_ask(port, monk
         for one in held:
             one.sendall(HALF)
         assert httpx2.get(f"http://127.0.0.1:{port}/", timeout=5).text == "ok"
-        assert closed_after(held[0]) < 5, "the oldest made room"
+        assert closed_after(held[0]) < 15, "the oldest made room"
         held[-1].settimeout(0.2)
         with pytest.raises(TimeoutError):
             held[-1].recv(10)

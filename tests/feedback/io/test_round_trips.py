@@ -137,7 +137,7 @@ def there_and_back(fresh, tmp_path, found: list[Item], to: str, **options) -> tu
     return here, there
 
 
-SLOWLY = settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+SLOWLY = settings(max_examples=15, suppress_health_check=list(HealthCheck))
 
 
 @pytest.mark.parametrize("to", ["judgements", "csv", "label-studio", "argilla"])
