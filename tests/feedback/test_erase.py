@@ -14,6 +14,7 @@ from tutelage.base.errors import ArtifactError
 from tutelage.feedback import accounts, content, queue, schema
 from tutelage.feedback.erase_files import Traces, redact_run
 from tutelage.feedback.errors import ContentError
+from tutelage.feedback.io import importing
 from tutelage.feedback.io.exporting import export
 from tutelage.feedback.io.importing import import_files
 from tutelage.feedback.reports import add_report
@@ -328,6 +329,30 @@ def test_a_customer_is_erased_by_the_id_of_their_prompts(store, tmp_path):
     again = import_files(store, [written(tmp_path / "in.jsonl", *rows, row("Cy", "more", "a third", user="u-1"))])
     assert (dict(again.new), again.known, again.num_rejected) == ({}, 1, 2)
     assert erase_person(store, "user", "u-1").erased_before == "2027-01-15"
+
+
+@pytest.mark.parametrize(("what", "name"), [("labeler", "Dee"), ("user", "u-1")])
+def test_who_is_erased_while_a_file_comes_in_does_not_come_in_with_the_rest_of_it(store, tmp_path, monkeypatch, what, name):
+    monkeypatch.setattr(importing, "_ROWS_AT_ONCE", 2)
+    rows = [row("Cy", "fine", "another's"), row("Dee", PLANTED, f"{PLANTED} 1", user="u-1")]
+    rows += [row("Dee", PLANTED, f"{PLANTED} {n}", user="u-1") for n in range(2, 8)] + [row("Cy", "fine", "the last")]
+    write, batches = store.write, []
+
+    def erasing(work):
+        made = write(work)
+        if hasattr(made, "erased"):                                  # a batch of the import
+            batches.append(made)
+            if len(batches) == 2:
+                erase_person(store, what, name)
+        return made
+
+    monkeypatch.setattr(store, "write", erasing)
+    done = import_files(store, [written(tmp_path / "in.jsonl", *rows)])
+    assert len(batches) == 5 and done.num_rejected == 4 and done.new["judgements"] == 5
+    with store.read() as conn:
+        said, people, asked = (repr(conn.scalars(select(column)).all()) for column in (
+            schema.judgements.c.value, schema.labelers.c.name, schema.prompts.c.content))
+    assert PLANTED not in said and (PLANTED not in asked if what == "user" else "Dee" not in people)
 
 
 def test_nobody_and_the_only_admin_are_refused(store):
