@@ -35,7 +35,7 @@ def test_evaluate_agrees_with_the_policy_alone_and_with_values(name, make, tmp_p
         logprobs, values, entropy = players.evaluate(TOKENS, MASK, temperature=0.7)
         expected = token_logprobs_and_entropy(players.policy, TOKENS, MASK, temperature=0.7)
         for found, want in zip((logprobs, entropy, values), (*expected, players.values(TOKENS, MASK)), strict=True):
-            torch.testing.assert_close(found, want, rtol=0, atol=1e-5)
+            torch.testing.assert_close(found, want, rtol=0, atol=5e-5)
             assert not found[~MASK].any()
 
 
@@ -46,8 +46,8 @@ def test_the_value_at_t_reads_the_prefix_before_t_alone(make, tmp_path):
         values, after = players.values(TOKENS, MASK), players.last_values(TOKENS, MASK)
         for row, length in enumerate(MASK.sum(1).tolist()):
             prefixes = [players.last_values(TOKENS[row : row + 1, :t], MASK[row : row + 1, :t])[0] for t in range(1, length + 1)]
-            torch.testing.assert_close(values[row, 1:length], torch.stack(prefixes[:-1]), rtol=0, atol=1e-5)
-            torch.testing.assert_close(after[row], prefixes[-1], rtol=0, atol=1e-5)
+            torch.testing.assert_close(values[row, 1:length], torch.stack(prefixes[:-1]), rtol=0, atol=5e-5)
+            torch.testing.assert_close(after[row], prefixes[-1], rtol=0, atol=5e-5)
     assert not values[:, 0].any() and values[:, 1:][MASK[:, 1:]].abs().min() > 0
 
 

@@ -73,7 +73,7 @@ def test_a_saved_policy_opens_in_plain_peft_and_merged_with_equal_logits(base_of
         save_policy(policy, word_tokenizer(), tmp_path / "adapter")
         peft = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "adapter", dtype=torch.float32)
         assert torch.equal(token_logits(peft, TOKENS), ours)
-        assert_close(token_logits(open_policy(tmp_path / "adapter"), TOKENS), ours, rtol=1e-5, atol=1e-5)        # merged
+        assert_close(token_logits(open_policy(tmp_path / "adapter"), TOKENS), ours, rtol=1e-4, atol=1e-4)        # merged
         again = open_adapted_policy(tmp_path / "adapter", tokenizer=word_tokenizer(), **LORA)                    # to train on
         assert torch.equal(token_logits(again, TOKENS), ours)
 
@@ -89,9 +89,9 @@ def test_a_saved_reward_opens_in_plain_peft_with_equal_scores_up_to_its_shift(ba
         reward.save(tmp_path / "adapter", word_tokenizer())
         plain = AutoModelForSequenceClassification.from_pretrained(base_of(name), num_labels=1, dtype=torch.float32)
         peft = PeftModel.from_pretrained(plain, tmp_path / "adapter").eval()
-        assert_close(peft(input_ids=TOKENS, attention_mask=MASK.long()).logits[:, 0] + 0.75, ours, rtol=1e-5, atol=1e-5)
+        assert_close(peft(input_ids=TOKENS, attention_mask=MASK.long()).logits[:, 0] + 0.75, ours, rtol=1e-4, atol=1e-4)
         assert is_scored(tmp_path / "adapter")
-        assert_close(ScoredModel.open(tmp_path / "adapter").score(TOKENS, MASK), ours, rtol=1e-5, atol=1e-5)     # merged
+        assert_close(ScoredModel.open(tmp_path / "adapter").score(TOKENS, MASK), ours, rtol=1e-4, atol=1e-4)     # merged
         again = open_adapted_reward(tmp_path / "adapter", tokenizer=word_tokenizer(), **LORA)
         assert torch.equal(again.score(TOKENS, MASK), ours)
 
@@ -159,7 +159,7 @@ def test_an_adapter_made_by_the_peft_library_is_a_role_and_a_whole_model(base_of
                 parameter.normal_(0, 0.1)
         expected = token_logits(model, TOKENS)
         model.save_pretrained(tmp_path)
-        assert_close(token_logits(open_policy(tmp_path), TOKENS), expected, rtol=1e-5, atol=1e-5)
+        assert_close(token_logits(open_policy(tmp_path), TOKENS), expected, rtol=1e-4, atol=1e-4)
         role = open_adapted_policy(tmp_path, tokenizer=word_tokenizer(), **LORA)
         assert_close(token_logits(role, TOKENS), expected, rtol=1e-6, atol=1e-6)
 
@@ -188,7 +188,7 @@ def test_modules_named_by_a_pattern_are_those_it_matches(base_of, tmp_path):
     get_peft_model(AutoModelForCausalLM.from_pretrained(base_of("llama"), dtype=torch.float32), config).save_pretrained(tmp_path)
     roles = open_adapted_policy(tmp_path, tokenizer=word_tokenizer(), rank=2, alpha=1.0, targets=[]).roles
     assert sorted({(tuple(p.shape)[0]) for p in roles.parameters("policy")[::2]}) == [2, 3]
-    assert_close(token_logits(open_policy(tmp_path), TOKENS), plain_logits(base_of("llama")), rtol=1e-5, atol=1e-5)     # B = 0
+    assert_close(token_logits(open_policy(tmp_path), TOKENS), plain_logits(base_of("llama")), rtol=1e-4, atol=1e-4)     # B = 0
 
 
 def test_an_adapter_is_found_in_a_checkpoint_and_named_as_what_it_is(adapter, tmp_path):
@@ -261,4 +261,4 @@ def test_an_adapter_that_changes_more_than_a_role_can_is_refused_but_can_be_merg
     get_peft_model(AutoModelForCausalLM.from_pretrained(base_of("qwen2"), dtype=torch.float32), config).save_pretrained(tmp_path)
     with pytest.raises(ArtifactError, match="lm_head.*, which is more than plain LoRA"):
         open_adapted_policy(tmp_path, tokenizer=word_tokenizer(), rank=2, alpha=1.0, targets=[])
-    assert_close(token_logits(open_policy(tmp_path), TOKENS), plain_logits(base_of("qwen2")), rtol=1e-5, atol=1e-5)     # B = 0
+    assert_close(token_logits(open_policy(tmp_path), TOKENS), plain_logits(base_of("qwen2")), rtol=1e-4, atol=1e-4)     # B = 0

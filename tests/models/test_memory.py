@@ -113,7 +113,7 @@ def test_bf16_computes_in_bf16_and_keeps_weights_and_gradients_in_float32():
     compute_in_bf16(model)
     logits = token_logits(model, TOKENS)
     assert logits.dtype == torch.bfloat16
-    assert_close(logits.float(), token_logits(exact, TOKENS), rtol=0.05, atol=0.05 * logits.abs().max().item())
+    assert_close(logits.float(), token_logits(exact, TOKENS), rtol=0.1, atol=0.1 * logits.abs().max().item())
     assert not torch.equal(logits.float(), token_logits(exact, TOKENS))
     loss_of(model).backward()
     assert {p.grad.dtype for p in model.parameters()} == {p.dtype for p in model.parameters()} == {torch.float32}

@@ -13,7 +13,7 @@ def test_padded_batches_equal_each_row_alone(name, temperature):
     model = tiny(name)
     found = token_logprobs(model, *right_padded(ROWS), temperature=temperature)
     for row, got in zip(ROWS, found, strict=True):
-        torch.testing.assert_close(got[:len(row)].double(), lone_logprobs(model, row, temperature), rtol=0, atol=1e-5)
+        torch.testing.assert_close(got[:len(row)].double(), lone_logprobs(model, row, temperature), rtol=0, atol=5e-5)
         assert (got[len(row):] == 0).all()
 
 
@@ -33,7 +33,7 @@ def test_microbatches_change_neither_values_nor_gradients(microbatch):
     whole, parts = tiny("llama"), tiny("llama")
     expected = token_logprobs(whole, tokens, mask)
     found = token_logprobs(parts, tokens, mask, microbatch=microbatch)
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(found, expected, rtol=0, atol=5e-5)
     expected.sum().backward()
     found.sum().backward()
     for a, b in zip(whole.parameters(), parts.parameters(), strict=True):
@@ -52,8 +52,8 @@ def test_entropy_is_minus_the_expected_logprob():
     tokens, mask = right_padded(ROWS)
     logprobs, entropy = token_logprobs_and_entropy(model, tokens, mask, temperature=0.7, microbatch=3)
     p = (model(input_ids=torch.tensor([row])).logits[0].double() / 0.7).softmax(-1)
-    torch.testing.assert_close(entropy[3, 1:len(row)].double(), -(p * p.log()).sum(-1)[:-1], rtol=0, atol=1e-5)
-    torch.testing.assert_close(logprobs, token_logprobs(model, tokens, mask, temperature=0.7), rtol=0, atol=1e-5)
+    torch.testing.assert_close(entropy[3, 1:len(row)].double(), -(p * p.log()).sum(-1)[:-1], rtol=0, atol=5e-5)
+    torch.testing.assert_close(logprobs, token_logprobs(model, tokens, mask, temperature=0.7), rtol=0, atol=5e-5)
     assert (entropy[~mask] == 0).all() and (entropy[:, 0] == 0).all()
 
 

@@ -33,10 +33,10 @@ def test_logprobs_are_those_of_a_training_forward(name, settings):
     temperature = settings.get("temperature") or 1.0
     rollout = Rollout.collate(PROMPTS, completions, PAD)
     training = token_logprobs(model, rollout.tokens, rollout.attention_mask, temperature=temperature)
-    torch.testing.assert_close(rollout.logprobs, training.where(rollout.response_mask, torch.tensor(0.0)), rtol=0, atol=1e-5)
+    torch.testing.assert_close(rollout.logprobs, training.where(rollout.response_mask, torch.tensor(0.0)), rtol=0, atol=5e-5)
     for prompt, completion in zip(PROMPTS, completions, strict=True):         # and of each row alone, unpadded, without a cache
         alone = lone_logprobs(model, [*prompt, *completion.tokens], temperature)[len(prompt):]
-        torch.testing.assert_close(torch.tensor(completion.logprobs).double(), alone, rtol=0, atol=1e-5)
+        torch.testing.assert_close(torch.tensor(completion.logprobs).double(), alone, rtol=0, atol=5e-5)
 
 
 @pytest.mark.parametrize("name", [*CONFIGS, *MORE_CONFIGS])
@@ -161,7 +161,7 @@ def test_stale_weights_show_in_the_version_and_fresh_ones_in_the_logprobs():
     for version, weights in ((1, policy), (2, policy.state_dict())):
         engine.sync(weights, version)
         fresh = engine.generate(PROMPTS, sampling)
-        assert {c.weight_version for c in fresh} == {version} and largest_gap(fresh) < 1e-5
+        assert {c.weight_version for c in fresh} == {version} and largest_gap(fresh) < 5e-5
 
 
 def test_an_engine_on_the_trained_model_itself_follows_it():

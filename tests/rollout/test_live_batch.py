@@ -36,7 +36,7 @@ def check(model, ask, rows):
     tokens, logprobs, finishes = zip(*rows, strict=True)
     expected = alone(model, ask)
     assert tokens == expected.tokens and finishes[-1] == expected.finish_reason and not any(finishes[:-1])
-    torch.testing.assert_close(torch.tensor(logprobs), torch.tensor(expected.logprobs), rtol=0, atol=1e-5)
+    torch.testing.assert_close(torch.tensor(logprobs), torch.tensor(expected.logprobs), rtol=0, atol=5e-5)
 
 
 @pytest.mark.parametrize("room", [0, 64])
