@@ -247,6 +247,24 @@ def test_a_page_whose_session_ended_says_so_and_the_text_is_there_again_after_si
     assert page.locator("textarea[name=text]").first.input_value() == "typed last"
 
 
+def test_a_page_from_before_a_new_sign_in_says_so_and_the_text_is_there_again(studio, labeler, open_page):
+    studio.task("critique", ("One.",))
+    page = open_page(labeler)
+    box = page.locator("textarea[name=text]").first
+    box.fill("before")
+    page.get_by_text("Draft saved").wait_for()
+    key = studio.store.write(lambda conn: accounts.open_session(conn, labeler.id, now=studio.store.now()))
+    page.context.add_cookies([{"name": studio.cookie, "value": key, "url": studio.url}])             # as in another tab
+    box.fill("typed after that")
+    page.get_by_text("nothing more is saved").wait_for()
+    assert page.locator("#saved").inner_text() == ""
+    page.keyboard.press("Control+Enter")
+    page.get_by_text("so nothing was sent").wait_for()
+    assert page.locator("textarea[readonly]").input_value() == "typed after that" and violations(page) == []
+    page.get_by_role("link", name="To the start").click()
+    assert page.locator("textarea[name=text]").first.input_value() == "typed after that"
+
+
 def test_text_outlives_a_reload_an_outage_and_another_browser(studio, labeler, open_page):
     studio.task("critique", ("One.",))
     page = open_page(labeler)

@@ -207,6 +207,19 @@ def test_who_was_signed_out_gets_back_what_they_typed_and_no_password(studio, la
     assert browser.post(action(page) + "/draft", data=entered).status_code == 401, "the page must not say that this was saved"
 
 
+@pytest.mark.parametrize("partial", [False, True])
+def test_a_page_from_before_a_new_sign_in_gives_back_what_was_typed_on_it(studio, labeler, browser, partial):
+    studio.task("prompt", extra={"style": "plain"})
+    page = browser.get("/work")
+    entered = {"csrf": csrf(page), "text": "An hour of <work>."}
+    browser.cookies.clear()
+    browser.cookies.set(studio.cookie, studio.store.write(lambda conn: accounts.open_session(conn, labeler.id, now=studio.store.now())))
+    refused = browser.post(action(page), data=entered, headers={"HX-Request": "true"} if partial else {})
+    assert refused.status_code == 403 and ("<html" in refused.text) is not partial and "signed in anew" in refused.text
+    assert re.findall(r"<textarea readonly[^>]*>\n(.*?)</textarea>", refused.text, re.S) == ["An hour of &lt;work&gt;."]
+    assert browser.post(action(page) + "/draft", data=entered).status_code == 403 and studio.values(labeler) == []
+
+
 @pytest.mark.parametrize("path", ["/work/{id}", "/work/{id}/draft", "/work/{id}/skip", "/work/{id}/report", "/work/{id}/never"])
 def test_other_peoples_tasks_and_invented_ones_are_the_same_nothing(studio, labeler, browser, path):
     other = studio.person()

@@ -27,7 +27,7 @@ from tutelage.feedback.store import Store
 from .assets import Assets, check_vendored
 from .limits import Limiter
 from .markdown import plain
-from .session import SignInNeeded, csrf_field, read_form, written
+from .session import SignInNeeded, StaleForm, csrf_field, read_form, written
 from .site import HEADERS, SAFE_METHODS, Guard, Site, TooLarge
 from .words import Words
 
@@ -88,6 +88,7 @@ def create_app(store: Store, site: Site, *, package: str, title: str) -> FastAPI
     app.state.web = web
     app.add_api_route("/static/{name}", web.assets.serve, methods=["GET"])
     app.add_exception_handler(SignInNeeded, _sign_in_needed)
+    app.add_exception_handler(StaleForm, _stale_form)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _no_such_page)
     app.add_exception_handler(TooLarge, _too_large)
@@ -136,7 +137,16 @@ async def _sign_in_needed(request: Request, error: Exception) -> Response:
         return go(request, "/login" if request.url.path == "/" else f"/login?next={quote(request.url.path)}")
     is_form = request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded")
     form = await read_form(request) if is_form else FormData()
-    response: Response = request.app.state.web.html(request, "signed_out.html", 401, written=written(form))
+    return _not_taken(request, 401, "signed_out", form)
+
+
+def _stale_form(request: Request, error: Exception) -> Response:
+    assert isinstance(error, StaleForm)
+    return _not_taken(request, 403, "stale", error.form)
+
+
+def _not_taken(request: Request, status: int, why: str, form: FormData) -> Response:
+    response: Response = request.app.state.web.html(request, "not_taken.html", status, why=why, written=written(form))
     response.headers["hx-retarget"] = "#main"
     return response
 

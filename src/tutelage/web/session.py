@@ -29,6 +29,14 @@ class SignInNeeded(Exception):
     """Nobody is signed in; the app answers with the sign-in page."""
 
 
+class StaleForm(Exception):
+    """The form is of no page of this session, such as of one that was open when its reader signed in anew; the app gives its text back."""
+
+    def __init__(self, form: FormData) -> None:
+        super().__init__()
+        self.form = form
+
+
 def current(request: Request) -> Session:
     """The signed-in person of a request. Raises: SignInNeeded; 429 for more requests than a person makes."""
     web = request.app.state.web
@@ -68,7 +76,7 @@ async def read_form(request: Request) -> FormData:
 
 
 async def own_form(request: Request, session: Visitor) -> FormData:
-    """A form that came from a page given to this very session. Raises: 403 for any other."""
+    """A form that came from a page given to this very session. Raises: StaleForm for any other."""
     return _checked(await read_form(request), request, session)
 
 
@@ -80,7 +88,7 @@ async def own_upload(request: Request, session: Visitor) -> FormData:
 def _checked(form: FormData, request: Request, session: Session) -> FormData:
     given = form.get("csrf") or request.headers.get("x-csrf-token")
     if not isinstance(given, str) or not hmac.compare_digest(_unmask(given), session.csrf_token):
-        raise HTTPException(403)
+        raise StaleForm(form)
     return form
 
 

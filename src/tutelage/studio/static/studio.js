@@ -157,8 +157,8 @@
     if (!form) return;
     try {
       const response = await fetch(form.dataset.draft, { method: "POST", body: new URLSearchParams(entered()) });
-      if (response.status === 401) {
-        banner(document.body.dataset.signedOut);
+      if (response.status === 401 || response.status === 403) {      // nobody, or somebody who has signed in anew elsewhere
+        banner(response.status === 401 ? document.body.dataset.signedOut : document.body.dataset.stale);
         if (said) said.textContent = "";
       } else if (response.status === 503) {                           // the server cannot write: its disk is full, say
         banner(document.body.dataset.unsaved);
