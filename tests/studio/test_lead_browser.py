@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 
 import pytest
@@ -49,6 +50,30 @@ def test_no_lead_page_has_an_accessibility_violation(lead, open_page, scheme):
     for path in (*PAGES, f"/lead/tasks/{lead.task}"):
         page.goto(re.match(r"http://[^/]+", page.url)[0] + path)
         assert page.locator("h1").count() == 1 and violations(page) == [], path
+
+
+def test_guidelines_that_are_not_saved_are_not_left_without_a_question(lead, open_page):
+    page, asked = open_page(lead, "/lead/guidelines"), []
+    page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
+
+    def leaves() -> bool:
+        before = len(asked)
+        with contextlib.suppress(pytest.importorskip("playwright.sync_api").Error):                  # dismissed: it stays
+            page.goto(re.match(r"http://[^/]+", page.url)[0] + "/lead/reports", timeout=5_000)
+        return len(asked) == before
+
+    box = page.locator("textarea[name=text]")
+    box.click()
+    page.keyboard.type("Above all: ")
+    assert not leaves() and asked == ["beforeunload"] and "Above all: " in box.input_value()
+    page.get_by_role("button", name="Preview").click()               # no question: the text goes with it
+    page.get_by_role("heading", name="Preview").wait_for()
+    box.click()
+    assert len(asked) == 1 and not leaves() and "Above all: " in box.input_value()
+    page.get_by_role("button", name="Save").click()
+    page.get_by_text("Above all").last.wait_for()
+    box.click()
+    assert leaves()
 
 
 def test_no_lead_page_is_wider_than_a_phone(lead, open_page):

@@ -193,10 +193,33 @@
       }
     } catch { /* private mode */ }
   }
-  const changed = (event) => { lastActive = Date.now(); if (event.target.form?.dataset.draft) { keepDraft(); showOrder(); } };
+  const changed = (event) => {
+    lastActive = Date.now();
+    if (event.target.form?.dataset.draft) { keepDraft(); showOrder(); }
+    if (event.target.form?.dataset.report) keepReport(event.target.form);
+  };
   document.addEventListener("input", changed);
   document.addEventListener("change", changed);
   document.addEventListener("submit", (event) => { if (event.target.dataset.draft) keepHere(); }, true);
+
+  // A report that has not been sent is kept in this tab alone, with its box open.
+  const reportKey = (form) => `tutelage-report-${form.dataset.report}`;
+  function keepReport(form) {
+    try { sessionStorage.setItem(reportKey(form), form.elements.text.value); } catch { /* full */ }
+  }
+  function restoreReports() {
+    for (const form of $$("[data-report]")) {
+      const text = sessionStorage.getItem(reportKey(form));
+      if (text) { form.elements.text.value = text; form.parentElement.open = true; }
+    }
+  }
+  // Leaving a page asks first where a text that many will read has not been saved.
+  let saving = false;
+  document.addEventListener("submit", (event) => { saving = event.target.matches("[data-warns]"); });
+  addEventListener("beforeunload", (event) => {
+    const unsaved = (area) => area.form.dataset.warns === "always" || area.value !== area.defaultValue;
+    if (!saving && $$("[data-warns] textarea").some(unsaved)) event.preventDefault();
+  });
 
   // The clock counts while the page is seen and somebody did something within the last minute.
   setInterval(() => {
@@ -219,7 +242,7 @@
     for (const seconds of $$("main [name=seconds]")) seconds.value = active.toFixed(1);
     clearTimeout(localTimer); clearTimeout(serverTimer);
     for (const element of $$("[data-move], [data-opens]")) element.hidden = false;
-    restoreDraft(); forgetOldDrafts(); showOrder();
+    restoreDraft(); forgetOldDrafts(); restoreReports(); showOrder();
     if (cards().length) mark(cards().find((card) => !$("input[type=radio]:checked", card)) ?? cards()[0], false);
     const alert = $("[role=alert]");
     if (swapped) (alert ?? $("[data-begin]") ?? $("main h1"))?.focus();
@@ -242,6 +265,7 @@
     const told = event.target.closest?.(".pop form");
     if (told && event.detail.ctx.response.status < 400) {            // a report is out: nothing may go into its box, or out, once more
       told.reset(); told.parentElement.open = false;
+      if (told.dataset.report) sessionStorage.removeItem(reportKey(told));
       $("main h1").focus();
     } else if (!event.target.closest?.(".pop, [data-live]")) begin(true);
   });
