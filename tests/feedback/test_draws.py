@@ -59,6 +59,24 @@ def test_a_large_pool_is_drawn_from_without_being_listed_and_with_its_true_proba
     assert len({one.task_id for one in lots}) > 300 and abs(len(lots) / trials - 0.5) < 0.06
 
 
+def test_who_has_had_most_of_a_large_pool_draws_the_rest_with_its_true_probability(store, monkeypatch):
+    monkeypatch.setattr(draws, "SMALL", 64)
+    monkeypatch.setattr(draws, "BLOCK", 32)
+    labeler, = labelers(store, 1)
+    tasks = comparisons(store, 400, overlap=2)
+    had(store, labeler, [task for number, task in enumerate(tasks) if number % 5])
+    value = {task: 1.0 + (number % 7) for number, task in enumerate(tasks) if number % 5 == 0}
+    rng, trials = random.Random(1), 1500
+    with store.read() as conn:
+        drawn = [pick(conn, person(labeler, uniform=0.5), None, rng) for _ in range(trials)]
+    estimates = [value[one.task_id] / one.p_select for one in drawn]
+    mean = sum(estimates) / trials
+    error = (sum((x - mean) ** 2 for x in estimates) / trials / trials) ** 0.5
+    assert abs(mean - sum(value.values())) < 4 * error < 0.2 * sum(value.values())
+    best = [one.p_select for one in drawn if one.task_id == tasks[0]]
+    assert len({one.task_id for one in drawn}) > 75 and all(abs(len(best) / trials - p) < 0.05 for p in best)
+
+
 def test_estimates_stay_unbiased_while_the_queue_empties(tmp_path, migrated_sqlite):
     """The pool's mean, from judgements that took the best first: plainly wrong by their mean, right through the stored probabilities.
 

@@ -3,9 +3,9 @@
 Work is drawn, kind by kind: with probability `uniform` a task at random among all that are open, else the one of highest priority. The
 probability with which this draw gave this task is kept (`p_select`, times that with which the task itself was sampled), so that a share of
 the queue can speak for all of it: over one draw, the expected value of y / p_select is the sum of y over the tasks open to the labeler.
-It holds within a kind. Exact while fewer than SMALL tasks of the kind are open. Above that a lot that falls on a task this labeler has had
-goes to the highest priority instead, whose stored probability leaves that out (and is rounded, by less than uniform / SMALL): it is too
-low by up to `uniform`, so that this one task of more than SMALL weighs up to 1 / (1 - uniform) times as much as it should.
+It holds within a kind. Exact while fewer than SMALL tasks of the kind are open. Above that a lot falls on one of the blocks of BLOCK tasks
+first; where this labeler has had all of a block, the highest priority comes instead, whose stored probability leaves that out (and is
+rounded, by less than uniform / SMALL). Of who has had nine tenths of what is open that is one block in a thousand.
 """
 
 from __future__ import annotations
@@ -103,9 +103,10 @@ def _draw(conn: Connection, frame: _Frame, uniform: float, rng: random.Random) -
         block = rng.randrange(blocks)
         rows = run(conn, f"{_TASK}, {_HAD} FROM tasks t WHERE {frame.where} AND t.draw >= :low AND t.draw < :high",
                    **frame.values, labeler=frame.labeler, low=block / blocks, high=(block + 1) / blocks).fetchall()
-        row = rng.choice(rows) if rows else None
-        if row is not None and row[-1] == "expired" and row[0] != top[0]:
-            return _made(row, uniform / (blocks * len(rows)))
+        fresh = [row for row in rows if row[-1] == "expired"]
+        row = rng.choice(fresh) if fresh else top
+        if row[0] != top[0]:
+            return _made(row, uniform / (blocks * len(fresh)))
     return _made(top, 1 - uniform + uniform / open_tasks) if top else None
 
 
