@@ -9,7 +9,7 @@ import shutil
 import pytest
 
 from tests.feedback.world import comparisons, labelers
-from tutelage.feedback import draws, queue, sql
+from tutelage.feedback import content, draws, queue, sql
 from tutelage.feedback.shares import set_shares
 from tutelage.feedback.store import Store
 
@@ -147,3 +147,26 @@ def test_a_postgresql_that_has_not_counted_its_tables_reads_none_from_end_to_end
 
         whole = {name for name, _ in store.write(read_whole)}
     assert not whole & set(LARGE)
+
+
+def test_a_prompt_is_added_to_many_in_as_many_steps_as_to_few(tmp_path, migrated_sqlite):
+    with Store.open(shutil.copy(migrated_sqlite, tmp_path / "studio.db")) as store:
+        def steps(conn) -> int:
+            count, driver = [0], conn.connection.driver_connection
+            driver.set_progress_handler(lambda: count.__setitem__(0, count[0] + 1), 1)
+            content.add_prompt(conn, content=f"one more? {store.now()}", source="demo", now=store.now())
+            driver.set_progress_handler(None, 0)
+            return count[0]
+
+        few = store.write(steps)
+        comparisons(store, 1000)
+        assert store.write(steps) < 1.2 * few
+
+
+def test_nothing_that_is_written_to_postgresql_is_compiled_first(new_postgresql):
+    # What runs for a millisecond would be compiled for fifty: with `enable_seqscan` off the planner thinks it dear.
+    with Store.open(new_postgresql()) as store:
+        comparisons(store, 1)
+        asked = "EXPLAIN (ANALYZE, FORMAT JSON) SELECT id FROM prompts WHERE language IS NULL"
+        plan = store.write(lambda conn: conn.exec_driver_sql(asked).scalar())
+    assert plan[0]["Plan"]["Total Cost"] > 1e6 and "JIT" not in plan[0]

@@ -123,7 +123,7 @@ def _warn_of(conn: Connection, prompt_id: int, warnings: Sequence[str]) -> None:
 
 def erased_prompts(conn: Connection, hashes: Iterable[str]) -> set[str]:
     """Those of the hashes that were of prompts which were erased: their own hashes are under the store's key since."""
-    if conn.scalar(select(schema.prompts.c.id).where(schema.prompts.c.erased_at.is_not(None)).limit(1)) is None:
+    if conn.scalar(select(schema.tombstones.c.id).limit(1)) is None:
         return set()
     key = key_of_store(conn)
     kept = {tombstone("prompt", digest, key): digest for digest in hashes}

@@ -199,9 +199,10 @@ def _engines(url: URL) -> tuple[Engine, Engine]:
         reader = create_engine(url, pool_size=8, max_overflow=32, pool_pre_ping=True, isolation_level="REPEATABLE READ")
         reader = reader.execution_options(postgresql_readonly=True)
         writer = create_engine(url, pool_size=1, max_overflow=0, pool_reset_on_return=None, pool_pre_ping=True)
-        # Every question the queue asks has its index; a planner that has not counted the table yet would rather read all of it.
+        # Every question the queue asks has its index; a planner that has not counted the table yet would rather read all of it. One that
+        # may not do so calls what is left without an index so dear that it is compiled first, for 50 ms.
         event.listen(writer, "begin", lambda conn: conn.exec_driver_sql(
-            f"SELECT pg_advisory_xact_lock({WRITE_LOCK}), set_config('enable_seqscan', 'off', true)"))
+            f"SELECT pg_advisory_xact_lock({WRITE_LOCK}), set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true)"))
     return reader, writer
 
 
