@@ -48,8 +48,7 @@ def test_a_large_pool_is_drawn_from_without_being_listed_and_with_its_true_proba
     tasks = comparisons(store, 400)
     value = {task: 1.0 + (number % 7) for number, task in enumerate(tasks)}
     rng, trials = random.Random(1), 1500
-    with store.read() as conn:
-        drawn = [pick(conn, person(labeler, uniform=0.5), None, rng) for _ in range(trials)]
+    drawn = store.write(lambda conn: [pick(conn, person(labeler, uniform=0.5), None, rng) for _ in range(trials)])
     # Inverse probabilities of single draws sum to the whole pool: E[y / p] = sum of y.
     estimates = [value[one.task_id] / one.p_select for one in drawn]
     mean = sum(estimates) / trials
@@ -59,22 +58,50 @@ def test_a_large_pool_is_drawn_from_without_being_listed_and_with_its_true_proba
     assert len({one.task_id for one in lots}) > 300 and abs(len(lots) / trials - 0.5) < 0.06
 
 
-def test_who_has_had_most_of_a_large_pool_draws_the_rest_with_its_true_probability(store, monkeypatch):
+class Forced(random.Random):
+    """Draws by lot or by priority; of the blocks this one, of its tasks this one."""
+
+    def __init__(self, by_lot: bool, block: int = 0, task: int = 0) -> None:
+        super().__init__(0)
+        self.coins, self.block, self.task, self.blocks, self.tasks = [0.99, 0.5, 0.0 if by_lot else 0.99], block, task, 0, 0
+
+    def random(self) -> float:
+        return self.coins.pop(0)                                     # of the shared items, of the kinds, of the lot
+
+    def randrange(self, blocks: int) -> int:
+        self.blocks = blocks
+        return self.block
+
+    def choice(self, tasks: list) -> object:
+        self.tasks = len(tasks)
+        return tasks[self.task]
+
+
+def test_who_has_had_most_of_a_large_pool_draws_each_of_the_rest_with_the_stored_probability(store, monkeypatch):
     monkeypatch.setattr(draws, "SMALL", 64)
-    monkeypatch.setattr(draws, "BLOCK", 32)
+    monkeypatch.setattr(draws, "BLOCK", 16)
     labeler, = labelers(store, 1)
-    tasks = comparisons(store, 400, overlap=2)
+    tasks, uniform = comparisons(store, 300, overlap=2), 0.2
     had(store, labeler, [task for number, task in enumerate(tasks) if number % 5])
-    value = {task: 1.0 + (number % 7) for number, task in enumerate(tasks) if number % 5 == 0}
-    rng, trials = random.Random(1), 1500
-    with store.read() as conn:
-        drawn = [pick(conn, person(labeler, uniform=0.5), None, rng) for _ in range(trials)]
-    estimates = [value[one.task_id] / one.p_select for one in drawn]
-    mean = sum(estimates) / trials
-    error = (sum((x - mean) ** 2 for x in estimates) / trials / trials) ** 0.5
-    assert abs(mean - sum(value.values())) < 4 * error < 0.2 * sum(value.values())
-    best = [one.p_select for one in drawn if one.task_id == tasks[0]]
-    assert len({one.task_id for one in drawn}) > 75 and all(abs(len(best) / trials - p) < 0.05 for p in best)
+    true, stored = Counter(), {}
+
+    def every_draw(conn):
+        def drawn(p: float, rng: Forced) -> Forced:
+            one = pick(conn, person(labeler, uniform=uniform), None, rng)
+            true[one.task_id] += p
+            stored[one.task_id] = one.p_select
+            return rng
+
+        drawn(1 - uniform, Forced(False))
+        blocks = drawn(0, Forced(True)).blocks
+        for block in range(blocks):
+            number = drawn(0, Forced(True, block)).tasks
+            for task in range(number):
+                drawn(uniform / blocks / number, Forced(True, block, task))
+
+    store.write(every_draw)
+    assert set(true) == set(tasks[::5]) and sum(true.values()) == pytest.approx(1)
+    assert stored == pytest.approx(dict(true))
 
 
 def test_estimates_stay_unbiased_while_the_queue_empties(tmp_path, migrated_sqlite):

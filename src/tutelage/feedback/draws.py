@@ -3,9 +3,9 @@
 Work is drawn, kind by kind: with probability `uniform` a task at random among all that are open, else the one of highest priority. The
 probability with which this draw gave this task is kept (`p_select`, times that with which the task itself was sampled), so that a share of
 the queue can speak for all of it: over one draw, the expected value of y / p_select is the sum of y over the tasks open to the labeler.
-It holds within a kind. Exact while fewer than SMALL tasks of the kind are open. Above that a lot falls on one of the blocks of BLOCK tasks
-first; where this labeler has had all of a block, the highest priority comes instead, whose stored probability leaves that out (and is
-rounded, by less than uniform / SMALL). Of who has had nine tenths of what is open that is one block in a thousand.
+It holds within a kind. Exact while fewer than SMALL tasks of the kind are open. Above that a lot falls on one of the blocks of some BLOCK
+tasks first; where this labeler has had all of a block, the highest priority comes instead, whose stored probability leaves that out: of who
+has had nine tenths of what is open that is one block in a thousand.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ COUNTED = ("work", "rollout", "adjudication")                       # wanted fro
 _WANTED = "t.free > 0 AND t.state = 'open'"                         # as in the partial indexes, letter for letter
 _UNTOUCHED = "t.free = t.overlap AND t.state = 'open'"
 _HAD = "COALESCE((SELECT a.state FROM assignments a WHERE a.task_id = t.id AND a.labeler_id = :labeler), 'expired')"
-_TASK = "SELECT t.id, t.kind, t.purpose, t.prompt_id, t.response_ids, t.p_select"
+_TASK = "SELECT t.id, t.kind, t.purpose, t.prompt_id, t.response_ids, t.p_select, t.draw"
 
 
 @dataclass(frozen=True)
@@ -96,18 +96,23 @@ def _draw(conn: Connection, frame: _Frame, uniform: float, rng: random.Random) -
             return None
         row = rng.choice(rows) if by_lot else rows[0]
         return _made(row, uniform / len(rows) + (1 - uniform) * (row is rows[0]))
-    open_tasks = SMALL / far[0]                                     # about: the SMALL-th of so many even lots in [0, 1) lies at far
     top = _top(conn, frame)
-    if by_lot and top is not None:
-        blocks = max(1, int(open_tasks / BLOCK))                    # a function of what is open, not of the lot: the lot stays fair
-        block = rng.randrange(blocks)
-        rows = run(conn, f"{_TASK}, {_HAD} FROM tasks t WHERE {frame.where} AND t.draw >= :low AND t.draw < :high",
-                   **frame.values, labeler=frame.labeler, low=block / blocks, high=(block + 1) / blocks).fetchall()
-        fresh = [row for row in rows if row[-1] == "expired"]
-        row = rng.choice(fresh) if fresh else top
+    if top is None:
+        return None
+    # The SMALL-th of even lots in [0, 1) lies at far, so about SMALL / far are open: of that, not of the lot, or it would not be fair.
+    blocks = max(1, int(SMALL / far[0] / BLOCK))
+    if by_lot and (fresh := _block(conn, _TASK, frame, rng.randrange(blocks), blocks)):
+        row = rng.choice(fresh)
         if row[0] != top[0]:
             return _made(row, uniform / (blocks * len(fresh)))
-    return _made(top, 1 - uniform + uniform / open_tasks) if top else None
+    (beside,), = _block(conn, "SELECT COUNT(*)", frame, int(top[6] * blocks), blocks)
+    return _made(top, 1 - uniform + uniform / (blocks * beside))    # a lot may fall on it too
+
+
+def _block(conn: Connection, select: str, frame: _Frame, number: int, blocks: int) -> list[Any]:
+    """What of one of so many blocks this labeler has not had."""
+    return run(conn, f"{select} FROM tasks t WHERE {frame.where} AND t.draw >= :low AND t.draw < :high AND {_HAD} = 'expired'",
+               **frame.values, labeler=frame.labeler, low=number / blocks, high=(number + 1) / blocks).fetchall()
 
 
 def _top(conn: Connection, frame: _Frame) -> Any:
