@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import time
 from pathlib import Path
 
 import nbclient
@@ -62,7 +61,5 @@ def test_the_notebook_runs_with_smaller_numbers(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_notebook_as_it_stands_runs_in_ninety_seconds(tmp_path):
-    started = time.monotonic()
+def test_the_notebook_runs_as_it_stands(tmp_path):
     run(nbformat.read(NOTEBOOK, as_version=4), tmp_path)
-    assert time.monotonic() - started < 180                         # 90 s alone; the bound leaves room for a busy machine
