@@ -395,6 +395,16 @@ def test_an_answer_of_300_kb_can_be_written_and_one_of_5_mb_cannot(studio, label
     assert len(studio.values(labeler)[0]["critique"]) == 300_000
 
 
+def test_the_end_of_a_line_counts_once_and_what_is_too_long_is_given_back(studio, labeler, browser):
+    studio.task("critique", ("One.",))
+    page = browser.get("/work")
+    lines = "ab\r\n" * 1666                                           # 4,998 to a browser, which sends 6,664
+    sent = {"csrf": csrf(page), "kind": "question"}
+    assert browser.post(action(page) + "/report", data=sent | {"text": lines}).status_code == 200
+    refused = browser.post(action(page) + "/report", data=sent | {"text": lines + "abc"})
+    assert refused.status_code == 413 and "ab\nab\nabc</textarea>" in refused.text.replace("\r\n", "\n")
+
+
 def test_files_are_not_taken(studio, labeler, browser):
     studio.task("critique", ("One.",))
     page = browser.get("/work")

@@ -27,7 +27,7 @@ from tutelage.feedback.store import Store
 from .assets import Assets, check_vendored
 from .limits import Limiter
 from .markdown import plain
-from .session import SignInNeeded, StaleForm, csrf_field, read_form, written
+from .session import SignInNeeded, StaleForm, TooLong, csrf_field, read_form, written
 from .site import HEADERS, SAFE_METHODS, Guard, Site, TooLarge
 from .words import Words
 
@@ -89,6 +89,7 @@ def create_app(store: Store, site: Site, *, package: str, title: str) -> FastAPI
     app.add_api_route("/static/{name}", web.assets.serve, methods=["GET"])
     app.add_exception_handler(SignInNeeded, _sign_in_needed)
     app.add_exception_handler(StaleForm, _stale_form)
+    app.add_exception_handler(TooLong, _too_long)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _no_such_page)
     app.add_exception_handler(TooLarge, _too_large)
@@ -143,6 +144,11 @@ async def _sign_in_needed(request: Request, error: Exception) -> Response:
 def _stale_form(request: Request, error: Exception) -> Response:
     assert isinstance(error, StaleForm)
     return _not_taken(request, 403, "stale", error.form)
+
+
+def _too_long(request: Request, error: Exception) -> Response:
+    assert isinstance(error, TooLong)
+    return _not_taken(request, 413, "error_too_large", error.form)
 
 
 def _not_taken(request: Request, status: int, why: str, form: FormData) -> Response:

@@ -21,7 +21,7 @@ from tutelage.feedback.errors import StoreError
 
 SEEN_EVERY_SECONDS = 300.0
 _TOKEN_BYTES = 32
-WRITTEN = re.compile(r"text|comment|(query|reply)_\d")
+WRITTEN = re.compile(r"text|comment|question|(query|reply)_\d")
 """Fields that hold what people write at length, and no secrets: shown again where a form cannot be taken."""
 
 
@@ -57,6 +57,14 @@ def current(request: Request) -> Session:
 
 
 Visitor = Annotated[Session, Depends(current)]
+
+
+class TooLong(Exception):
+    """Somebody wrote more than a field takes; the app gives it back."""
+
+    def __init__(self, form: FormData) -> None:
+        super().__init__()
+        self.form = form
 
 
 def at_least(role: str) -> Callable[[Session], Session]:
@@ -142,10 +150,14 @@ def written(form: FormData) -> list[str]:
 
 
 def text_of(form: Any, name: str, limit: int = 1_000_000) -> str:
-    """A text field of a form, with line ends as \\n, as databases can hold it; empty when absent. Raises: 413 when longer than `limit`."""
+    """A text field of a form, with line ends as \\n, as databases can hold it; empty when absent.
+
+    Raises: TooLong above `limit` characters, counted as browsers do, to whom the end of a line is one.
+    """
     value = form.get(name)
     if not isinstance(value, str):
         return ""
-    if len(value) > limit:
-        raise HTTPException(413)
-    return holdable(value.replace("\r\n", "\n"))
+    text = value.replace("\r\n", "\n")
+    if len(text) > limit:
+        raise TooLong(form)
+    return holdable(text)
