@@ -77,3 +77,21 @@ def test_in_a_browser_the_draft_goes_and_the_page_says_why(studio, labeler, open
     page.locator("textarea[name=text]").first.fill(f"Better: {PLANTED}.")
     page.get_by_text("nothing that you write here is kept").wait_for()
     assert page.evaluate("JSON.stringify(localStorage)") == "{}" and violations(page) == [] and not kept(studio)
+
+
+@pytest.mark.parametrize("sends", ["task", "report"])
+def test_in_a_browser_nothing_stays_of_what_was_sent_at_once(studio, labeler, open_page, erased, sends):
+    customers(studio, "edit")
+    page = open_page(labeler)
+    erased()
+    page.route("**/draft", lambda route: route.abort())               # the answer comes before the draft is sent
+    if sends == "report":
+        page.keyboard.press("q")
+        page.keyboard.type(PLANTED)
+    else:
+        page.locator("textarea[name=text]").first.fill(f"Better: {PLANTED}.")
+    with page.expect_response(lambda response: response.status == 410):
+        page.keyboard.press("Control+Enter")
+    page.wait_for_function("text => !JSON.stringify([localStorage, sessionStorage]).includes(text)", arg=PLANTED)
+    page.wait_for_timeout(300)                                         # what kept it may not keep it again
+    assert PLANTED not in page.evaluate("JSON.stringify([localStorage, sessionStorage])") and not kept(studio)

@@ -5,7 +5,7 @@
   const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
   const visible = (element) => element.getClientRects().length > 0;
   const writes = (element) => element.matches("textarea, select, input:not([type=radio], [type=checkbox])");
-  let active = 0, lastActive = Date.now(), lastTick = Date.now(), localTimer, serverTimer;
+  let active = 0, lastActive = Date.now(), lastTick = Date.now(), localTimer, serverTimer, shownKey, erased = false;
 
   // Keys: an element with data-key does what it does when that key is pressed.
   function candidates(key) {
@@ -150,7 +150,7 @@
   }
   function keepHere() {
     const key = draftKey();
-    try { if (key) localStorage.setItem(key, JSON.stringify({ at: Date.now(), entries: entries() })); } catch { /* full */ }
+    try { if (key && !erased) localStorage.setItem(key, JSON.stringify({ at: Date.now(), entries: entries() })); } catch { /* full */ }
   }
   async function sendDraft() {
     const [form] = drafted(), said = $("#saved");
@@ -163,13 +163,18 @@
       } else if (response.status === 503) {                           // the server cannot write: its disk is full, say
         banner(document.body.dataset.unsaved);
         clearTimeout(serverTimer); serverTimer = setTimeout(sendDraft, 10e3);
-      } else if (response.status === 410) {                           // it was erased, and so is what was typed about it, here too
-        clearTimeout(localTimer); clearTimeout(serverTimer);
-        localStorage.removeItem(draftKey());
+      } else if (response.status === 410) {
+        forget();
         banner(document.body.dataset.erased);
       } else $("#offline")?.remove();
       if (response.ok && said) said.textContent = document.body.dataset.saved;
     } catch { /* it is kept here, and sent with the next change */ }
+  }
+  function forget() {                                                 // it was erased, and so is what was typed about it, here too
+    erased = true;
+    clearTimeout(localTimer); clearTimeout(serverTimer);
+    if (shownKey) localStorage.removeItem(shownKey);
+    for (const key of Object.keys(sessionStorage)) if (key.startsWith("tutelage-report-")) sessionStorage.removeItem(key);
   }
   function restoreDraft() {
     const key = draftKey();
@@ -205,7 +210,7 @@
   // A report that has not been sent is kept in this tab alone, with its box open.
   const reportKey = (form) => `tutelage-report-${form.dataset.report}`;
   function keepReport(form) {
-    try { sessionStorage.setItem(reportKey(form), form.elements.text.value); } catch { /* full */ }
+    try { if (!erased) sessionStorage.setItem(reportKey(form), form.elements.text.value); } catch { /* full */ }
   }
   function restoreReports() {
     for (const form of $$("[data-report]")) {
@@ -242,6 +247,7 @@
     for (const seconds of $$("main [name=seconds]")) seconds.value = active.toFixed(1);
     clearTimeout(localTimer); clearTimeout(serverTimer);
     for (const element of $$("[data-move], [data-opens]")) element.hidden = false;
+    shownKey = draftKey(); erased = false;
     restoreDraft(); forgetOldDrafts(); restoreReports(); showOrder();
     if (cards().length) mark(cards().find((card) => !$("input[type=radio]:checked", card)) ?? cards()[0], false);
     const alert = $("[role=alert]");
@@ -263,6 +269,7 @@
   }
   document.addEventListener("htmx:after:swap", (event) => {
     const told = event.target.closest?.(".pop form");
+    if (event.detail.ctx.response.status === 410) forget();
     if (told && event.detail.ctx.response.status < 400) {            // a report is out: nothing may go into its box, or out, once more
       told.reset(); told.parentElement.open = false;
       if (told.dataset.report) sessionStorage.removeItem(reportKey(told));
