@@ -14,6 +14,7 @@ from tests.studio.test_browser import violations
 from tests.studio.test_doors import csrf
 from tests.studio.test_work import action, heading
 from tutelage.base.records import Judgement
+from tutelage.feedback import queue
 from tutelage.feedback.likelihood import as_preference
 from tutelage.feedback.schema import assignments, judgements, responses, tasks
 from tutelage.feedback.snapshot import freeze
@@ -104,6 +105,33 @@ def test_of_a_revision_that_is_no_better_people_say_how_it_compares(studio, labe
     with studio.client(studio.person()) as other:
         assert heading(other.get("/work")) == "Nothing to do right now", "what was made for the critic goes to nobody else"
         assert other.post(edit + "/compare", data={"csrf": csrf(other.get("/me"))}).status_code == 404
+
+
+def test_an_edit_that_ran_out_and_went_to_another_stays_theirs_whatever_the_critics_old_tab_says(studio, labeler, browser):
+    old_tab = revise(browser, criticise(browser))
+    studio.store.write(lambda conn: conn.execute(update(assignments).where(assignments.c.labeler_id == labeler.id)
+                                                 .where(assignments.c.state == "reserved").values(expires_at=1.0)))
+    with studio.client(studio.person()) as other:
+        page = other.get("/work")
+        other.post(action(page) + "/draft", data={"csrf": csrf(page), "text": "Half of it"})
+        said = browser.post(action(old_tab) + "/compare", data={"csrf": csrf(old_tab)})
+        assert heading(said) == "Nothing to do right now" and "it was given to others" in said.text
+        done = other.post(action(page), data={"csrf": csrf(page), "text": "Boil it, wait."})
+        assert done.status_code == 200 and heading(done) == "Nothing to do right now"
+        refused = browser.post(action(old_tab) + "/compare", data={"csrf": csrf(old_tab)})
+        assert heading(refused) == "Nothing to do right now", "nor when it was judged"
+    with studio.store.read() as conn:
+        assert conn.scalar(select(judgements.c.value).order_by(judgements.c.id.desc())) == {"edit": "Boil it, wait."}
+
+
+def test_an_edit_that_ran_out_and_that_nobody_took_is_still_the_critics_to_compare(studio, labeler, browser):
+    page = revise(browser, criticise(browser))
+    studio.store.write(lambda conn: conn.execute(update(assignments).where(assignments.c.labeler_id == labeler.id)
+                                                 .where(assignments.c.state == "reserved").values(expires_at=1.0)))
+    studio.store.write(lambda conn: queue.release_expired(conn, now=studio.store.now()))
+    assert heading(browser.post(action(page) + "/compare", data={"csrf": csrf(page)})) == "Compare"
+    with studio.client(studio.person()) as other:
+        assert heading(other.get("/work")) == "Nothing to do right now"
 
 
 def test_only_a_revision_can_be_compared_instead(studio, labeler, browser):

@@ -76,14 +76,17 @@ def add_revision(conn: Connection, about: Criticised, revision: Sampled, labeler
 def compare_instead(conn: Connection, assignment_id: int, labeler_id: int, *, now: float) -> int:
     """Whoever holds the edit of a revision finds it no better: the edit ends, and original and revision are theirs to compare.
 
-    Returns the comparison's assignment. Raises: QueueError when they hold no such edit.
+    Returns the comparison's assignment. Raises: QueueError when they hold no such edit, or it ran out and went to another.
     """
     row = conn.execute(
-        select(tasks.c.id, tasks.c.prompt_id, tasks.c.response_ids, tasks.c.extra).join(assignments, assignments.c.task_id == tasks.c.id)
+        select(tasks.c.id, tasks.c.prompt_id, tasks.c.response_ids, tasks.c.extra, tasks.c.free, tasks.c.state.label("task_state"),
+               assignments.c.state).join(assignments, assignments.c.task_id == tasks.c.id)
         .where(assignments.c.id == assignment_id, assignments.c.labeler_id == labeler_id, tasks.c.kind == "edit",
                assignments.c.state.in_(("reserved", "expired")))).first()
     if row is None or "revision" not in (row.extra or {}):
         raise QueueError("there is no such revision of yours", hint="go back to the start page and take the next task")
+    if row.state == "expired" and (row.free == 0 or row.task_state != "open"):
+        raise QueueError("the time for this task ran out and it was given to others", hint="go on with the next task")
     queue.skip(conn, assignment_id=assignment_id, labeler_id=labeler_id, reason="no better", now=now)
     queue.withdraw(conn, [row.id], now=now)
     task = add_task(conn, kind="comparison", prompt_id=row.prompt_id, response_ids=[*row.response_ids, row.extra["revision"]], now=now)

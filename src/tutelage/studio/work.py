@@ -103,10 +103,13 @@ def revision(request: Request, session: Visitor, form: OwnForm, assignment_id: I
 def compare(request: Request, session: Visitor, form: OwnForm, assignment_id: Id) -> Response:
     """Instead of editing a revision that is no better, say how it compares with the original."""
     web: Web = request.app.state.web
-    _own_task(request, session, assignment_id)
-    with contextlib.suppress(QueueError):                            # said before: the comparison is the task at hand
+    view, notice = _own_task(request, session, assignment_id), None
+    try:
         web.store.write(lambda conn: revisions.compare_instead(conn, assignment_id, session.labeler_id, now=web.store.now()))
-    return _next(request, session)
+    except QueueError as error:
+        if view.state != "skipped":                                  # said before: the comparison is the task at hand
+            notice = web.told(request, error)[0]
+    return _next(request, session, notice=notice)
 
 
 @router.post("/work/{assignment_id}/draft")
