@@ -16,6 +16,7 @@ from tests.studio.test_work import action, heading
 from tutelage.base.records import Judgement
 from tutelage.feedback import queue
 from tutelage.feedback.likelihood import as_preference
+from tutelage.feedback.newcomers import decide
 from tutelage.feedback.schema import assignments, judgements, responses, tasks
 from tutelage.feedback.snapshot import freeze
 
@@ -159,6 +160,30 @@ def test_nobody_elses_critique_is_rewritten(studio, labeler, browser, models):
     with studio.client(studio.person()) as other:
         refused = other.post(re.search(r'action="([^"]+/revision)"', page.text)[1], data={"csrf": csrf(other.get("/me"))})
     assert refused.status_code == 409 and models.requests == []
+
+
+@pytest.mark.parametrize("purpose", ["practice", "screening"])
+def test_of_a_practice_or_screening_critique_no_work_is_made(studio, models, purpose):
+    for _ in range(15):                                              # enough for the test to be given: fourteen right answers pass
+        studio.task(purpose="screening", expected={"ranks": [0, 1]})
+    critique = studio.task("critique", ("Boil water.",), purpose=purpose, priority=1.0)
+    with studio.client(studio.person(screened=False)) as newcomer:
+        page = newcomer.get("/work")
+        edit = action(page) + "/revision"
+        after = newcomer.post(action(page), data={"csrf": csrf(page), "text": CRITIQUE})
+        assert heading(after) == "Compare test" and "/revision" not in after.text
+        assert newcomer.post(edit, data={"csrf": csrf(after)}).status_code == 409 and models.requests == []
+        assert heading(newcomer.get("/work")) == "Compare test"
+    with studio.store.read() as conn:
+        (prompt,) = conn.scalars(select(tasks.c.prompt_id).where(tasks.c.id == critique))
+        assert conn.scalars(select(tasks.c.kind).where(tasks.c.prompt_id == prompt)).all() == ["critique"]
+
+
+def test_who_failed_the_screening_gets_no_revision_of_an_old_critique(studio, labeler, browser, models):
+    page = criticise(browser)
+    lead = studio.person("lead").id
+    studio.store.write(lambda conn: decide(conn, labeler.id, "failed", by_id=lead, now=studio.store.now()))
+    assert revise(browser, page).status_code == 409 and models.requests == []
 
 
 def test_a_critique_taken_back_is_not_rewritten(studio, labeler, browser, models):
