@@ -14,7 +14,9 @@ from tests.studio.test_browser import violations
 from tests.studio.test_doors import csrf
 from tests.studio.test_work import action, heading
 from tutelage.base.records import Judgement
+from tutelage.feedback import queue
 from tutelage.feedback.likelihood import as_preference
+from tutelage.feedback.newcomers import decide
 from tutelage.feedback.schema import assignments, judgements, responses, tasks
 from tutelage.feedback.snapshot import freeze
 
@@ -106,6 +108,33 @@ def test_of_a_revision_that_is_no_better_people_say_how_it_compares(studio, labe
         assert other.post(edit + "/compare", data={"csrf": csrf(other.get("/me"))}).status_code == 404
 
 
+def test_an_edit_that_ran_out_and_went_to_another_stays_theirs_whatever_the_critics_old_tab_says(studio, labeler, browser):
+    old_tab = revise(browser, criticise(browser))
+    studio.store.write(lambda conn: conn.execute(update(assignments).where(assignments.c.labeler_id == labeler.id)
+                                                 .where(assignments.c.state == "reserved").values(expires_at=1.0)))
+    with studio.client(studio.person()) as other:
+        page = other.get("/work")
+        other.post(action(page) + "/draft", data={"csrf": csrf(page), "text": "Half of it"})
+        said = browser.post(action(old_tab) + "/compare", data={"csrf": csrf(old_tab)})
+        assert heading(said) == "Nothing to do right now" and "it was given to others" in said.text
+        done = other.post(action(page), data={"csrf": csrf(page), "text": "Boil it, wait."})
+        assert done.status_code == 200 and heading(done) == "Nothing to do right now"
+        refused = browser.post(action(old_tab) + "/compare", data={"csrf": csrf(old_tab)})
+        assert heading(refused) == "Nothing to do right now", "nor when it was judged"
+    with studio.store.read() as conn:
+        assert conn.scalar(select(judgements.c.value).order_by(judgements.c.id.desc())) == {"edit": "Boil it, wait."}
+
+
+def test_an_edit_that_ran_out_and_that_nobody_took_is_still_the_critics_to_compare(studio, labeler, browser):
+    page = revise(browser, criticise(browser))
+    studio.store.write(lambda conn: conn.execute(update(assignments).where(assignments.c.labeler_id == labeler.id)
+                                                 .where(assignments.c.state == "reserved").values(expires_at=1.0)))
+    studio.store.write(lambda conn: queue.release_expired(conn, now=studio.store.now()))
+    assert heading(browser.post(action(page) + "/compare", data={"csrf": csrf(page)})) == "Compare"
+    with studio.client(studio.person()) as other:
+        assert heading(other.get("/work")) == "Nothing to do right now"
+
+
 def test_only_a_revision_can_be_compared_instead(studio, labeler, browser):
     page = browser.get("/work")
     assert heading(browser.post(action(page) + "/compare", data={"csrf": csrf(page)})) == "Criticise"
@@ -131,6 +160,30 @@ def test_nobody_elses_critique_is_rewritten(studio, labeler, browser, models):
     with studio.client(studio.person()) as other:
         refused = other.post(re.search(r'action="([^"]+/revision)"', page.text)[1], data={"csrf": csrf(other.get("/me"))})
     assert refused.status_code == 409 and models.requests == []
+
+
+@pytest.mark.parametrize("purpose", ["practice", "screening"])
+def test_of_a_practice_or_screening_critique_no_work_is_made(studio, models, purpose):
+    for _ in range(15):                                              # enough for the test to be given: fourteen right answers pass
+        studio.task(purpose="screening", expected={"ranks": [0, 1]})
+    critique = studio.task("critique", ("Boil water.",), purpose=purpose, priority=1.0)
+    with studio.client(studio.person(screened=False)) as newcomer:
+        page = newcomer.get("/work")
+        edit = action(page) + "/revision"
+        after = newcomer.post(action(page), data={"csrf": csrf(page), "text": CRITIQUE})
+        assert heading(after) == "Compare test" and "/revision" not in after.text
+        assert newcomer.post(edit, data={"csrf": csrf(after)}).status_code == 409 and models.requests == []
+        assert heading(newcomer.get("/work")) == "Compare test"
+    with studio.store.read() as conn:
+        (prompt,) = conn.scalars(select(tasks.c.prompt_id).where(tasks.c.id == critique))
+        assert conn.scalars(select(tasks.c.kind).where(tasks.c.prompt_id == prompt)).all() == ["critique"]
+
+
+def test_who_failed_the_screening_gets_no_revision_of_an_old_critique(studio, labeler, browser, models):
+    page = criticise(browser)
+    lead = studio.person("lead").id
+    studio.store.write(lambda conn: decide(conn, labeler.id, "failed", by_id=lead, now=studio.store.now()))
+    assert revise(browser, page).status_code == 409 and models.requests == []
 
 
 def test_a_critique_taken_back_is_not_rewritten(studio, labeler, browser, models):

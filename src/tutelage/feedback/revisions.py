@@ -17,7 +17,9 @@ from .content import add_response, add_task, check_stands
 from .conversations import Sampled
 from .errors import QueueError
 from .io.keys import Place, key_of, known, remember
+from .newcomers import standing_of
 from .schema import assignments, judgements, prompts, responses, retractions, tasks
+from .standing import MEASURING
 
 
 @dataclass(frozen=True)
@@ -34,14 +36,18 @@ class Criticised:
 
 
 def criticised(conn: Connection, assignment_id: int, labeler_id: int) -> Criticised:
-    """What an assignment's critique was about. Raises: QueueError when this labeler gave none in it, or took it back."""
+    """What an assignment's critique was about.
+
+    Raises: QueueError when this labeler gave none in it, or took it back; when it was part of practice or the test, or they have the test
+    before them or failed it, since the edit that follows is work.
+    """
     row = conn.execute(
         select(judgements.c.id, judgements.c.value, tasks.c.prompt_id, tasks.c.response_ids, prompts.c.content)
         .join(assignments, assignments.c.id == judgements.c.assignment_id).join(tasks, tasks.c.id == judgements.c.task_id)
         .join(prompts, prompts.c.id == tasks.c.prompt_id).outerjoin(retractions, retractions.c.judgement_id == judgements.c.id)
         .where(assignments.c.id == assignment_id, assignments.c.labeler_id == labeler_id, judgements.c.kind == "critique",
-               judgements.c.value.is_not(None), retractions.c.id.is_(None))).first()
-    if row is None:
+               judgements.c.value.is_not(None), retractions.c.id.is_(None), tasks.c.purpose.not_in(MEASURING))).first()
+    if row is None or standing_of(conn, labeler_id) is not None:
         raise QueueError("there is no such critique of yours", hint="go back to the start page and take the next task")
     answer = conn.execute(select(responses.c.id, responses.c.text).where(responses.c.id == row.response_ids[0])).one()
     before = known(conn, [_key(row.id)]).get(_key(row.id))
@@ -76,14 +82,17 @@ def add_revision(conn: Connection, about: Criticised, revision: Sampled, labeler
 def compare_instead(conn: Connection, assignment_id: int, labeler_id: int, *, now: float) -> int:
     """Whoever holds the edit of a revision finds it no better: the edit ends, and original and revision are theirs to compare.
 
-    Returns the comparison's assignment. Raises: QueueError when they hold no such edit.
+    Returns the comparison's assignment. Raises: QueueError when they hold no such edit, or it ran out and went to another.
     """
     row = conn.execute(
-        select(tasks.c.id, tasks.c.prompt_id, tasks.c.response_ids, tasks.c.extra).join(assignments, assignments.c.task_id == tasks.c.id)
+        select(tasks.c.id, tasks.c.prompt_id, tasks.c.response_ids, tasks.c.extra, tasks.c.free, tasks.c.state.label("task_state"),
+               assignments.c.state).join(assignments, assignments.c.task_id == tasks.c.id)
         .where(assignments.c.id == assignment_id, assignments.c.labeler_id == labeler_id, tasks.c.kind == "edit",
                assignments.c.state.in_(("reserved", "expired")))).first()
     if row is None or "revision" not in (row.extra or {}):
         raise QueueError("there is no such revision of yours", hint="go back to the start page and take the next task")
+    if row.state == "expired" and (row.free == 0 or row.task_state != "open"):
+        raise QueueError("the time for this task ran out and it was given to others", hint="go on with the next task")
     queue.skip(conn, assignment_id=assignment_id, labeler_id=labeler_id, reason="no better", now=now)
     queue.withdraw(conn, [row.id], now=now)
     task = add_task(conn, kind="comparison", prompt_id=row.prompt_id, response_ids=[*row.response_ids, row.extra["revision"]], now=now)

@@ -21,6 +21,7 @@ from tutelage.feedback.newcomers import standing_of
 from tutelage.feedback.pii import mask_text
 from tutelage.feedback.reports import add_report
 from tutelage.feedback.schema import judgements, labelers, tasks
+from tutelage.feedback.standing import MEASURING
 from tutelage.feedback.values import agrees, stored
 from tutelage.web.app import Web, is_partial, status_of
 from tutelage.web.markdown import plain, render
@@ -76,7 +77,7 @@ def submit(request: Request, session: Visitor, form: OwnForm, assignment_id: Id)
     tested = view.purpose == "screening"
     if tested and _passed(request, session):
         return _next(request, session, notice=web.words.say(session.language, "screening_passed_now"))
-    if view.kind == "critique" and not tested and request.app.state.assistant.is_set():
+    if view.kind == "critique" and view.purpose not in MEASURING and request.app.state.assistant.is_set():
         return web.html(request, "revision.html", view=view)
     said = web.words.say(session.language, "submitted_before" if again else "submitted")
     return _next(request, session, notice=said, may_undo=not again and not tested)
@@ -103,10 +104,13 @@ def revision(request: Request, session: Visitor, form: OwnForm, assignment_id: I
 def compare(request: Request, session: Visitor, form: OwnForm, assignment_id: Id) -> Response:
     """Instead of editing a revision that is no better, say how it compares with the original."""
     web: Web = request.app.state.web
-    _own_task(request, session, assignment_id)
-    with contextlib.suppress(QueueError):                            # said before: the comparison is the task at hand
+    view, notice = _own_task(request, session, assignment_id), None
+    try:
         web.store.write(lambda conn: revisions.compare_instead(conn, assignment_id, session.labeler_id, now=web.store.now()))
-    return _next(request, session)
+    except QueueError as error:
+        if view.state != "skipped":                                  # said before: the comparison is the task at hand
+            notice = web.told(request, error)[0]
+    return _next(request, session, notice=notice)
 
 
 @router.post("/work/{assignment_id}/draft")
