@@ -11,6 +11,7 @@ import pytest
 
 from tutelage.cli.feedback_files import FORMATS, TO_JUDGE
 from tutelage.cli.main import main
+from tutelage.feedback.content import add_prompt
 from tutelage.feedback.io.exporting import FORMS, KINDS
 from tutelage.feedback.store import Store
 
@@ -92,6 +93,14 @@ def test_an_empty_store_has_nothing_to_agree_on(run, tmp_path):
     code, out, _ = run("stats")
     assert code == 0 and out.startswith("judgements  0 (none)")
     assert run("export", "b.jsonl", "--to", "judgements")[0] == 1
+
+
+def test_prompts_of_held_out_users_stay_in_the_store_and_are_counted(run, tmp_path):
+    with Store.open(tmp_path / "studio.db") as store:
+        for split in ("train", "held_out"):
+            store.write(lambda conn, split=split: add_prompt(conn, content=f"{split}?", source="customer", split=split, now=1.0))
+    assert run("prompts", "p.jsonl") == (0, "file: p.jsonl\nprompts: 1\nskipped.held out: 1\n", "")
+    assert json.loads((tmp_path / "p.jsonl").read_text())["prompt"] == "train?"
 
 
 def test_the_help_names_what_there_is():

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from tests.feedback.world import labelers
 from tutelage.feedback import erase, queue, writing
-from tutelage.feedback.content import add_prompt
+from tutelage.feedback.content import add_prompt, prompt_hash
 from tutelage.feedback.errors import ContentError
 from tutelage.feedback.io.exporting import export_prompts
 from tutelage.feedback.pseudonyms import key_of_store
-from tutelage.feedback.schema import tasks
+from tutelage.feedback.schema import prompts, tasks
 from tutelage.text.readers import read_prompts
 
 FEW = {"text": "Say the opposite.", "style": "few_shot",
@@ -85,12 +86,51 @@ def test_the_file_of_prompts_is_read_by_training_and_holds_what_may_be_used(stor
         for text, consent in (("Yes, use this.", True), ("Keep this private.", False)):
             add_prompt(conn, content=text, source="customer", user="cust-7", consent=consent, now=store.now())
     store.write(others)
-    assert export_prompts(store, tmp_path / "p.jsonl") == 3
+    assert export_prompts(store, tmp_path / "p.jsonl").rows == 3
     rows = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
     assert [row["source"] for row in rows] == ["labeler", "labeler", "customer"]
     assert "cust-7" not in str(rows) and len({row["user"] for row in rows}) == 2, "pseudonyms, one for each person"
     read = read_prompts(tmp_path / "p.jsonl").rows
     assert [prompt if isinstance(prompt, str) else prompt[-1].content for prompt in read] == ["How do I brew tea?", "wet", "Yes, use this."]
+
+
+def usable(store):
+    """(last words of each prompt, those that are held out)."""
+    skipped = Counter()
+    with store.read() as conn:
+        rows = list(writing.prompt_rows(conn, None, skipped))
+    return [row["prompt"] if isinstance(row["prompt"], str) else row["prompt"][-1]["content"] for row in rows], skipped["held out"]
+
+
+def test_prompts_of_held_out_users_and_labelers_are_in_no_file_and_counted_there(store, tmp_path):
+    lead, ann = labelers(store, 2)
+    held, = labelers(store, 1, held_out=True)
+    ask(store, lead, count=3)
+    for person, text in ((ann, "Mine."), (ann, "How do I pay?"), (held, "Kept apart.")):
+        write(store, person, {"text": text, "style": "plain"})
+    assert usable(store) == (["Mine.", "How do I pay?"], 1)
+
+    def others(conn):
+        writing.ask_for_answers(conn, by_id=lead, now=store.now())
+        for text, split in (("Yes, use this.", "train"), ("A user's who is held out.", "held_out")):
+            add_prompt(conn, content=text, source="customer", user=f"a {split} user", split=split, now=store.now())
+        add_prompt(conn, content="Without consent, so in no count.", source="customer", split="held_out", consent=False, now=store.now())
+        conn.execute(update(prompts).where(prompts.c.hash == prompt_hash([{"role": "user", "content": "How do I pay?"}]))
+                     .values(source="customer", user="a held-out user", split="held_out", author_id=None))
+    store.write(others)
+    assert usable(store) == (["Mine.", "Yes, use this."], 3), "nor what somebody else wrote in a held-out user's words"
+    done = export_prompts(store, tmp_path / "p.jsonl")
+    assert (done.rows, done.skipped) == (2, {"held out": 3})
+
+
+def test_what_two_people_wrote_in_the_same_words_is_one_prompt(store):
+    lead, ann, bob = labelers(store, 3)
+    ask(store, lead, count=3)
+    for person, text in ((ann, "Tea?"), (bob, "Tea?"), (bob, "Coffee?")):
+        write(store, person, {"text": text, "style": "plain"})
+    assert usable(store) == (["Tea?", "Coffee?"], 0)
+    store.write(lambda conn: writing.ask_for_answers(conn, by_id=lead, now=store.now()))
+    assert usable(store) == (["Tea?", "Coffee?"], 0)
 
 
 def test_an_erased_writers_prompts_are_in_no_file_and_in_no_list(store, tmp_path):

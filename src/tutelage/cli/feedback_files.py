@@ -148,15 +148,19 @@ def export_command(out: Path, db: str | None, as_json: bool, verbose: bool, to: 
 @click.option("--names", is_flag=True, help="People by their names; without it by pseudonyms that stay the same in every export.")
 @everywhere
 def prompts_command(out: Path, db: str | None, as_json: bool, verbose: bool, names: bool) -> None:
-    """Write every prompt that may be used, of labelers, customers and files, as `tutelage sample` and `tutelage ppo` read them."""
+    """Write every prompt that may be used, of labelers, customers and files, as `tutelage sample` and `tutelage ppo` read them.
+
+    Those of users and labelers who are held out stay here, and are counted.
+    """
     setup_logging(int(verbose))
     with only_json_on_stdout(as_json):
         from tutelage.feedback.io.exporting import export_prompts
         from tutelage.feedback.store import Store
 
         with Store.open(db) as store:
-            count = export_prompts(store, out, names=names)
-    print_result({"file": str(out), "prompts": count}, as_json)
+            done = export_prompts(store, out, names=names)
+    result = {"file": str(out), "prompts": done.rows, "skipped": dict(done.skipped)}
+    print_result(result if as_json else {name: value for name, value in result.items() if value}, as_json)
 
 
 @click.command("stats")

@@ -6,11 +6,12 @@ instruction with pairs of query and reply), user-based (for a use that somebody 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import Connection, Select, func, or_, select
 
 from .content import add_prompt, add_task, prompt_hash, record_audit
 from .errors import ContentError
@@ -88,21 +89,35 @@ def messages_of(value: Mapping[str, Any]) -> list[dict[str, str]]:
     return messages
 
 
-def prompt_rows(conn: Connection, key: str | None) -> Iterator[dict[str, Any]]:
+def prompt_rows(conn: Connection, key: str | None, skipped: Counter[str]) -> Iterator[dict[str, Any]]:
     """Every prompt that may be used, once: {"prompt", "source", "user"}, as `sample` and `ppo` read them. key: of pseudonyms; None: names.
 
-    Those of customers with their consent, those people wrote, those that were brought in; none that was erased.
+    Those of customers with their consent, those people wrote, those that were brought in; none that was erased, and none of a user or
+    labeler who is held out, since whoever reads the file may train on all of it: skipped["held out"] is how many these are.
     """
+    held_out = set(conn.scalars(_stored().with_only_columns(prompts.c.hash).where(or_(prompts.c.split != "train", labelers.c.held_out))))
+    held_out |= {prompt_hash(messages_of(one.value)) for one in conn.execute(_standing().where(labelers.c.held_out))}
     seen = set[str]()
+    for digest, content, source, who in _usable(conn):
+        if digest not in seen:
+            seen.add(digest)
+            if digest in held_out:
+                skipped["held out"] += 1
+            else:
+                yield {"prompt": content, "source": source, **({"user": pseudonym(who, key)} if who else {})}
+
+
+def _usable(conn: Connection) -> Iterator[tuple[str, Any, str, str | None]]:
+    """(hash, content, source, whose) of prompts, some twice: as somebody wrote them, and as they are stored."""
     for one in conn.execute(_standing().order_by(judgements.c.id)):
         messages = messages_of(one.value)
-        seen.add(prompt_hash(messages))
-        yield {"prompt": messages, "source": "labeler", "user": pseudonym(one.name, key)}
-    query = select(prompts, labelers.c.name.label("author")).outerjoin(labelers, prompts.c.author_id == labelers.c.id)
-    for row in conn.execute(query.where(prompts.c.content.is_not(None), prompts.c.consent).order_by(prompts.c.id)):
-        who = row.user or row.author
-        if row.hash not in seen:
-            yield {"prompt": row.content, "source": row.source, **({"user": pseudonym(who, key)} if who else {})}
+        yield prompt_hash(messages), messages, "labeler", one.name
+    for row in conn.execute(_stored().where(prompts.c.content.is_not(None), prompts.c.consent).order_by(prompts.c.id)):
+        yield row.hash, row.content, row.source, row.user or row.author
+
+
+def _stored() -> Select[Any]:
+    return select(prompts, labelers.c.name.label("author")).outerjoin(labelers, prompts.c.author_id == labelers.c.id)
 
 
 def _standing() -> Select[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -54,7 +55,7 @@ def prompts(request: Request, session: Lead) -> Response:
     web: Web = request.app.state.web
     key = web.store.write(key_of_store)
     with web.store.read() as conn:
-        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in writing.prompt_rows(conn, key))
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in writing.prompt_rows(conn, key, Counter()))
     return Response(lines, media_type="application/jsonl; charset=utf-8",
                     headers={"content-disposition": 'attachment; filename="prompts.jsonl"'})
 

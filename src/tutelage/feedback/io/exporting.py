@@ -65,6 +65,11 @@ class Exported:
     judgements: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
 
+    def nothing(self, message: str, hint: str) -> ContentError:
+        """That there is nothing to write, with the reasons."""
+        reasons = ", ".join(f"{count} {reason}" for reason, count in self.skipped.items())
+        return ContentError(f"{message}{f' ({reasons})' if reasons else ''}", hint=hint)
+
 
 def _each(make: Callable[[Judgement], Rows]) -> Callable[[Sequence[Judgement]], Rows]:
     return lambda item: [row for judgement in item for row in make(judgement)]
@@ -154,26 +159,26 @@ def export(store: Store, out: Path, to: str, *, names: bool = False, kinds: Sequ
         items = _items(conn, kinds or KINDS, batch, everything, key, done)
         WRITE_AS[suffix](aside, _written(items, FORMS[to], done))
         if not done.rows:
-            reasons = ", ".join(f"{count} {reason}" for reason, count in done.skipped.items())
-            raise ContentError(f"nothing to export{f' ({reasons})' if reasons else ''}",
-                               hint=_RAW_HINT if RAW in done.skipped else "look at: tutelage feedback stats")
+            raise done.nothing("nothing to export", _RAW_HINT if RAW in done.skipped else "look at: tutelage feedback stats")
     return done
 
 
-def export_prompts(store: Store, out: Path, *, names: bool = False) -> int:
-    """Write every prompt that may be used (`writing.prompt_rows`) as JSON lines. Returns how many.
+def export_prompts(store: Store, out: Path, *, names: bool = False) -> Exported:
+    """Write every prompt that may be used (`writing.prompt_rows`) as JSON lines. `skipped`: how many are held out, and so not there.
 
     Raises: ConfigError on another suffix, or when `out` is there; ContentError when there is no prompt.
     """
     suffix = form_of(out, FORMS["judgements"].files[:2])
     key = None if names else store.write(key_of_store)
     _note(store, out, "prompts", names)
+    done = Exported()
     with store.read() as conn, atomic_path(out) as aside:
-        rows = list(prompt_rows(conn, key))
+        rows = list(prompt_rows(conn, key, done.skipped))
         if not rows:
-            raise ContentError("there is no prompt that may be used", hint="have some written on the page Prompts of the studio, or import")
+            raise done.nothing("there is no prompt that may be used", "have some written on the page Prompts of the studio, or import")
         WRITE_AS[suffix](aside, iter(rows))
-    return len(rows)
+    done.rows = len(rows)
+    return done
 
 
 def _note(store: Store, out: Path, to: str, names: bool) -> None:
