@@ -7,7 +7,7 @@ The same file read again adds nothing, a longer one adds what is new, and the sa
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
@@ -30,9 +30,10 @@ from tutelage.text.feedback import TaskKind, open_feedback
 from tutelage.text.lines import Rejected
 from tutelage.text.readers import Files, expand_files
 
-_ROWS_AT_ONCE = 2000
+_ROWS_AT_ONCE = 200
+"""Rows in one write, for which whoever claims or submits waits: 2000 are half as fast again, and the wait is three times as long."""
 MOST_LOOKED_AT = 10_000
-"""Rows of which a dry run counts what they would add; nobody else can write meanwhile, some two seconds."""
+"""Rows of which a dry run counts what they would add: it holds them all."""
 _MOST_REASONS, _MOST_LINES = 1000, 20
 
 
@@ -79,7 +80,7 @@ class Imported:
 
 def import_files(store: Store, files: Files, *, to_judge: TaskKind | None = None, overlap: int | None = None, prefix: str = "",
                  batch: str | None = None, source: str = "import", dry_run: bool = False, **reading: Any) -> Imported:
-    """Read files of feedback into the store, a few thousand rows at a time, beside whatever else it does.
+    """Read files of feedback into the store, a few hundred rows at a time, beside whatever else it does.
 
     to_judge: make items to be judged of the prompts or answers, whatever the file says of them. overlap: how many people an item is for;
     None: as many as judged it, one for an open one. prefix: put before labelers' names, where those of two files mean different people.
@@ -94,59 +95,36 @@ def import_files(store: Store, files: Files, *, to_judge: TaskKind | None = None
     paths = expand_files(files)
     read = partial(_prepared, to_judge=to_judge, prefix=prefix, batch=batch, source=source, reading=reading, now=store.now())
     choice = _choice(store, chain.from_iterable(read(path, "", done=Imported()) for path in paths)) if source == "customer" else None
-    looked: list[tuple[Path, list[Prepared]]] = []
+    held: list[Prepared] = []
+    digests: dict[str, Path] = {}
     for path in paths:
         digest = sha256_file(path)
+        digests[digest] = path
         before = done.new.copy()
         batches = _batches(_used(read(path, digest, done=done), choice, done))
         if dry_run:
-            looked.append((path, _held(batches, MOST_LOOKED_AT + 1 - sum(len(rows) for _, rows in looked))))
+            for found in batches:                                   # those beyond are read too, for what is wrong with them, and let go
+                held += found[:MOST_LOOKED_AT + 1 - len(held)]
             continue
         for found in batches:
             made = store.write(partial(_write, found, name=path.name, overlap=overlap, source=source, now=store.now()))
-            _count(done, made, path)
+            _count(done, made, digests)
         if done.new != before:
             added: dict[str, Any] = dict(done.new - before)
             store.write(partial(record_audit, action="feedback.import", now=store.now(), subject=path.name, sha256=digest, **added))
-    if dry_run:
-        _look(store, looked, done, overlap=overlap, source=source)
+    done.counted = len(held) <= MOST_LOOKED_AT
+    if dry_run and done.counted:
+        with store.read() as conn:
+            _count(done, Batch(conn, held, name="", overlap=overlap, source=source, now=store.now()).look(), digests)
     return done
 
 
-def _count(done: Imported, made: Batch, path: Path) -> None:
+def _count(done: Imported, made: Batch, digests: Mapping[str, Path]) -> None:
     done.new += made.new
     done.known += made.known
     done.known_tasks += made.known_tasks
     for row in made.erased:
-        done.reject(Rejected(path, row.place.line, "its prompt, an answer or who said it was erased here"))
-
-
-def _held(batches: Iterator[list[Prepared]], most: int) -> list[Prepared]:
-    """The first rows; the others are read too, for what is wrong with them, and let go."""
-    held: list[Prepared] = []
-    for rows in batches:
-        held += rows[:most - len(held)]
-    return held
-
-
-class _Undone(Exception):
-    """Takes back what a dry run wrote; holds what came of it."""
-
-
-def _look(store: Store, files: Sequence[tuple[Path, list[Prepared]]], done: Imported, **about: Any) -> None:
-    """Count what the rows would add: they are written, and that is undone."""
-    done.counted = sum(len(rows) for _, rows in files) <= MOST_LOOKED_AT
-    if not done.counted:
-        return
-
-    def work(conn: Connection) -> None:
-        raise _Undone([(path, _write(rows, conn, name=path.name, now=store.now(), **about)) for path, rows in files])
-
-    try:
-        store.write(work)
-    except _Undone as undone:
-        for path, made in undone.args[0]:
-            _count(done, made, path)
+        done.reject(Rejected(digests[row.place.file], row.place.line, "its prompt, an answer or who said it was erased here"))
 
 
 def _batches(rows: Iterator[Prepared]) -> Iterator[list[Prepared]]:

@@ -38,7 +38,11 @@ def known(conn: Connection, keys: Iterable[str]) -> dict[str, tuple[int, Place]]
 
 
 def remember(conn: Connection, rows: Mapping[str, tuple[int, Place]]) -> None:
-    insert_all(conn, origins, [{"key": key, "row_id": id_, **place._asdict()} for key, (id_, place) in rows.items()])
+    insert_all(conn, origins, origin_rows(rows))
+
+
+def origin_rows(rows: Mapping[str, tuple[int, Place]]) -> list[dict[str, Any]]:
+    return [{"key": key, "row_id": id_, **place._asdict()} for key, (id_, place) in rows.items()]
 
 
 def select_in(conn: Connection, column: Column[Any], values: Iterable[Any], *columns: Column[Any]) -> list[Row[*tuple[Any, ...]]]:

@@ -8,8 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, Table, bindparam, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, Table, bindparam, update
 
 from tutelage.base.faults import shorten
 from tutelage.base.records import Judgement, Response, prompt_to_json
@@ -17,9 +16,9 @@ from tutelage.base.times import from_iso
 from tutelage.feedback.content import ANSWERS, clean, erased_prompts, prompt_hash
 from tutelage.feedback.erase import is_erased
 from tutelage.feedback.errors import ContentError
-from tutelage.feedback.io.keys import Place, insert_all, key_of, known, new_ids, remember, select_in
+from tutelage.feedback.io.keys import Place, insert_all, key_of, known, new_ids, origin_rows, select_in
 from tutelage.feedback.io.records import value_of
-from tutelage.feedback.schema import assignments, judgements, labelers, prompts, responses, tasks
+from tutelage.feedback.schema import assignments, judgements, labelers, origins, prompts, responses, tasks
 
 OF_TASK = ("item", "labels", "untold")
 """What the store keeps of a judgement's `extra` with its task."""
@@ -83,8 +82,8 @@ class _Slot:
 
 
 class Batch:
-    """Rows of one file, written in one transaction. name: what people call the file. overlap: people wanted for each item, if it is said.
-    source: of new prompts, one of schema.SOURCES.
+    """Rows to be written in one transaction (`write`), or only counted (`look`). name: what people call their file. overlap: people wanted
+    for each item, if it is said. source: of new prompts, one of schema.SOURCES.
 
     new: table -> rows added. known: judgements, skips and items to be judged that were there already; known_tasks: the items of them.
     erased: rows left out, since what they speak of was.
@@ -97,18 +96,34 @@ class Batch:
         self.new: Counter[str] = Counter()
         self.known = self.known_tasks = 0
         self.erased: list[Prepared] = []
+        self._new_ids = new_ids
+        self._made: list[tuple[Table, list[dict[str, Any]]]] = []
 
     def write(self) -> Batch:
+        """Add what is not there."""
+        golden, judged = self._find()
+        for table, rows in self._made:
+            insert_all(self.conn, table, rows)
+        self._count_places(judged - golden.keys())
+        self._make_gold(golden)
+        return self
+
+    def look(self) -> Batch:
+        """Count what `write` would add. The connection only reads, so that nobody waits for it."""
+        self._new_ids = lambda conn, table, count: list(range(-count, 0))      # each table is asked for once; no row has these
+        self._find()
+        return self
+
+    def _find(self) -> tuple[dict[int, Any], set[int]]:
+        """What is there and what is to be made, in the order in which rows refer to each other. Returns: as `_judgements`."""
         self._erased_people()
         self._prompts()
         self._answers()
         self._tasks()
         people = self._labelers()
-        golden, judged = self._judgements(people)
+        found = self._judgements(people)
         self._skips(people)
-        self._count_places(judged - golden.keys())
-        self._make_gold(golden)
-        return self
+        return found
 
     def _erased_people(self) -> None:
         """Somebody who was erased does not come back with a file, nor does what it says of them."""
@@ -125,13 +140,13 @@ class Batch:
         ids = {row.hash: row.id for row in there}
         missing = list({slot.row.hash: slot.row for slot in reversed(self.slots) if slot.row.hash not in ids}.values())
         made = []
-        for row, id_ in zip(missing, new_ids(self.conn, prompts, len(missing)), strict=True):
+        for row, id_ in zip(missing, self._new_ids(self.conn, prompts, len(missing)), strict=True):
             ids[row.hash] = id_
             extra = row.judgement.extra
             made.append({"id": id_, "hash": row.hash, "content": row.content, "source": self.source, "split": row.split,
                          "user": user_of(row.judgement), "language": extra.get("language", "en"),
                          "extra": {"file": self.name, "line": row.place.line}, "created_at": self.now})
-        self._insert(prompts, made)
+        self._add(prompts, made)
         for slot in self.slots:
             slot.prompt = ids[slot.row.hash]
 
@@ -159,6 +174,7 @@ class Batch:
     def _tasks(self) -> None:
         wanted: dict[str, _Slot] = {}                               # the first that shows an item says in which order its answers stand
         makers: set[int] = set()                                    # and, where the item is new, makes it
+        order: dict[str, Sequence[int]] = {}
         keys = [key_of("task", slot.row.judgement.kind, slot.row.batch, slot.prompt, sorted(slot.answers)) for slot in self.slots]
         for key, slot in zip(keys, self.slots, strict=True):
             wanted.setdefault(key, slot)
@@ -166,16 +182,18 @@ class Batch:
         def made(key: str) -> dict[str, Any]:
             slot, judgement = wanted[key], wanted[key].row.judgement
             makers.add(id(slot))
+            order[key] = slot.answers
             places = self.overlap or 1
             return {"kind": judgement.kind, "prompt_id": slot.prompt, "response_ids": list(slot.answers), "overlap": places, "free": places,
                     "draw": random.random(), "batch": slot.row.batch, "p_select": judgement.p_select, "created_at": self.now,
                     "extra": {name: judgement.extra[name] for name in OF_TASK if name in judgement.extra}}
 
         ids = self._found_or_made(tasks, {key: slot.row.place for key, slot in wanted.items()}, made)
-        order = {row.id: row.response_ids for row in select_in(self.conn, tasks.c.id, ids.values(), tasks.c.id, tasks.c.response_ids)}
+        there = {ids[key]: key for key in wanted if key not in order}
+        order |= {there[row.id]: row.response_ids for row in select_in(self.conn, tasks.c.id, there, tasks.c.id, tasks.c.response_ids)}
         for key, slot in zip(keys, self.slots, strict=True):
             slot.task = ids[key]
-            slot.order = [slot.answers.index(id_) for id_ in order[slot.task]]
+            slot.order = [slot.answers.index(id_) for id_ in order[key]]
         self.known_tasks = sum(slot.row.labeler is None and id(slot) not in makers for slot in self.slots)
         self.known += self.known_tasks
 
@@ -183,8 +201,8 @@ class Batch:
         wanted = {slot.row.labeler: slot.row.judgement.group for slot in self.slots if slot.row.labeler is not None}
         ids = {row.name: row.id for row in select_in(self.conn, labelers.c.name, wanted, labelers.c.name, labelers.c.id)}
         missing = [name for name in wanted if name not in ids]
-        made = dict(zip(missing, new_ids(self.conn, labelers, len(missing)), strict=True))
-        self._insert(labelers, [{"id": id_, "name": name, "group": wanted[name], "screening": {"state": "imported"},
+        made = dict(zip(missing, self._new_ids(self.conn, labelers, len(missing)), strict=True))
+        self._add(labelers, [{"id": id_, "name": name, "group": wanted[name], "screening": {"state": "imported"},
                                  "created_at": self.now} for name, id_ in made.items()])
         return ids | made
 
@@ -204,7 +222,9 @@ class Batch:
             if key not in seen:
                 seen[key], new[key] = place, (slot, value)
             elif seen[key] != place and seen[key].file == place.file:   # the same words twice in one file are two judgements
-                again[key_of("again", key, place.line, place.part)] = slot, value
+                name = key_of("again", key, place.line, place.part)
+                self.known += name in again                         # the file came twice
+                again[name] = slot, value
             else:
                 self.known += 1
         there = known(self.conn, again)
@@ -224,20 +244,18 @@ class Batch:
     def _skips(self, people: Mapping[str, int]) -> None:
         slots = [slot for slot in self.slots if slot.row.labeler is not None and slot.row.judgement.extra.get("skipped")]
         skipped = {(slot.task, people[slot.row.labeler or ""]): slot.row for slot in slots}
-        added = self._assign([{"task_id": task, "labeler_id": labeler, "state": "skipped", "reason": "skipped before it was imported",
-                               "claimed_at": row.at or self.now, "expires_at": row.at or self.now, "ended_at": row.at or self.now}
-                              for (task, labeler), row in skipped.items()])
-        self.new["skips"] += added
-        self.known += len(slots) - added
+        rows = self._to_assign([{"task_id": task, "labeler_id": labeler, "state": "skipped", "reason": "skipped before it was imported",
+                                 "claimed_at": row.at or self.now, "expires_at": row.at or self.now, "ended_at": row.at or self.now}
+                                for (task, labeler), row in skipped.items()])
+        self._made.append((assignments, rows))
+        self.new["skips"] += len(rows)
+        self.known += len(slots) - len(rows)
 
-    def _assign(self, rows: list[dict[str, Any]]) -> int:
-        """Add assignments; people who have one to the task keep it. Returns how many were added."""
-        if not rows:
-            return 0
-        form = sqlite.insert(assignments) if self.conn.dialect.name == "sqlite" else postgresql.insert(assignments)
-        before = self.conn.execute(select(func.count()).select_from(assignments)).scalar_one()
-        self.conn.execute(form.on_conflict_do_nothing(index_elements=["task_id", "labeler_id"]), rows)
-        return int(self.conn.execute(select(func.count()).select_from(assignments)).scalar_one() - before)
+    def _to_assign(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Without those of people who have an assignment to the task: they keep it."""
+        there = {(row.task_id, row.labeler_id) for row in select_in(self.conn, assignments.c.task_id, (row["task_id"] for row in rows),
+                                                                    assignments.c.task_id, assignments.c.labeler_id)}
+        return [row for row in rows if (row["task_id"], row["labeler_id"]) not in there]
 
     def _count_places(self, judged: set[int]) -> None:
         """How many people each task still wants: as many as were asked for, less those who judged it or hold it now."""
@@ -260,7 +278,7 @@ class Batch:
         if changes:
             self.conn.execute(update(tasks).where(tasks.c.id == bindparam("task")).values(
                 overlap=bindparam("overlap"), free=bindparam("free"), state=bindparam("state")), changes)
-        self._assign(barred)
+        insert_all(self.conn, assignments, self._to_assign(barred))
 
     def _make_gold(self, golden: Mapping[int, Any]) -> None:
         """Items whose answer the file knows: everyone may be given them, and is measured by them."""
@@ -276,13 +294,13 @@ class Batch:
         return {key: id_ for key, (id_, _) in there.items()} | self._make(table, missing, wanted)
 
     def _make(self, table: Table, made: Mapping[str, dict[str, Any]], places: Mapping[str, Place]) -> dict[str, int]:
-        ids = dict(zip(made, new_ids(self.conn, table, len(made)), strict=True))
-        self._insert(table, [{"id": ids[key], **row} for key, row in made.items()])
-        remember(self.conn, {key: (id_, places[key]) for key, id_ in ids.items()})
+        ids = dict(zip(made, self._new_ids(self.conn, table, len(made)), strict=True))
+        self._add(table, [{"id": ids[key], **row} for key, row in made.items()])
+        self._made.append((origins, origin_rows({key: (id_, places[key]) for key, id_ in ids.items()})))
         return ids
 
-    def _insert(self, table: Table, rows: list[dict[str, Any]]) -> None:
-        insert_all(self.conn, table, rows)
+    def _add(self, table: Table, rows: list[dict[str, Any]]) -> None:
+        self._made.append((table, rows))
         self.new[table.name] += len(rows)
 
     def _leave_out(self, speaks_of_erased: Callable[[_Slot], bool]) -> None:
