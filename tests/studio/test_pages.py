@@ -21,6 +21,7 @@ from tutelage.feedback.values import FLAGS, STYLES
 from tutelage.studio.app import create_studio
 from tutelage.studio.me import THEMES, WARNINGS
 from tutelage.web import assets
+from tutelage.web.session import WRITTEN
 from tutelage.web.site import Site
 from tutelage.web.words import Words
 
@@ -147,3 +148,8 @@ def test_an_error_without_a_hint_says_no_none(tmp_path):
     with Store.open(tmp_path / "studio.db") as store:
         page = create_studio(store, Site()).state.web.pages.get_template("alert.html").render(error="an <empty> prompt", hint=None)
     assert re.sub(r"<[^>]+>", "", page).strip() == "an &lt;empty&gt; prompt."
+
+
+def test_what_is_typed_in_any_box_is_given_back_where_its_form_is_not_taken():
+    names = {name for path in TEMPLATES for name in re.findall(r'<textarea[^>]* name="([^"{]+)"', path.read_text())}
+    assert len(names) > 3 and all(WRITTEN.fullmatch(name) for name in names)

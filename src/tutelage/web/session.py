@@ -21,7 +21,7 @@ from tutelage.feedback.errors import StoreError
 
 SEEN_EVERY_SECONDS = 300.0
 _TOKEN_BYTES = 32
-WRITTEN = re.compile(r"text|comment|question|(query|reply)_\d")
+WRITTEN = re.compile(r"text|comment|question|columns|(query|reply)_\d")
 """Fields that hold what people write at length, and no secrets: shown again where a form cannot be taken."""
 
 
