@@ -23,7 +23,13 @@ SETTING = "screening"
 DECIDED = ("passed", "failed")
 _ORDER = ("waiting", "new", "working", *DECIDED)
 _ACCOUNTS = and_(labelers.c.role == "labeler", labelers.c.password_hash.is_not(None), labelers.c.disabled_at.is_(None))
+_UNDECIDED = and_(_ACCOUNTS, func.coalesce(labelers.c.screening["state"].as_string(), "new").not_in(DECIDED))
 _OPEN = and_(tasks.c.purpose == "screening", tasks.c.state == "open", tasks.c.free > 0)
+_HAD = exists().where(assignments.c.task_id == tasks.c.id, assignments.c.labeler_id == labelers.c.id,
+                      assignments.c.state.not_in(("reserved", "expired")))
+_LEFT = exists(select(tasks.c.id).where(_OPEN, ~_HAD))               # an item of the test is still to be given to them
+_AT_WORK = exists(select(assignments.c.id).join(tasks, tasks.c.id == assignments.c.task_id).where(
+    assignments.c.labeler_id == labelers.c.id, assignments.c.state == "submitted", tasks.c.purpose.not_in(MEASURING)))
 
 
 class Newcomer(NamedTuple):
@@ -98,19 +104,18 @@ def practice_waits(conn: Connection) -> bool:
 
 
 def waiting(conn: Connection) -> set[int]:
-    """Who has answered every item of the test without a verdict, and so waits for a lead."""
+    """Who has answered every item of the test without a verdict, and so waits for a lead. Every page of a lead asks: two statements."""
     if not items(conn):
         return set()
-    rows = conn.execute(select(labelers.c.id, labelers.c.screening).where(_ACCOUNTS)).all()
-    begun = [row.id for row in rows if "test" in (row.screening or {}) and row.screening.get("state") not in DECIDED]
-    return {one for one in begun if is_tested(conn, one, begun=True) and not _left(conn, one)}
+    rows = conn.execute(select(labelers.c.id, labelers.c.screening).where(_UNDECIDED, ~_LEFT, ~_AT_WORK))
+    return {row.id for row in rows if "test" in (row.screening or {})}
 
 
 def newcomers(conn: Connection) -> list[Newcomer]:
     """Everybody with an account who is or was to be screened, those without a verdict first."""
     leads = labelers.alias()
     default = test_now(conn)
-    wait = waiting(conn)
+    wait, working = waiting(conn), set(conn.scalars(select(labelers.c.id).where(_UNDECIDED, _AT_WORK)))
     rows = conn.execute(select(labelers.c.id, labelers.c.name, labelers.c.group, labelers.c.screening).where(_ACCOUNTS)
                         .order_by(func.lower(labelers.c.name))).all()
     names = {row.id: row.name for row in conn.execute(select(leads.c.id, leads.c.name))}
@@ -123,7 +128,7 @@ def newcomers(conn: Connection) -> list[Newcomer]:
         test = _test(standing, default)
         state = standing.get("state", "new")
         if state not in DECIDED:
-            state = "waiting" if row.id in wait else "working" if _at_work(conn, row.id) else state
+            state = "waiting" if row.id in wait else "working" if row.id in working else state
         found.append(Newcomer(row.id, row.name, row.group, state, test, share(test.right, test.asked, what="items"),
                               skips.get(row.id, 0), standing.get("at"), names.get(standing.get("by"))))
     return sorted(found, key=lambda one: (_ORDER.index(one.state)))
@@ -159,17 +164,9 @@ def items(conn: Connection) -> int:
     return int(conn.scalar(select(func.count()).select_from(tasks).where(_OPEN)) or 0)
 
 
-def _left(conn: Connection, labeler_id: int) -> bool:
-    """Whether an item of the test is still to be given to them."""
-    had = exists().where(assignments.c.task_id == tasks.c.id, assignments.c.labeler_id == labeler_id,
-                         assignments.c.state.not_in(("reserved", "expired")))
-    return conn.scalar(select(tasks.c.id).where(_OPEN, ~had).limit(1)) is not None
-
-
 def _at_work(conn: Connection, labeler_id: int) -> bool:
     """Whether they have done anything but practice and test items."""
-    return conn.scalar(select(assignments.c.id).join(tasks, tasks.c.id == assignments.c.task_id).where(
-        assignments.c.labeler_id == labeler_id, assignments.c.state == "submitted", tasks.c.purpose.not_in(MEASURING)).limit(1)) is not None
+    return conn.scalar(select(labelers.c.id).where(labelers.c.id == labeler_id, _AT_WORK)) is not None
 
 
 def _test(standing: Mapping[str, Any], default: Screening) -> Screening:

@@ -25,9 +25,8 @@ def create_studio(store: Store, site: Site, *, trainer: training.Trainer | None 
     app = create_app(store, site, package="tutelage.studio", title="tutelage studio")
     app.state.trainer = trainer
     app.state.assistant = assistant = Assistant(store, models_at)
-    pages = app.state.web.pages
-    pages.globals |= {"news": partial(news_of, store), "may_talk": partial(talk.may_talk, store, assistant)}
-    pages.filters |= {"duration": training.duration}
+    app.state.web.of_person |= {"news": partial(news_of, store), "may_talk": partial(talk.may_talk, store, assistant)}
+    app.state.web.pages.filters |= {"duration": training.duration}
     for room in (join, work, talk, me, people, models, lead, found, disputes, imports, screening, training, writing, quality, dashboard):
         app.include_router(room.router)
     app.mount("/api/v1", create_api(app.state.web))

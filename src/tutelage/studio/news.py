@@ -1,4 +1,4 @@
-"""What waits for whoever looks at a page: a lead's inbox, a labeler's answers. Templates ask for it as `news(session)`."""
+"""What waits for whoever looks at a page: a lead's inbox, a labeler's answers. Templates ask for it as `news()`, once a page."""
 
 from __future__ import annotations
 

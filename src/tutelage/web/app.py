@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache, partial
 from typing import Any
 from urllib.parse import quote
 
@@ -48,6 +49,8 @@ class Web:
     """Of one signed-in session."""
     doors: Limiter = field(default_factory=lambda: Limiter(per_minute=40, burst=40))
     """Passwords and links tried from one address: a room full of new labelers comes in at once; guessing is what the lockout is for."""
+    of_person: dict[str, Callable[[Session], Any]] = field(default_factory=dict)
+    """What templates may ask about whoever is signed in, such as `news()`: looked up when the page first asks, and once for the page."""
 
     def html(self, request: Request, template: str, status: int = 200, /, **values: Any) -> Response:
         """A page from a template, in the words and colours of whoever asks."""
@@ -60,7 +63,8 @@ class Web:
 
         known = {"t": t, "asset": self.assets.url, "language": language, "session": session, "theme": settings.get("theme", "auto"),
                  "shortcuts": settings.get("shortcuts", True), "partial": is_partial(request), "path": request.url.path,
-                 "csrf": csrf_field(session) if session else ""}
+                 "csrf": csrf_field(session) if session else "",
+                 **({name: cache(partial(ask, session)) for name, ask in self.of_person.items()} if session else {})}
         return HTMLResponse(self.pages.get_template(template).render({**known, **values}), status)
 
     def told(self, request: Request, error: TutelageError) -> tuple[str, str | None]:
