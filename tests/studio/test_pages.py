@@ -100,6 +100,7 @@ def used_words() -> set[str]:
     made |= {f"run_{state}" for state in ("done", "failed", "running")}
     made |= {f"task_{state}" for state in ("open", "done", "halted")}
     made |= {f"talk_failed_{reason}" for reason in ("none", "busy", "unreachable", "refused", "slow", "wrong")}
+    made |= {f"{why}{part}" for why in ("signed_out", "stale", "error_too_large") for part in ("", "_hint", "_copy", "_kept")}
     errors = {f"error_{error}" for error in ("forbidden", "not_found", "too_large", "too_often", "unexpected")}
     return direct | made | errors | {f"{error}_hint" for error in errors} | {"language_name", "yes", "no", "submitted"}
 
@@ -122,7 +123,7 @@ def labelers_words() -> set[str]:
     rooms = ("lead", "dashboard", "models", "numbers", "people", "quality")
     theirs = [path for path in TEMPLATES if not path.stem.startswith(rooms)]
     theirs += [SRC / "studio" / f"{room}.py" for room in ("join", "me", "say", "talk", "view", "work")]
-    parts = ("ask_", "error_", "flag_", "role_", "screened_", "skip_", "strength_", "talk_failed_", "theme_", "title_", "warning_")
+    parts = ("ask_", "error_", "flag_", "role_", "signed_out", "stale", "screened_", "skip_", "strength_", "talk_failed_", "theme_", "title_", "warning_")
     return asked_in(theirs) & WORDS["en"].keys() | {key for key in WORDS["en"] if key.startswith(parts)}
 
 
