@@ -14,7 +14,7 @@ from tutelage.feedback.content import add_prompt, prompt_hash
 from tutelage.feedback.errors import ContentError
 from tutelage.feedback.io.exporting import export_prompts
 from tutelage.feedback.pseudonyms import key_of_store
-from tutelage.feedback.schema import prompts, tasks
+from tutelage.feedback.schema import assignments, judgements, prompts, tasks
 from tutelage.text.readers import read_prompts
 
 FEW = {"text": "Say the opposite.", "style": "few_shot",
@@ -57,6 +57,23 @@ def test_what_is_asked_for_is_written_once_each_and_waits_for_an_answer(store):
     assert [one.task_id for one in written(store)] == made[::-1]
     with store.read() as conn:
         assert set(conn.scalars(select(tasks.c.kind).where(tasks.c.id.in_(made)))) == {"demonstration"}
+
+
+def test_personal_data_in_a_written_prompt_is_replaced_before_it_is_kept(store):
+    lead, ann = labelers(store, 2)
+    ask(store, lead)
+    write(store, ann, {"text": "Write to ada@example.com or +1 212 555 0123, not to [EMAIL_1].", "style": "plain"})
+    write(store, ann, {"text": "Who is this?", "style": "few_shot", "examples": [
+        {"prompt": "bob@example.org", "response": "Mail BOB@example.org."}, {"prompt": "+1 212 555 0199", "response": "Nobody, [EMAIL_1]."}]})
+    store.write(lambda conn: writing.ask_for_answers(conn, by_id=lead, now=store.now()))
+    with store.read() as conn:
+        assert [[message["content"] for message in content] for content in conn.scalars(select(prompts.c.content).order_by(prompts.c.id))] \
+            == [["Write to [EMAIL_2] or [PHONE_1], not to [EMAIL_1]."],
+                ["Who is this?\n\n[EMAIL_2]", "Mail [EMAIL_2].", "[PHONE_1]"]]
+        kept = str([conn.execute(select(table)).all() for table in (judgements, assignments, prompts)])
+    assert "example." not in kept and "212" not in kept, "nor can it be had of what they gave"
+    with store.read() as conn:
+        assert conn.scalars(select(judgements.c.value).where(judgements.c.id == 2)).one()["examples"][1]["response"] == "Nobody, [EMAIL_1]."
 
 
 def test_a_prompt_that_was_taken_back_is_none(store):

@@ -64,6 +64,15 @@ def test_a_ranking_with_ties_is_kept_in_the_tasks_order(studio, labeler, browser
     assert studio.values(labeler) == [{"ranks": [0, 1, 1, 3, 2]}]
 
 
+def test_a_writer_reads_that_personal_data_is_replaced_and_sees_their_prompt_without_it(studio, labeler, browser):
+    studio.task("prompt", extra={"style": "plain"})
+    page = browser.get("/work")
+    assert "are replaced by placeholders before anyone sees them" in page.text
+    browser.post(action(page), data={"csrf": csrf(page), "text": "Write to ada@example.com."})
+    assert "Write to [EMAIL_1]." in browser.get("/me").text and "ada@example.com" not in browser.get("/me").text
+    assert "ada@example.com" not in browser.get("/me/everything.json").text
+
+
 def test_few_shot_prompts_carry_their_examples(studio, labeler, browser):
     studio.task("prompt", extra={"style": "few_shot", "question": "Write an instruction with examples."})
     page = browser.get("/work")

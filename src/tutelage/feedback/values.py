@@ -13,6 +13,7 @@ from ..base.errors import did_you_mean
 from ..base.faults import shorten
 from .content import clean
 from .errors import ContentError
+from .pii import Masker
 
 STEPS = 8                                                           # A much better ... B much better (Bai et al. 2022); no middle
 LIKERT = 7
@@ -22,6 +23,7 @@ FLAGS = ("fails_instruction", "inappropriate_for_assistant", "hallucination", "s
          "encourages_harm", "denigrates", "harmful_advice", "opinion", "moral_judgment")
 STYLES = ("plain", "few_shot", "user_based")
 
+_TEXTS = ("text", "prompt", "response")                             # of a prompt, in the order in which they are read
 _COMMON = {"comment"}
 _MAY = {"comparison": {"choice", "tie", "both_bad", "ratings", "flags"}, "ranking": {"ranks", "all_bad", "ratings", "flags"},
         "rating": {"rating", "flags"}, "label": {"label"}, "critique": {"critique", "edit"}, "edit": {"edit", "critique"},
@@ -36,7 +38,8 @@ def stored(kind: str, value: Any, sides: Sequence[int]) -> dict[str, Any]:
         {"both_bad": true} beside a choice, or alone, which ties them.
     ranking: {"ranks": [one a position, equal is a tie]} -> {"ranks": from 0 without gaps}; optional "all_bad".
     rating: {"rating": 1..7, "flags": [names]}. label: {"label": bool}. critique: {"critique", "edit"?}. edit: {"edit", "critique"?}.
-    demonstration: {"text"}. prompt: {"text", "style"?, "examples"?: [{"prompt", "response"}]}. conversation: {"rating": 1..4}.
+    demonstration: {"text"}. prompt: {"text", "style"?, "examples"?: [{"prompt", "response"}]}; masked (pii.py).
+    conversation: {"rating": 1..4}.
     comparison and ranking may carry "ratings" (1..7 or null) and "flags" (names) a position. All may carry "comment".
     """
     if not isinstance(value, Mapping):
@@ -127,6 +130,7 @@ def _demonstration(value: Mapping[str, Any], _: Sequence[int]) -> dict[str, Any]
 
 
 def _prompt(value: Mapping[str, Any], _: Sequence[int]) -> dict[str, Any]:
+    """Others read and answer it, so personal data in its texts is replaced, numbered as one; nothing keeps what stood there."""
     made: dict[str, Any] = {"text": _text("text", value)}
     if "style" in value:
         if value["style"] not in STYLES:
@@ -136,7 +140,12 @@ def _prompt(value: Mapping[str, Any], _: Sequence[int]) -> dict[str, Any]:
         rows = value["examples"]
         if not isinstance(rows, list) or not all(isinstance(row, dict) and set(row) == {"prompt", "response"} for row in rows):
             raise ContentError("examples are not a list of {prompt, response}")
-        made["examples"] = [{name: _text(name, row) for name in ("prompt", "response")} for row in rows]
+        made["examples"] = [{name: _text(name, row) for name in _TEXTS[1:]} for row in rows]
+    masker, texts = Masker(), [(row, name) for row in (made, *made.get("examples", ())) for name in _TEXTS if name in row]
+    for row, name in texts:
+        masker.reserve(row[name])
+    for row, name in texts:
+        row[name] = masker.mask(row[name])[0]
     return made
 
 
