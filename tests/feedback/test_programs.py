@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from tests.feedback.few import judgement, prompt, task
 from tutelage.feedback import programs, queue
 from tutelage.feedback.content import add_labeler
 from tutelage.feedback.errors import ContentError
 from tutelage.feedback.programs import NewItem
 from tutelage.feedback.pseudonyms import key_of_store
-from tutelage.feedback.schema import responses
+from tutelage.feedback.schema import PURPOSES, responses
 from tutelage.feedback.scores import Score, add_scores
 
 TWO = ({"text": "Boil water."}, {"text": "No.", "sampling": {"temperature": 1.0}, "logprobs": [-0.5]})
@@ -45,6 +46,15 @@ def test_a_page_whose_answers_were_erased_does_not_end_the_reading(store, judged
     assert [row["id"] for row in rows] == ids
     store.write(lambda conn: conn.execute(responses.update().where(responses.c.id.in_(rows[0]["response_ids"])).values(text=None)))
     assert [row["id"] for row in out(store, limit=1)] == [ids[1]] and [row["id"] for row in out(store, after=ids[1])] == [ids[2]]
+
+
+def test_what_only_measured_newcomers_is_not_given_out(store, judged):
+    person, ids = judged
+    for purpose in PURPOSES:
+        store.write(lambda conn, purpose=purpose: judgement(conn, task(conn, prompt(conn, purpose), ["a", "b"], purpose=purpose), person,
+                                                            {"ranks": [0, 1]}))
+    told = [row["prompt"] for row in out(store, after=ids[-1])]
+    assert sorted(told) == sorted(set(PURPOSES) - {"practice", "screening"})
 
 
 def test_what_was_undone_is_among_the_retractions(store, judged):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from itertools import product
 
 import pytest
 from sqlalchemy import select, update
@@ -90,6 +91,23 @@ def test_people_are_trusted_as_by_a_reward_model_that_learns_from_a_snapshot(sto
         rows = (freeze(conn, tmp_path).path / "judgements.jsonl").read_text().splitlines()
     snapshot = labeler_reliability([Judgement.from_json(json.loads(row)) for row in rows])
     assert found.weights == pytest.approx(snapshot.weights, abs=1e-9) and found.weights["opp"] == 0.0 and found.weights["ann"] > 0.8
+
+
+def test_what_a_snapshot_leaves_out_makes_nobody_believed(store, panel, tmp_path):
+    # On as many pairs again ann and opp are of one mind against bob and cyd; of none of these may a model learn.
+    def work(conn):
+        pairs = [task(conn, prompt(conn, f"not {n}", consent=n % 2 > 0), ["x", "y"]) for n in range(120)]
+        for made, who in product(pairs, panel):
+            judgement(conn, made, panel[who], {"ranks": [0, 1] if who in ("ann", "opp") else [1, 0]}, sides=[0, 1])
+        answers = select(schema.tasks.c.response_ids).where(schema.tasks.c.id.in_(pairs[1::2]))
+        erased = [ids[0] for ids in conn.scalars(answers)]
+        conn.execute(schema.responses.update().where(schema.responses.c.id.in_(erased)).values(text=None, erased_at=1.0))
+    with store.read() as conn:
+        before = trust(conn)
+    store.write(work)
+    with store.read() as conn:
+        assert trust(conn).weights == before.weights and before.weights["opp"] == 0.0
+        assert freeze(conn, tmp_path).counts["left_out"] == {"erased": 240, "prompts without consent": 240}
 
 
 def test_who_cannot_be_believed_weighs_little_beside_others_and_stands_where_nobody_else_judged(store, panel):

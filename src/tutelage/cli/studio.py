@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from tutelage.base.errors import ConfigError
 from tutelage.base.log import setup_logging
@@ -46,6 +47,7 @@ def studio(ctx: click.Context, db: str | None, port: int, host: str, public_url:
     database meanwhile.
     """
     if ctx.invoked_subcommand is not None:
+        _check_given(ctx)
         return
     setup_logging(1 if verbose else -1 if quiet else 0)
     from contextlib import ExitStack
@@ -94,9 +96,17 @@ def studio(ctx: click.Context, db: str | None, port: int, host: str, public_url:
             hang_up()
 
 
+def _check_given(ctx: click.Context) -> None:
+    """Raises: UsageError where an option before the subcommand says nothing to it."""
+    unused = [max(option.opts, key=len) for option in ctx.command.params if option.name not in ("db", "demo")
+              and ctx.get_parameter_source(option.name or "") == ParameterSource.COMMANDLINE]
+    if unused:
+        raise click.UsageError(f"{' '.join(unused)} before {ctx.invoked_subcommand}: it takes --db and --demo there", ctx)
+
+
 @studio.command()
 @click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
-@click.option("--db", metavar="URL", help="The SQLite file to copy.  [default: as for tutelage studio]")
+@click.option("--db", metavar="URL", help="The SQLite file to copy.  [default: as for tutelage studio, or studio --demo]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout and nothing else.")
 @click.option("-v", "--verbose", is_flag=True, help="A traceback with errors.")
 @click.pass_context
@@ -106,7 +116,10 @@ def backup(ctx: click.Context, file: Path, db: str | None, as_json: bool, verbos
     with only_json_on_stdout(as_json):
         from tutelage.feedback.store import Store
 
-        before = ctx.parent.params["db"] if ctx.parent else None
-        with Store.open(db or before, make=False) as store:
+        before = ctx.parent.params if ctx.parent else {}
+        at = db or before.get("db")
+        if at is None and before.get("demo"):
+            from .studio_demo import DEMO_DB as at
+        with Store.open(at, make=False) as store:
             made = store.backup(file)
     print_result({"backup": str(made), "bytes": made.stat().st_size}, as_json)

@@ -19,6 +19,8 @@ from .io.records import judgement_of
 from .pii import Masker
 from .schema import judgements, labelers, prompts, responses, scores, tasks
 from .schema import retractions as retracted
+from .snapshot import JUDGED, OUT
+from .standing import MEASURING
 from .values import FLAGS, GOOD, LIKERT, STEPS
 
 
@@ -156,16 +158,12 @@ def unscored(conn: Connection, model: str, *, after: int, limit: int) -> list[di
 def judgement_rows(conn: Connection, key: str, *, after: int, limit: int) -> Iterator[dict[str, Any]]:
     """Judgements that stand, by id: base.records' layout, with "id" and "task_id"; people by their pseudonyms.
 
-    What was erased, retracted or said of prompts without consent is left out, and so are prompts that people wrote and conversations, as in
-    exports (feedback/io/exporting.py).
+    What was erased, retracted or said of prompts without consent is left out, and so are practice and screening, prompts that people wrote
+    and conversations, as in exports (feedback/io/exporting.py).
     """
     query = (
         select(judgements, tasks.c.response_ids, prompts.c.content, labelers.c.name, labelers.c.group, labelers.c.held_out)
-        .join(tasks, tasks.c.id == judgements.c.task_id).join(prompts, prompts.c.id == tasks.c.prompt_id)
-        .join(labelers, labelers.c.id == judgements.c.labeler_id)
-        .outerjoin(retracted, retracted.c.judgement_id == judgements.c.id)
-        .where(judgements.c.value.is_not(None), judgements.c.kind.in_(KINDS), prompts.c.consent, prompts.c.content.is_not(None),
-               labelers.c.erased_at.is_(None), retracted.c.id.is_(None))
+        .select_from(JUDGED).where(OUT.is_(None), judgements.c.kind.in_(KINDS), tasks.c.purpose.not_in(MEASURING))
         .order_by(judgements.c.id))
     while limit > 0 and (rows := conn.execute(query.where(judgements.c.id > after).limit(limit)).all()):
         after = rows[-1].id

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Row, insert, select
+from sqlalchemy import ColumnElement, Connection, Row, case, insert, or_, select
 
 from tutelage.base.errors import ArtifactError, ConfigError, DataError, TutelageError, did_you_mean
 from tutelage.base.files import artifact_dir, atomic_write_text, fsync, remove_dir, verify_manifest, writing
@@ -38,6 +38,13 @@ FREEZING = ".freezing-"
 """What the folders begin with in which rows lie while they are frozen."""
 Found = Row[*tuple[Any, ...]]
 T = TypeVar("T")
+JUDGED = (judgements.join(tasks).join(prompts, tasks.c.prompt_id == prompts.c.id).join(labelers, judgements.c.labeler_id == labelers.c.id)
+          .outerjoin(retractions, retractions.c.judgement_id == judgements.c.id))
+"""Every judgement with its task, prompt and labeler."""
+OUT = case((retractions.c.id.is_not(None), "retracted"),
+           (or_(judgements.c.value.is_(None), prompts.c.content.is_(None), labelers.c.erased_at.is_not(None)), "erased"),
+           (~prompts.c.consent, "prompts without consent"))
+"""Why one of JUDGED does not count, whatever it says; null where it does."""
 _ROWS_AT_ONCE = 500
 _NAME_LENGTH = 16
 _TRIES = 5
@@ -230,30 +237,17 @@ def _selected(conn: Connection, selection: Selection, counts: Counts) -> Iterato
     if selection.guideline_versions:
         wanted.append(judgements.c.guideline_version.in_(selection.guideline_versions))
     query = (
-        select(judgements, tasks.c.response_ids, tasks.c.purpose, tasks.c.prompt_id, prompts.c.content, prompts.c.split, prompts.c.consent,
-               labelers.c.name.label("labeler"), labelers.c.group, labelers.c.held_out, labelers.c.erased_at,
-               retractions.c.id.label("retraction"))
-        .select_from(judgements.join(tasks).join(prompts, tasks.c.prompt_id == prompts.c.id)
-                     .join(labelers, judgements.c.labeler_id == labelers.c.id)
-                     .outerjoin(retractions, retractions.c.judgement_id == judgements.c.id))
-        .where(*wanted).order_by(judgements.c.id))
+        select(judgements, tasks.c.response_ids, tasks.c.purpose, tasks.c.prompt_id, prompts.c.content, prompts.c.split,
+               labelers.c.name.label("labeler"), labelers.c.group, labelers.c.held_out, OUT.label("out"))
+        .select_from(JUDGED).where(*wanted).order_by(judgements.c.id))
     for batch in conn.execute(query, execution_options={"yield_per": _ROWS_AT_ONCE}).partitions():
         answers = _responses(conn, {i for row in batch for i in row.response_ids})
         for row in batch:
-            found = _out(row) or _judgement(row, [answers.get(i) for i in row.response_ids])
+            found = row.out or _judgement(row, [answers.get(i) for i in row.response_ids])
             if isinstance(found, Judgement):
                 yield row, found
             else:
                 counts.left_out[found] += 1
-
-
-def _out(row: Found) -> str | None:
-    """Why a judgement does not count, whatever it says."""
-    if row.retraction is not None:
-        return "retracted"
-    if row.value is None or row.content is None or row.erased_at is not None:
-        return "erased"
-    return None if row.consent else "prompts without consent"
 
 
 def _judgement(row: Found, shown: Sequence[Found | None]) -> Judgement | str:

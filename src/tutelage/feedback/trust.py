@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Text, select, type_coerce
 
 from .likelihood import Order, Reliability, reliability_of
-from .snapshot import PURPOSES
-from .sql import load, loader, run
+from .schema import judgements, labelers, responses, tasks
+from .snapshot import JUDGED, OUT, PURPOSES
+from .sql import load, loader
 
 
 def trust(conn: Connection) -> Reliability:
-    """By all comparisons and rankings that stand, of people who are not held out (docs/feedback.md, Reliability). Reads each once."""
+    """By all comparisons and rankings that a snapshot takes, of people who are not held out (docs/feedback.md, Reliability)."""
     ids, values = loader(), loader()
-    rows = run(conn, f"""
-        SELECT l.name, t.response_ids, j.value, j.sides FROM judgements j
-        JOIN tasks t ON t.id = j.task_id JOIN labelers l ON l.id = j.labeler_id
-        WHERE j.kind IN ('comparison', 'ranking') AND t.purpose IN ({', '.join(f"'{purpose}'" for purpose in PURPOSES)})
-              AND NOT l.held_out AND l.erased_at IS NULL AND j.value IS NOT NULL
-              AND NOT EXISTS (SELECT 1 FROM retractions r WHERE r.judgement_id = j.id)
-        ORDER BY j.id""")
+    gone = set(conn.scalars(select(responses.c.id).where(responses.c.text.is_(None))))
+    rows = conn.execute(                                            # documents as text: equal ones are read once
+        select(labelers.c.name, *(type_coerce(column, Text) for column in (tasks.c.response_ids, judgements.c.value, judgements.c.sides)))
+        .select_from(JUDGED)
+        .where(judgements.c.kind.in_(("comparison", "ranking")), tasks.c.purpose.in_(PURPOSES), ~labelers.c.held_out, OUT.is_(None))
+        .order_by(judgements.c.id))
     return reliability_of(Order(name, ids(answers), ranks, load(sides) or None) for name, answers, value, sides in rows
-                          if (ranks := values(value).get("ranks")) is not None)
+                          if (ranks := values(value).get("ranks")) is not None and gone.isdisjoint(ids(answers)))
