@@ -22,6 +22,9 @@ FLAGS = ("fails_instruction", "inappropriate_for_assistant", "hallucination", "s
          "encourages_harm", "denigrates", "harmful_advice", "opinion", "moral_judgment")
 STYLES = ("plain", "few_shot", "user_based")
 
+KNOWN_BY = {"comparison": "ranks", "ranking": "ranks", "label": "label", "rating": "rating"}
+"""Kinds whose right answer can be known, and the field of `tasks.expected` that says it."""
+
 _COMMON = {"comment"}
 _MAY = {"comparison": {"choice", "tie", "both_bad", "ratings", "flags"}, "ranking": {"ranks", "all_bad", "ratings", "flags"},
         "rating": {"rating", "flags"}, "label": {"label"}, "critique": {"critique", "edit"}, "edit": {"edit", "critique"},
@@ -74,7 +77,7 @@ def shown(kind: str, value: Mapping[str, Any], sides: Sequence[int]) -> dict[str
 
 def agrees(kind: str, value: Mapping[str, Any], expected: Mapping[str, Any]) -> bool | None:
     """Whether a stored value is the expected one: same order, same yes or no, at most one point apart; None where that cannot be said."""
-    name = {"comparison": "ranks", "ranking": "ranks", "label": "label", "rating": "rating"}.get(kind)
+    name = KNOWN_BY.get(kind)
     if name is None or value.get(name) is None or expected.get(name) is None:
         return None
     if name == "rating":
