@@ -9,6 +9,7 @@ from tests.feedback import few
 from tutelage.feedback import newcomers, queue, schema
 from tutelage.feedback.errors import ContentError
 from tutelage.feedback.screening import Screening
+from tutelage.feedback.shares import set_shares
 
 
 @pytest.fixture
@@ -88,6 +89,71 @@ def test_when_the_items_run_out_a_lead_decides_and_is_named(store, world):
         assert (found.state, found.by, found.test.right, found.test.asked, found.right.value) == ("passed", "lea", 26, 40, 0.65)
         assert newcomers.standing_of(conn, nia) is None and newcomers.waiting(conn) == set()
     assert answer(store, nia, right=True) == "work"
+
+
+def gets_nothing_and_a_lead_is_told(store, who) -> bool:
+    nothing = answer(store, who, right=True) is None
+    with store.read() as conn:
+        told = newcomers.waiting(conn) == {who} and [one.state for one in newcomers.newcomers(conn)] == ["waiting"]
+        return nothing and told and newcomers.standing_of(conn, who) == "waiting"
+
+
+@pytest.mark.parametrize("begun", [0, 3])
+def test_who_opted_out_of_all_other_items_waits_for_a_lead(store, world, begun):
+    for _ in range(begun):
+        answer(store, world["nia"], right=True)
+    warn = schema.tasks.update().where(schema.tasks.c.purpose == "screening")
+    store.write(lambda conn: conn.execute(warn.values(warnings=" violence ")))
+    with store.read() as conn:
+        assert newcomers.waiting(conn) == set(), "who opted out of nothing does not"
+    store.write(lambda conn: conn.execute(update(schema.labelers).values(settings={"avoid_warnings": ["violence"]})))
+    assert gets_nothing_and_a_lead_is_told(store, world["nia"])
+    store.write(lambda conn: conn.execute(warn.where(schema.tasks.c.id == 40).values(warnings=" sexual ")))
+    with store.read() as conn:
+        assert newcomers.waiting(conn) == set(), "there is an item for them again"
+
+
+def test_who_skipped_every_item_waits_for_a_lead(store, world):
+    def skip(conn):
+        held = queue.claim(conn, world["nia"], now=store.now())
+        queue.skip(conn, assignment_id=held.assignment_id, labeler_id=world["nia"], reason="other", now=store.now())
+        return held.purpose
+    for _ in range(40):
+        with store.read() as conn:
+            assert newcomers.waiting(conn) == set()
+        assert store.write(skip) == "screening"
+    assert gets_nothing_and_a_lead_is_told(store, world["nia"])
+
+
+@pytest.mark.parametrize("make", [{"kind": "critique", "expected": {"critique": "It lies."}}, {"expected": {"reasons": "none"}}])
+def test_items_that_cannot_be_counted_are_no_test(store, world, make):
+    # Fourteen items can be enough for a result (above), of those that can be right or wrong.
+    rest = schema.tasks.update().where(schema.tasks.c.purpose == "screening")
+    store.write(lambda conn: conn.execute(rest.where(schema.tasks.c.id <= 27).values(**make)))
+    with store.read() as conn:
+        assert newcomers.items(conn) == 13
+    assert answer(store, world["nia"], right=True) == "work", "thirteen are too few"
+    with store.read() as conn:
+        assert newcomers.waiting(conn) == set()
+
+
+def test_who_has_practice_before_them_or_had_enough_warned_content_today_waits_for_no_lead(store, world):
+    everything = schema.tasks.update().where(schema.tasks.c.purpose == "screening")
+    store.write(lambda conn: conn.execute(everything.values(warnings=" violence ")))
+    store.write(lambda conn: set_shares(conn, warned_a_day=2))
+    for _ in range(2):
+        assert answer(store, world["nia"], right=True) == "screening"
+    assert answer(store, world["nia"], right=True) is None
+    with store.read() as conn:
+        assert (newcomers.standing_of(conn, world["nia"]), newcomers.waiting(conn)) == (None, set()), "tomorrow there is more"
+        assert not newcomers.may_work(conn, world["nia"])
+    store.write(lambda conn: conn.execute(update(schema.labelers).values(settings={"avoid_warnings": ["violence"]})))
+    store.write(lambda conn: few.task(conn, few.prompt(conn, "p"), ["a", "b"], purpose="practice", free=1, overlap=1))
+    with store.read() as conn:
+        assert newcomers.waiting(conn) == set()
+    assert [answer(store, world["nia"], right=True) for _ in range(2)] == ["practice", None]
+    with store.read() as conn:
+        assert newcomers.waiting(conn) == {world["nia"]}
 
 
 def test_who_was_at_work_before_there_was_a_test_stays_at_work(store, world):

@@ -178,6 +178,11 @@ def add_task(conn: Connection, *, kind: str, now: float, prompt_id: int | None =
     return int(row[0])
 
 
+def is_unwanted(warnings: str, settings: Mapping[str, Any]) -> bool:
+    """Whether a task with these warnings (`tasks.warnings`) has one that a labeler with these settings opted out of."""
+    return any(f" {kind} " in warnings for kind in settings.get("avoid_warnings", ()))
+
+
 def _of_prompt(conn: Connection, kind: str, prompt_id: int | None) -> tuple[str, set[int]]:
     """(warnings as tasks hold them, who may not judge)."""
     if prompt_id is None:

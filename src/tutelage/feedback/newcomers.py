@@ -6,34 +6,37 @@ A labeler's `screening` is {"state": "new" | "passed" | "failed"}, with {"test":
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, and_, exists, func, select, update
+from sqlalchemy import Connection, and_, exists, func, or_, select, true, update
 
-from .content import record_audit, set_setting, setting
+from .content import is_unwanted, record_audit, set_setting, setting
 from .errors import ContentError
 from .intervals import Statistic, share
 from .schema import assignments, labelers, tasks
 from .screening import MOST_ITEMS, GroupPassed, Screening, passed_by_group
 from .standing import MEASURING
-from .values import agrees
+from .values import KNOWN_BY, agrees
 
 SETTING = "screening"
 DECIDED = ("passed", "failed")
 _ORDER = ("waiting", "new", "working", *DECIDED)
 _ACCOUNTS = and_(labelers.c.role == "labeler", labelers.c.password_hash.is_not(None), labelers.c.disabled_at.is_(None))
 _UNDECIDED = and_(_ACCOUNTS, func.coalesce(labelers.c.screening["state"].as_string(), "new").not_in(DECIDED))
-_OPEN = and_(tasks.c.purpose == "screening", tasks.c.state == "open", tasks.c.free > 0)
+_OPEN = and_(tasks.c.state == "open", tasks.c.free > 0)
+_COUNTABLE = and_(_OPEN, tasks.c.purpose == "screening", or_(*(
+    and_(tasks.c.kind == kind, tasks.c.expected[name].as_string().is_not(None)) for kind, name in KNOWN_BY.items())))
+_BEFORE_WORK = and_(_OPEN, tasks.c.purpose.in_(MEASURING))            # what the queue gives to who is not screened, countable or not
 _HAD = exists().where(assignments.c.task_id == tasks.c.id, assignments.c.labeler_id == labelers.c.id,
                       assignments.c.state.not_in(("reserved", "expired")))
-_LEFT = exists(select(tasks.c.id).where(_OPEN, ~_HAD))               # an item of the test is still to be given to them
 _AT_WORK = exists(select(assignments.c.id).join(tasks, tasks.c.id == assignments.c.task_id).where(
     assignments.c.labeler_id == labelers.c.id, assignments.c.state == "submitted", tasks.c.purpose.not_in(MEASURING)))
 
 
 class Newcomer(NamedTuple):
-    """state: new, passed or failed; waiting: answered all there is of the test; working: at work without a test, which came later.
+    """state: new, passed or failed; waiting: nothing of the test is left for them; working: at work without a test, which came later.
 
     right: share of the test's items so far. skipped: items of it they gave back, which count nowhere. by: the lead who decided; None:
     the test, or nobody yet.
@@ -80,12 +83,18 @@ def decide(conn: Connection, labeler_id: int, state: str, *, by_id: int, now: fl
 
 def standing_of(conn: Connection, labeler_id: int) -> str | None:
     """Why a labeler has no work: `failed`, `waiting` for a lead after a test whose items ran out, or None: another reason."""
+    state = conn.scalar(select(labelers.c.screening["state"].as_string()).where(labelers.c.id == labeler_id, labelers.c.role == "labeler"))
+    return "failed" if state == "failed" else "waiting" if labeler_id in waiting(conn) else None
+
+
+def may_work(conn: Connection, labeler_id: int) -> bool:
+    """Whether neither the test nor its verdict stands before a labeler's work."""
     row = conn.execute(select(labelers.c.role, labelers.c.screening).where(labelers.c.id == labeler_id)).one()
     standing = row.screening or {}
     state = standing.get("state", "new")
     if row.role != "labeler" or state == "passed":
-        return None
-    return "failed" if state == "failed" else "waiting" if is_tested(conn, labeler_id, begun="test" in standing) else None
+        return True
+    return state != "failed" and not is_tested(conn, labeler_id, begun="test" in standing)
 
 
 def is_tested(conn: Connection, labeler_id: int, *, begun: bool) -> bool:
@@ -99,16 +108,28 @@ def is_tested(conn: Connection, labeler_id: int, *, begun: bool) -> bool:
 
 def practice_waits(conn: Connection) -> bool:
     """Whether there are practice items, which every new labeler is given first."""
-    found = select(exists().where(tasks.c.purpose == "practice", tasks.c.state == "open", tasks.c.free > 0))
+    found = select(exists().where(tasks.c.purpose == "practice", _OPEN))
     return bool(conn.scalar(found))
 
 
 def waiting(conn: Connection) -> set[int]:
-    """Who has answered every item of the test without a verdict, and so waits for a lead. Every page of a lead asks: two statements."""
-    if not items(conn):
+    """Who has no verdict and no item left that they could be given, and so waits for a lead.
+
+    They have answered the others, skipped them or opted out of their content. Every page of a lead asks: four statements at most.
+    """
+    there = items(conn)
+    if not there:
         return set()
-    rows = conn.execute(select(labelers.c.id, labelers.c.screening).where(_UNDECIDED, ~_LEFT, ~_AT_WORK))
-    return {row.id for row in rows if "test" in (row.screening or {})}
+    warned = select(tasks.c.warnings).where(_BEFORE_WORK).distinct().subquery()
+    a_fresh_one = exists(select(tasks.c.id).where(_BEFORE_WORK, tasks.c.warnings == warned.c.warnings, ~_HAD))
+    left: dict[int, list[str]] = defaultdict(list)
+    pairs = select(labelers.c.id, warned.c.warnings).select_from(labelers.join(warned, true())).where(_UNDECIDED, a_fresh_one)
+    for labeler_id, warnings in conn.execute(pairs):
+        left[labeler_id].append(warnings)
+    all_begin = there >= test_now(conn).enough
+    rows = conn.execute(select(labelers.c.id, labelers.c.screening, labelers.c.settings).where(_UNDECIDED, ~_AT_WORK))
+    return {row.id for row in rows if (all_begin or "test" in (row.screening or {}))
+            and all(is_unwanted(warnings, row.settings or {}) for warnings in left[row.id])}
 
 
 def newcomers(conn: Connection) -> list[Newcomer]:
@@ -160,8 +181,8 @@ def set_test(conn: Connection, *, good: float, poor: float, at_most: int, by_id:
 
 
 def items(conn: Connection) -> int:
-    """Screening items that newcomers can be given."""
-    return int(conn.scalar(select(func.count()).select_from(tasks).where(_OPEN)) or 0)
+    """Screening items that newcomers can be given and that can be counted: of other kinds, and without a known answer, nothing follows."""
+    return int(conn.scalar(select(func.count()).select_from(tasks).where(_COUNTABLE)) or 0)
 
 
 def _at_work(conn: Connection, labeler_id: int) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from . import values
-from .content import ERASED, clean, record_audit
+from .content import ERASED, clean, is_unwanted, record_audit
 from .draws import COUNTED, Person, Pick, allowed, pick
 from .errors import ContentError, ErasedError, KeptError, QueueError
 from .guidelines import IN_FORCE
@@ -234,20 +234,18 @@ def revoke(conn: Connection, labeler_id: int, *, now: float) -> int:
 
 
 def give_back_unwanted(conn: Connection, labeler_id: int, *, now: float) -> int:
-    """Give back what a labeler holds of the content they have opted out of by now. Their drafts stay. Returns how many."""
+    """Give back what a labeler holds of the content they have opted out of by now. Their drafts stay. Returns how many.
+
+    What they have begun does not count against `warned_a_day`.
+    """
     rows = run(conn, """SELECT a.id, a.task_id, t.warnings, l.settings FROM assignments a JOIN tasks t ON t.id = a.task_id
                         JOIN labelers l ON l.id = a.labeler_id WHERE a.labeler_id = :labeler AND a.state = 'reserved'""",
                labeler=labeler_id).fetchall()
-    unwanted = [(assignment, task) for assignment, task, warnings, settings in rows if _is_unwanted(warnings, settings)]
+    unwanted = [(assignment, task) for assignment, task, warnings, settings in rows if is_unwanted(warnings, load(settings))]
     for assignment, task in unwanted:
         run(conn, "UPDATE assignments SET state = 'expired', ended_at = :now WHERE id = :id", now=now, id=assignment)
         _give_back(conn, task)
     return len(unwanted)
-
-
-def _is_unwanted(warnings: str, settings: Any) -> bool:
-    """Whether a task has one of the warnings that a labeler opted out of. What they have begun does not count against `warned_a_day`."""
-    return any(f" {kind} " in warnings for kind in load(settings).get("avoid_warnings", ()))
 
 
 def withdraw(conn: Connection, task_ids: Sequence[int], *, now: float) -> None:
@@ -361,7 +359,7 @@ def _left_behind(conn: Connection, labeler_id: int, kinds: Sequence[str] | None)
                               t.response_ids, a.p_select, t.warnings, l.settings
                        FROM assignments a JOIN tasks t ON t.id = a.task_id JOIN labelers l ON l.id = a.labeler_id
                        WHERE a.labeler_id = :labeler AND a.state = 'expired' ORDER BY a.id DESC LIMIT 1""", labeler=labeler_id).fetchone()
-    if row is None or not row[0] or (kinds is not None and row[2] not in kinds) or _is_unwanted(*row[7:]):
+    if row is None or not row[0] or (kinds is not None and row[2] not in kinds) or is_unwanted(row[7], load(row[8])):
         return None
     return Pick(*(*row[1:5], tuple(load(row[5])), row[6]))
 

@@ -17,7 +17,7 @@ from .content import add_response, add_task, check_stands
 from .conversations import Sampled
 from .errors import QueueError
 from .io.keys import Place, key_of, known, remember
-from .newcomers import standing_of
+from .newcomers import may_work
 from .schema import assignments, judgements, prompts, responses, retractions, tasks
 from .standing import MEASURING
 
@@ -47,7 +47,7 @@ def criticised(conn: Connection, assignment_id: int, labeler_id: int) -> Critici
         .join(prompts, prompts.c.id == tasks.c.prompt_id).outerjoin(retractions, retractions.c.judgement_id == judgements.c.id)
         .where(assignments.c.id == assignment_id, assignments.c.labeler_id == labeler_id, judgements.c.kind == "critique",
                judgements.c.value.is_not(None), retractions.c.id.is_(None), tasks.c.purpose.not_in(MEASURING))).first()
-    if row is None or standing_of(conn, labeler_id) is not None:
+    if row is None or not may_work(conn, labeler_id):
         raise QueueError("there is no such critique of yours", hint="go back to the start page and take the next task")
     answer = conn.execute(select(responses.c.id, responses.c.text).where(responses.c.id == row.response_ids[0])).one()
     before = known(conn, [_key(row.id)]).get(_key(row.id))

@@ -24,6 +24,9 @@ FLAGS = ("fails_instruction", "inappropriate_for_assistant", "hallucination", "s
 STYLES = ("plain", "few_shot", "user_based")
 
 _TEXTS = ("text", "prompt", "response")                             # of a prompt, in the order in which they are read
+KNOWN_BY = {"comparison": "ranks", "ranking": "ranks", "label": "label", "rating": "rating"}
+"""Kinds whose right answer can be known, and the field of `tasks.expected` that says it."""
+
 _COMMON = {"comment"}
 _MAY = {"comparison": {"choice", "tie", "both_bad", "ratings", "flags"}, "ranking": {"ranks", "all_bad", "ratings", "flags"},
         "rating": {"rating", "flags"}, "label": {"label"}, "critique": {"critique", "edit"}, "edit": {"edit", "critique"},
@@ -77,7 +80,7 @@ def shown(kind: str, value: Mapping[str, Any], sides: Sequence[int]) -> dict[str
 
 def agrees(kind: str, value: Mapping[str, Any], expected: Mapping[str, Any]) -> bool | None:
     """Whether a stored value is the expected one: same order, same yes or no, at most one point apart; None where that cannot be said."""
-    name = {"comparison": "ranks", "ranking": "ranks", "label": "label", "rating": "rating"}.get(kind)
+    name = KNOWN_BY.get(kind)
     if name is None or value.get(name) is None or expected.get(name) is None:
         return None
     if name == "rating":

@@ -19,7 +19,7 @@ from tutelage.feedback import conversations
 from tutelage.feedback.accounts import Session
 from tutelage.feedback.conversations import Conversation
 from tutelage.feedback.errors import ContentError, QueueError
-from tutelage.feedback.newcomers import standing_of
+from tutelage.feedback.newcomers import may_work
 from tutelage.feedback.pii import Masker
 from tutelage.feedback.store import Store
 from tutelage.feedback.values import GOOD
@@ -67,7 +67,7 @@ def may_talk(store: Store, assistant: Assistant, session: Session) -> bool:
 def _screened(store: Store, session: Session) -> bool:
     """Whether no screening test stands before them: what is chosen in a conversation counts as work does."""
     with store.read() as conn:
-        return standing_of(conn, session.labeler_id) is None
+        return may_work(conn, session.labeler_id)
 
 
 @router.get("")
