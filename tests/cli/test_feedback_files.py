@@ -75,7 +75,7 @@ def test_a_file_that_is_no_feedback_is_one_line_with_a_hint(run, tmp_path):
 
 @pytest.mark.parametrize("verb", [
     ("stats",), ("export", "b.jsonl", "--to", "judgements"), ("snapshot",), ("erase", "--labeler", "1", "--yes"), ("simulate",),
-    ("retrain", "--policy", "runs/none"), ("scores", "a.jsonl", "--model", "m")])
+    ("retrain", "--policy", "runs/none"), ("scores", "a.jsonl", "--model", "m"), ("prompts", "b.jsonl")])
 def test_who_only_reads_makes_no_database(run, tmp_path, verb):
     code, out, err = run(*verb, "--db", "typo.db")
     assert code == 1 and out == "" and err.startswith("error: there is no database typo.db\nhint:  name it with --db")

@@ -64,7 +64,7 @@ def test_personal_data_in_a_written_prompt_is_replaced_before_it_is_kept(store):
     ask(store, lead)
     write(store, ann, {"text": "Write to ada@example.com or +1 212 555 0123, not to [EMAIL_1].", "style": "plain"})
     write(store, ann, {"text": "Who is this?", "style": "few_shot", "examples": [
-        {"prompt": "bob@example.org", "response": "Mail BOB@example.org."}, {"prompt": "+1 212 555 0199", "response": "Nobody, [EMAIL_1]."}]})
+        {"prompt": "bob@example.org", "response": "Mail BOB@example.org."}, {"prompt": "+1 212 555 0199", "response": "No, [EMAIL_1]."}]})
     store.write(lambda conn: writing.ask_for_answers(conn, by_id=lead, now=store.now()))
     with store.read() as conn:
         assert [[message["content"] for message in content] for content in conn.scalars(select(prompts.c.content).order_by(prompts.c.id))] \
@@ -73,14 +73,14 @@ def test_personal_data_in_a_written_prompt_is_replaced_before_it_is_kept(store):
         kept = str([conn.execute(select(table)).all() for table in (judgements, assignments, prompts)])
     assert "example." not in kept and "212" not in kept, "nor can it be had of what they gave"
     with store.read() as conn:
-        assert conn.scalars(select(judgements.c.value).where(judgements.c.id == 2)).one()["examples"][1]["response"] == "Nobody, [EMAIL_1]."
+        assert conn.scalars(select(judgements.c.value).where(judgements.c.id == 2)).one()["examples"][1]["response"] == "No, [EMAIL_1]."
 
 
 def test_a_prompt_that_was_taken_back_is_none(store):
     lead, ann = labelers(store, 2)
     ask(store, lead)
     write(store, ann, {"text": "Never mind.", "style": "plain"})
-    store.write(lambda conn: queue.undo_last(conn, ann, now=store.now()))
+    store.write(lambda conn: writing.undo_last(conn, ann, now=store.now()))
     assert written(store) == []
 
 
@@ -148,6 +148,31 @@ def test_what_two_people_wrote_in_the_same_words_is_one_prompt(store):
     assert usable(store) == (["Tea?", "Coffee?"], 0)
     store.write(lambda conn: writing.ask_for_answers(conn, by_id=lead, now=store.now()))
     assert usable(store) == (["Tea?", "Coffee?"], 0)
+
+
+def test_a_prompt_that_was_undone_after_it_was_asked_for_is_in_no_file_and_answered_by_nobody(store):
+    lead, ann, bob = labelers(store, 3)
+    ask(store, lead, count=3)
+    write(store, bob, {"text": "Both asked.", "style": "plain"})
+    write(store, ann, {"text": "Both asked.", "style": "plain"})
+    store.write(lambda conn: writing.undo_last(conn, ann, now=store.now()))
+    write(store, ann, {"text": "Never mind.", "style": "plain"})
+
+    def others(conn):
+        asked = writing.ask_for_answers(conn, by_id=lead, now=store.now())
+        add_prompt(conn, content=[{"role": "user", "content": "Said in a talk."}], source="labeler", author_id=ann, now=store.now(),
+                   extra={"conversation": 1})
+        return asked
+    kept, gone = store.write(others)
+    assert usable(store)[0] == ["Both asked.", "Never mind.", "Said in a talk."]
+    store.write(lambda conn: writing.undo_last(conn, ann, now=store.now()))
+    assert usable(store)[0] == ["Both asked.", "Said in a talk."] and [one.task_id for one in written(store)] == [kept]
+    with store.read() as conn:
+        assert dict(conn.execute(select(tasks.c.id, tasks.c.state).where(tasks.c.kind == "demonstration")).all()) == {
+            kept: "open", gone: "done"}
+    write(store, ann, {"text": "Better so.", "style": "plain"})
+    assert len(store.write(lambda conn: writing.ask_for_answers(conn, by_id=lead, now=store.now()))) == 1
+    assert usable(store)[0] == ["Both asked.", "Better so.", "Said in a talk."]
 
 
 def test_an_erased_writers_prompts_are_in_no_file_and_in_no_list(store, tmp_path):

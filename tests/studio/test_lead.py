@@ -237,7 +237,8 @@ def test_what_is_kept_about_somebody_is_theirs_whole_without_keys_models_and_oth
 
 def test_a_lead_asks_for_prompts_has_them_answered_and_takes_them_out(studio, lead):
     studio.store.write(lambda conn: conn.execute(update(tasks).where(tasks.c.kind.in_(["prompt", "demonstration"])).values(state="halted")))
-    with studio.client(studio.person()) as browser:
+    writer = studio.person()
+    with studio.client(writer) as browser:
         page = lead.get("/lead/writing")
         refused = lead.post("/lead/writing", data={"csrf": csrf(page), "style": "user_based", "count": "1", "question": ""})
         assert refused.status_code == 422 and "no use is described" in refused.text and 'value="user_based" checked' in refused.text
@@ -254,6 +255,9 @@ def test_a_lead_asks_for_prompts_has_them_answered_and_takes_them_out(studio, le
     lead.post("/lead/writing/answers", data={"csrf": csrf(page)})
     with studio.client(studio.person()) as other:
         assert "What goes with &lt;b&gt;leek&lt;/b&gt;?" in other.get("/work?kind=demonstration").text
+        with studio.client(writer) as browser:
+            browser.post("/work/undo", data={"csrf": csrf(browser.get("/me"))})
+        assert "leek" not in other.get("/work?kind=demonstration").text + lead.get("/lead/writing/prompts.jsonl").text
 
 
 def test_guidelines_that_cannot_be_written_now_stay_on_the_page(tmp_path, monkeypatch):

@@ -157,7 +157,7 @@ def prompts_command(out: Path, db: str | None, as_json: bool, verbose: bool, nam
         from tutelage.feedback.io.exporting import export_prompts
         from tutelage.feedback.store import Store
 
-        with Store.open(db) as store:
+        with Store.open(db, make=False) as store:
             done = export_prompts(store, out, names=names)
     result = {"file": str(out), "prompts": done.rows, "skipped": dict(done.skipped)}
     print_result(result if as_json else {name: value for name, value in result.items() if value}, as_json)

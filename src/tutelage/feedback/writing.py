@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, func, or_, select
 
+from . import queue
 from .content import add_prompt, add_task, prompt_hash, record_audit
 from .errors import ContentError
 from .pseudonyms import pseudonym
@@ -21,6 +22,8 @@ from .values import STYLES
 
 BATCH = "written prompts"
 MOST_ASKED = 1000
+_WRITTEN = tasks.c.extra["written"].as_integer()
+"""Of a task of BATCH: the judgement that is its prompt."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,15 @@ def ask_for_answers(conn: Connection, *, by_id: int, now: float, overlap: int = 
     return made
 
 
+def undo_last(conn: Connection, labeler_id: int, *, now: float) -> queue.Claim:
+    """`queue.undo_last`, after which nobody is asked any more to answer the prompt that was undone, if it was one."""
+    undone = queue.undo_last(conn, labeler_id, now=now)
+    if undone.kind == "prompt":
+        gone = select(judgements.c.id).where(judgements.c.assignment_id == undone.assignment_id)
+        queue.withdraw(conn, list(conn.scalars(select(tasks.c.id).where(tasks.c.batch == BATCH, _WRITTEN.in_(gone)))), now=now)
+    return undone
+
+
 def messages_of(value: Mapping[str, Any]) -> list[dict[str, str]]:
     """What was written as messages. Of a few-shot one every pair but the last is a turn with its reply, and the last query waits."""
     text, pairs = value["text"], value.get("examples", ())
@@ -113,7 +125,8 @@ def _usable(conn: Connection) -> Iterator[tuple[str, Any, str, str | None]]:
         messages = messages_of(one.value)
         yield prompt_hash(messages), messages, "labeler", one.name
     for row in conn.execute(_stored().where(prompts.c.content.is_not(None), prompts.c.consent).order_by(prompts.c.id)):
-        yield row.hash, row.content, row.source, row.user or row.author
+        if row.source != "labeler" or "conversation" in row.extra:      # else its writer's, who may have taken it back: it is above, or not
+            yield row.hash, row.content, row.source, row.user or row.author
 
 
 def _stored() -> Select[Any]:

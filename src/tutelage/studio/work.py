@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, Response
 
 from tutelage.base.errors import TutelageError
-from tutelage.feedback import accounts, queue, revisions
+from tutelage.feedback import accounts, queue, revisions, writing
 from tutelage.feedback import guidelines as rules
 from tutelage.feedback.about import done_today
 from tutelage.feedback.accounts import Session
@@ -48,7 +48,7 @@ def work(request: Request, session: Visitor, show: int = 0) -> Response:
 def undo(request: Request, session: Visitor, form: OwnForm) -> Response:
     """Take the last submission back, to change it."""
     web: Web = request.app.state.web
-    web.store.write(lambda conn: queue.undo_last(conn, session.labeler_id, now=web.store.now()))
+    web.store.write(lambda conn: writing.undo_last(conn, session.labeler_id, now=web.store.now()))
     return _next(request, session, notice=web.words.say(session.language, "undone"))
 
 
