@@ -203,3 +203,11 @@ def test_all_trainings_newest_first_and_the_last_words_of_one(store, begin):
     found = newest(store)
     assert [(one.id, one.state, one.judgements) for one in found] == [(second.id, "running", 1), (first.id, "failed", 1)]
     assert found[1].last_line == "hint:  look elsewhere" and found[1].report == {}
+
+
+def test_what_it_warned_of_is_told_however_much_it_said_after(tmp_path):
+    told = Training(1, "done", tmp_path / "reward-1", tmp_path, None, 1.0, 2.0, {}, {}, 0)
+    assert told.warnings == []
+    steps = "reward: 12% of 900 steps\n" * 40_000
+    told.log.write_text(f"warning: 34 judgements were left out\nwarning: é\n{steps}warning: é\n" + "x" * 100_000)
+    assert told.warnings == ["34 judgements were left out", "é"]

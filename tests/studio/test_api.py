@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 
 import httpx2
 import pytest
@@ -16,6 +17,7 @@ from tutelage.feedback.errors import StoreError
 from tutelage.feedback.schema import audit, labelers, prompts, responses, scores, tasks
 from tutelage.feedback.store import Store
 from tutelage.studio.app import create_studio
+from tutelage.web.limits import Limiter
 from tutelage.web.site import Site
 
 TEA = {"prompt": [{"role": "user", "content": "How do I brew tea?"}], "responses": [{"text": "Boil water."}, {"text": "No.", "model": "m"}],
@@ -38,6 +40,19 @@ def api(studio):
     yield make
     for client in clients:
         client.close()
+
+
+@pytest.fixture
+def here(tmp_path):
+    """Makes a studio in this process: its store, and a client with a token for everything."""
+    with Store.open(tmp_path / "studio.db") as store:
+        def make() -> tuple[Store, TestClient]:
+            admin = store.write(lambda conn: accounts.add_account(conn, name="ann", role="admin", password_hash="none", now=store.now()))
+            token = store.write(lambda conn: accounts.make_api_token(conn, admin, name="x", scopes=accounts.SCOPES, now=store.now()))
+            site = Site(port=8600)
+            return store, TestClient(create_studio(store, site), base_url=site.url, headers={"authorization": f"Bearer {token}"})
+
+        yield make
 
 
 def add(client, *items) -> httpx2.Response:
@@ -149,14 +164,15 @@ def test_it_says_when_a_token_was_used_last(studio, api):
     assert row["last_seen_at"] is not None
 
 
-def test_too_many_requests_are_told_when_to_come_again(api):
-    client = api("judgements:read")
-    answers = [client.get("/judgements", params={"limit": 1})]
-    while answers[-1].status_code == 200 and len(answers) < 400:      # it refills meanwhile, however slow this machine is just now
-        answers.append(client.get("/judgements", params={"limit": 1}))
-    late = answers[-1]
-    assert (late.status_code, len(answers) > 60) == (429, True)
-    assert int(late.headers["retry-after"]) >= 1 and set(late.json()) == {"error"}
+def test_too_many_requests_are_told_when_to_come_again(here, monkeypatch):
+    seconds = [0.0]
+    monkeypatch.setattr("tutelage.studio.api.Limiter", partial(Limiter, clock=lambda: seconds[0]))
+    _, client = here()
+    answers = [client.get("/api/v1/judgements") for _ in range(61)]
+    assert [answer.status_code for answer in answers] == [200] * 60 + [429]
+    assert answers[-1].headers["retry-after"] == "1" and set(answers[-1].json()) == {"error"}
+    seconds[0] = 0.11                                                # ten a second
+    assert [client.get("/api/v1/judgements").status_code for _ in range(2)] == [200, 429]
 
 
 @pytest.mark.parametrize(("item", "words"), [
@@ -285,16 +301,12 @@ def test_what_is_not_there_is_said_in_json(studio, api):
     assert foreign.status_code == 403, "no page of another site, whatever it holds"
 
 
-def test_a_store_that_cannot_be_written_is_not_the_requests_fault_and_can_be_read(tmp_path, monkeypatch):
-    with Store.open(tmp_path / "studio.db") as store:
-        admin = store.write(lambda conn: accounts.add_account(conn, name="ann", role="admin", password_hash="none", now=store.now()))
-        token = store.write(lambda conn: accounts.make_api_token(conn, admin, name="x", scopes=accounts.SCOPES, now=store.now()))
-        client = TestClient(create_studio(store, site := Site(port=8600)), base_url=site.url, headers={"authorization": f"Bearer {token}"})
+def test_a_store_that_cannot_be_written_is_not_the_requests_fault_and_can_be_read(here, monkeypatch):
+    def full(work):
+        raise StoreError("the database cannot be written: the disk is full", hint="make room")
 
-        def full(work):
-            raise StoreError("the database cannot be written: the disk is full", hint="make room")
-
-        monkeypatch.setattr(store, "write", full)
-        refused = client.post("/api/v1/tasks", json={"items": [TEA]})
-        assert (refused.status_code, refused.json()["error"]["hint"]) == (503, "make room")
-        assert client.get("/api/v1/retractions").status_code == 200
+    store, client = here()
+    monkeypatch.setattr(store, "write", full)
+    refused = client.post("/api/v1/tasks", json={"items": [TEA]})
+    assert (refused.status_code, refused.json()["error"]["hint"]) == (503, "make room")
+    assert client.get("/api/v1/retractions").status_code == 200

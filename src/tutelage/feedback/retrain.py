@@ -13,7 +13,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from .snapshot import Selection, Snapshot, freeze_and_record
 from .store import Store
 
 PROGRAM = (sys.executable, "-m", "tutelage.cli.main")
-_LOG_TAIL = 20_000
+_LOG_TAIL, _MOST_WARNINGS = 20_000, 100
 _MODEL = ("config.json", "adapter_config.json", "model", "adapters", "latest")
 """What a model's folder, a checkpoint's or a run's holds one of."""
 STARTING_SECONDS = 60.0
@@ -69,8 +69,12 @@ class Training:
 
     @property
     def warnings(self) -> list[str]:
-        """What it warned of: judgements left out and why, as `tutelage reward` says it."""
-        return [line.removeprefix("warning: ") for line in _lines(self.log) if line.startswith("warning: ")]
+        """What it warned of, each thing once: judgements left out and why, as `tutelage reward` says it. At most _MOST_WARNINGS."""
+        found: dict[str, None] = {}
+        for line in _all_lines(self.log):
+            if line.startswith("warning: ") and len(found) < _MOST_WARNINGS:
+                found[line.removeprefix("warning: ")] = None
+        return list(found)
 
     @property
     def report(self) -> dict[str, Any]:
@@ -283,6 +287,16 @@ def _lines(log: Path) -> list[str]:
             return [line for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
     except FileNotFoundError:
         return []
+
+
+def _all_lines(log: Path) -> Iterator[str]:
+    """Every line of a log from its beginning, which may have grown long, in pieces of at most _LOG_TAIL bytes."""
+    try:
+        with log.open("rb") as file:
+            while piece := file.readline(_LOG_TAIL):
+                yield from piece.decode("utf-8", "replace").splitlines()
+    except FileNotFoundError:
+        return
 
 
 def _busy(number: int) -> RetrainError:
