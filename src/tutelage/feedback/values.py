@@ -23,10 +23,10 @@ FLAGS = ("fails_instruction", "inappropriate_for_assistant", "hallucination", "s
          "encourages_harm", "denigrates", "harmful_advice", "opinion", "moral_judgment")
 STYLES = ("plain", "few_shot", "user_based")
 
-_TEXTS = ("text", "prompt", "response")                             # of a prompt, in the order in which they are read
 KNOWN_BY = {"comparison": "ranks", "ranking": "ranks", "label": "label", "rating": "rating"}
 """Kinds whose right answer can be known, and the field of `tasks.expected` that says it."""
 
+_TEXTS = ("text", "prompt", "response")                             # of a prompt, in the order in which they are read
 _COMMON = {"comment"}
 _MAY = {"comparison": {"choice", "tie", "both_bad", "ratings", "flags"}, "ranking": {"ranks", "all_bad", "ratings", "flags"},
         "rating": {"rating", "flags"}, "label": {"label"}, "critique": {"critique", "edit"}, "edit": {"edit", "critique"},
