@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, insert, select, update
 
 from tutelage.feedback import conversations, queue
 from tutelage.feedback.content import add_labeler, add_prompt, add_task
 from tutelage.feedback.conversations import Sampled
 from tutelage.feedback.errors import ContentError, QueueError
-from tutelage.feedback.schema import assignments, judgements, retractions, tasks
+from tutelage.feedback.schema import assignments, judgements, reports, retractions, tasks
 
 TWO = [Sampled("left", "m@1", "ab" * 32, {"temperature": 1.0}, [-1.0]), Sampled("right")]
 
@@ -88,6 +88,36 @@ def test_a_failed_choice_leaves_no_task_behind(store, people):
     with store.read() as conn:
         assert conn.scalar(select(func.count()).select_from(tasks)) == 0
         assert conn.scalar(select(func.count()).select_from(assignments)) == 0
+
+
+def test_what_is_reported_of_a_turn_and_chosen_in_it_is_of_one_task(store, people):
+    found, _ = talk(store, people[0])
+    def report(kind):
+        return store.write(lambda conn: conversations.report(conn, found, people[0], kind=kind, text="Look.", now=store.now()))
+    for kind in ("harm", "question", "harm"):
+        report(kind)
+    assert store.write(lambda conn: queue.claim(conn, people[1], now=store.now())) is None
+    choose(store, found, people[0], 2)
+    with store.read() as conn:
+        (task,) = conn.execute(select(tasks.c.id, tasks.c.state, tasks.c.free)).all()
+        assert task[1:] == ("done", 0) and conn.scalars(select(judgements.c.task_id)).all() == [task.id]
+        assert set(conn.scalars(select(reports.c.task_id))) == {task.id}
+    store.write(lambda conn: conversations.take_back(conn, found, people[0], now=store.now()))
+    report("question")
+    choose(store, found, people[0], 7)
+    with store.read() as conn:
+        assert set(conn.scalars(select(reports.c.task_id))) == {task.id}
+        assert conn.scalar(select(func.count()).select_from(tasks)) == 2, "the second choice is no second judgement of the first's task"
+        assert len(conn.scalars(select(judgements.c.task_id)).all()) == 2
+
+
+def test_a_choice_is_taken_where_the_lead_gave_the_reported_turn_to_others(store, people):
+    found, _ = talk(store, people[0])
+    store.write(lambda conn: conversations.report(conn, found, people[0], kind="harm", text="Look.", now=store.now()))
+    store.write(lambda conn: conn.execute(update(tasks).values(state="open")))
+    held = store.write(lambda conn: queue.claim(conn, people[1], now=store.now()))
+    assert choose(store, found, people[0], 2) is not None
+    assert store.write(lambda conn: queue.resume(conn, people[1])) == held
 
 
 def test_an_ended_conversation_takes_nothing_more(store, people):

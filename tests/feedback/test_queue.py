@@ -233,14 +233,14 @@ def test_practice_comes_before_screening_and_screening_before_work(store):
     expert, = labelers(store, 1, screening={"state": "new"}, role="expert")
     work = comparisons(store, 2)
     store.write(lambda conn: content.set_setting(conn, "screening", {"at_most": 2}))
-    screening = comparisons(store, 2, start=10, purpose="screening")
+    screening = comparisons(store, 2, start=10, purpose="screening", expected={"ranks": [0, 0]})
     practice = comparisons(store, 2, start=20, purpose="practice")
 
     def next_of(person):
         claimed = claim(store, person)
         return claimed and (submit(store, claimed, person), claimed.task_id)[1]
 
-    assert [next_of(new) for _ in range(5)] == [*practice, *screening, None]        # then they wait for the verdict
+    assert [next_of(new) for _ in range(5)] == [*practice, *screening, None]        # two wrong of at most two: failed
     store.write(lambda conn: conn.execute(schema.labelers.update().values(screening={"state": "passed"})))
     assert next_of(new) in work
     assert next_of(expert) in work

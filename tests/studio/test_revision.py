@@ -192,6 +192,18 @@ def test_a_critique_taken_back_is_not_rewritten(studio, labeler, browser, models
     assert revise(browser, page).status_code == 409 and models.requests == []
 
 
+def test_the_edit_of_a_critique_that_is_taken_back_goes_to_nobody(studio, labeler, browser, models):
+    page = revise(browser, criticise(browser))
+    edit = action(page)
+    page = browser.post("/work/undo", data={"csrf": csrf(page)})
+    assert heading(page) == "Criticise"
+    with studio.client(studio.person()) as other:
+        assert heading(other.get("/work")) == "Nothing to do right now"
+    page = browser.post(action(page), data={"csrf": csrf(page), "text": "Say for how long."})
+    again = revise(browser, page)
+    assert heading(again) == "Improve" and action(again) != edit and "Say for how long." in again.text
+
+
 def test_in_a_browser_the_revision_comes_by_itself(studio, labeler, open_page, models):
     gate, page = threading.Event(), open_page(labeler)
     models.answer = lambda body: (gate.wait(20), ["Boil water and wait *four* minutes."])[1]

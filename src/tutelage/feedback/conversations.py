@@ -192,8 +192,11 @@ def choose(conn: Connection, conversation_id: int, labeler_id: int, *, at: int, 
         return None
     if "choice" not in value or value["choice"] is None:
         raise ContentError("nothing was chosen", hint="choose a step from 1 (A much better) to 8 (B much better)")
-    task = add_task(conn, kind="comparison", now=now, prompt_id=found.turn.prompt_id, response_ids=found.turn.response_ids, batch=BATCH,
-                    extra={"conversation": found.id})
+    task = _reported(conn, found.turn, unjudged=True)
+    if task is None:
+        task = _new_task(conn, found, found.turn, now)
+    else:
+        conn.execute(update(tasks).where(tasks.c.id == task).values(state="open"))
     held = queue.give(conn, task, labeler_id, now=now, sides=found.turn.sides, guideline_version=found.turn.guidelines)
     judgement = queue.submit(conn, assignment_id=held.assignment_id, labeler_id=labeler_id, value=value, now=now, seconds=seconds,
                              interface_version=interface_version)
@@ -251,18 +254,30 @@ def end(conn: Connection, conversation_id: int, labeler_id: int, *, rating: Any,
 def report(conn: Connection, conversation_id: int, labeler_id: int, *, kind: str, text: str, now: float) -> int:
     """A labeler's word about the turn at hand, or about the last choice where nothing waits for one. Returns its id.
 
-    Leads see items and no conversations, so a turn that waits becomes one that nobody is given. Raises: QueueError when the conversation
-    is not theirs; ContentError when the word is empty.
+    Leads see items and no conversations, so a turn that waits becomes one that nobody is given, and which the choice is of.
+    Raises: QueueError when the conversation is not theirs; ContentError when the word is empty.
     """
     found = load(conn, conversation_id, labeler_id)
     if found is None:
         raise QueueError("there is no such conversation of yours")
     task = found.messages[-1].get("task") if found.messages else None
-    if found.turn is not None:
-        task = add_task(conn, kind="comparison", now=now, prompt_id=found.turn.prompt_id, response_ids=found.turn.response_ids, batch=BATCH,
-                        extra={"conversation": found.id})
+    if found.turn is not None and (task := _reported(conn, found.turn)) is None:
+        task = _new_task(conn, found, found.turn, now)
         queue.withdraw(conn, [task], now=now)
     return tell_lead(conn, kind=kind, task_id=task, labeler_id=labeler_id, text=text, now=now)
+
+
+def _new_task(conn: Connection, found: Conversation, turn: Turn, now: float) -> int:
+    return add_task(conn, kind="comparison", now=now, prompt_id=turn.prompt_id, response_ids=turn.response_ids, batch=BATCH,
+                    extra={"conversation": found.id})
+
+
+def _reported(conn: Connection, turn: Turn, *, unjudged: bool = False) -> int | None:
+    """The newest task of these two answers: a report made it, or a choice that was taken back. unjudged: one that nobody has or had."""
+    query = select(tasks.c.id, tasks.c.response_ids).where(tasks.c.prompt_id == turn.prompt_id, tasks.c.batch == BATCH)
+    if unjudged:
+        query = query.where(tasks.c.state == "done", tasks.c.free == tasks.c.overlap)
+    return next((row.id for row in conn.execute(query.order_by(tasks.c.id.desc())) if tuple(row.response_ids) == turn.response_ids), None)
 
 
 def _open(conn: Connection, conversation_id: int, labeler_id: int) -> Conversation:

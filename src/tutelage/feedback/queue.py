@@ -166,7 +166,8 @@ def save_draft(conn: Connection, *, assignment_id: int, labeler_id: int, draft: 
 def undo_last(conn: Connection, labeler_id: int, *, now: float, seconds: float | None = None) -> Claim:
     """Take back the labeler's latest submission: it is retracted, and the same task is theirs again with what they had said as the draft.
 
-    Another task they were given since and have not begun goes back to the queue. Raises: QueueError when there is nothing to undo, the
+    Another task they were given since and have not begun goes back to the queue; the edit that follows a critique ends with it, since it
+    was made for them of what they said (`revisions`). Raises: QueueError when there is nothing to undo, the
     submission was a practice or screening item, whose answer may have been shown, or a lead overruled others by it or let them stand.
     """
     row = run(conn, """SELECT j.id, j.assignment_id, j.value, j.kind, j.sides, t.purpose, t.id, r.id, t.extra
@@ -184,9 +185,12 @@ def undo_last(conn: Connection, labeler_id: int, *, now: float, seconds: float |
         raise QueueError("a lead settled by this judgement what stands", hint="ask the lead to take that back first")
     person, _ = _person(conn, labeler_id, now)
     release_expired(conn, now=now)
-    untouched = run(conn, "SELECT id, task_id FROM assignments WHERE labeler_id = :labeler AND state = 'reserved' AND draft IS NULL",
-                    labeler=labeler_id).fetchall()
-    for other, other_task in untouched:
+    untouched = run(conn, """SELECT a.id, a.task_id, t.extra FROM assignments a JOIN tasks t ON t.id = a.task_id
+                             WHERE a.labeler_id = :labeler AND a.state = 'reserved' AND a.draft IS NULL""", labeler=labeler_id).fetchall()
+    for other, other_task, extra in untouched:
+        if load(extra).get("critique") == judgement:
+            withdraw(conn, [other_task], now=now)
+            continue
         run(conn, "UPDATE assignments SET state = 'expired', ended_at = :now WHERE id = :id", now=now, id=other)
         _give_back(conn, other_task)
     run(conn, "INSERT INTO retractions (judgement_id, by_id, reason, created_at) VALUES (:judgement, :labeler, 'undone', :now)",
