@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -261,12 +262,13 @@ def test_ones_own_page_tells_what_was_asked_and_what_was_practice(studio):
     for purpose, asked in (("practice", "Is <tea> hot?"), ("work", "Which " + "long " * 40)):
         studio.task("label", ("One.",), purpose=purpose, prompt=[{"role": "user", "content": asked}], expected={"label": True})
         with studio.client(person := studio.person(screened=False)) as client:
-            page = client.get("/work")
+            page, day = client.get("/work"), time.time() // 86400
             client.post(action(page), data={"csrf": csrf(page), "label": "yes"})
             [row] = re.findall(r"<td>Yes or no.*?</td>", client.get("/me").text)
             assert ("practice" in row) == (purpose == "practice") and len(row) < 200
             assert ("Is &lt;tea&gt; hot?" if purpose == "practice" else "Which long long") in row
-            assert client.get("/work").text.count("0 today" if purpose == "practice" else "1 today") == 1, person
+            given = re.findall(r"(\d+) today", client.get("/work").text)
+            assert given == ["0" if purpose == "practice" else "1"] or (given == ["0"] and time.time() // 86400 > day), person
         studio.store.write(lambda conn: conn.execute(update(tasks).values(state="halted")))
 
 
