@@ -113,3 +113,24 @@ def test_a_row_that_refers_to_nothing_is_not_stored(store):
     with pytest.raises(Exception, match=r"(?i)foreign key") as error:
         store.write(lambda conn: content.add_response(conn, prompt_id=12345, text="a", now=0.0))
     assert not isinstance(error.value, StoreError)                  # a mistake of ours, not a trouble of the disk's
+
+
+def test_no_task_is_made_of_a_prompt_without_consent(store):
+    kept = add_prompt(store, "how sore", consent=False)
+    copies = "how sore", [{"role": "user", "content": "how sore"}]
+    assert [add_prompt(store, copy) for copy in copies] == [kept, kept], "a copy is the prompt, and does not make it usable"
+    with pytest.raises(ContentError, match="without consent"):
+        store.write(lambda conn: content.add_task(conn, kind="demonstration", prompt_id=kept, now=store.now()))
+
+
+@pytest.mark.parametrize("own", ["labeler", "customer"])
+def test_the_same_words_of_somebody_who_gives_them_are_a_prompt_of_their_own(store, own):
+    kept = add_prompt(store, "how sore", consent=False, user="u")
+    ann = store.write(lambda conn: content.add_labeler(conn, name="ann", now=store.now()))
+    given = {"source": "labeler", "author_id": ann} if own == "labeler" else {"source": "customer", "user": "v"}
+    made = [store.write(lambda conn: content.add_prompt(conn, content="how sore", now=store.now(), **given)) for _ in range(2)]
+    assert made[0] == made[1] != kept and add_prompt(store, "how sore") == made[0]
+    store.write(lambda conn: content.add_task(conn, kind="demonstration", prompt_id=made[0], now=store.now()))
+    with store.read() as conn:
+        row = conn.execute(select(schema.prompts).where(schema.prompts.c.id == kept)).one()
+    assert (row.user, row.consent) == ("u", False)

@@ -82,3 +82,11 @@ def test_a_key_stands_for_one_item(store):
 def test_an_error_names_the_item(store):
     with pytest.raises(ContentError, match="items.3: a ranking with 10 answers"):
         add(store, kind="ranking", responses=[{"text": str(n)} for n in range(10)])
+
+
+def test_an_item_is_not_given_to_people_without_consent_whoever_sends_it(store):
+    with pytest.raises(ContentError, match=r"items\.3: a prompt without consent is not given"):
+        add(store, consent=False)
+    assert add(store, consent=False, kind=None)["task_id"] is None
+    with pytest.raises(ContentError, match=r"items\.3: this prompt is kept without consent"):
+        add(store)

@@ -107,8 +107,8 @@ def test_finished_tasks_keep_their_place_and_rankings_count_all_pairs(store):
     assert store.write(lambda conn: add_scores(conn, "rm", given, now=store.now())) == 0 and priorities(store)[ranking] == 0.0
 
 
-@pytest.mark.parametrize(("model", "score", "said"), [("rm", Score(999, 1.0), "no response 999"), ("rm", Score(1, math.nan), "score nan"),
-                                                      ("rm", Score(1, 1.0, -1.0), "spread -1.0"), ("", Score(1, 1.0), "no name"),
+@pytest.mark.parametrize(("model", "score", "said"), [("rm", Score(999, 1.0), "no response 999"), ("rm", Score(1, math.nan), "score is nan"),
+                                                      ("rm", Score(1, 1.0, -1.0), "spread is -1.0"), ("", Score(1, 1.0), "no name"),
                                                       ("x" * 201, Score(1, 1.0), "too long")])
 def test_what_cannot_be_is_refused_whole(store, model, score, said):
     ((_, ids),) = pairs(store, 1)
@@ -154,3 +154,34 @@ def test_a_file_that_is_wrong_adds_nothing_and_says_where(tmp_path, capsys, row,
         assert said in capsys.readouterr().err
         with store.read() as conn:
             assert conn.execute(select(scores)).all() == []
+
+
+@pytest.mark.parametrize("wrong", [{"score": 1.1e6}, {"score": -1.1e6}, {"score": 10**400}, {"score": math.nan}, {"spread": 1.7e308},
+                                   {"spread": 10**400}, {"spread": -1.0}, {"spread": math.inf}])
+def test_a_number_beyond_the_limit_is_refused_with_its_response(store, wrong):
+    [(_, (first, second))] = pairs(store, 1)
+    given = [Score(first, 0.0, 1.0), Score(second, **{"score": 0.0, "spread": 1.0, **wrong})]
+    with pytest.raises(ContentError, match=rf"response {second}: {next(iter(wrong))} is"):
+        store.write(lambda conn: add_scores(conn, "rm", given, now=store.now()))
+    with store.read() as conn:
+        assert not conn.execute(select(scores.c.id)).all()
+
+
+def test_a_priority_is_finite_at_the_limits_and_beside_scores_from_before_there_were_any(store):
+    (far, (a, b)), (old, (c, d)) = pairs(store, 2)
+    store.write(lambda conn: add_scores(conn, "rm", [Score(a, 1e6, 1e6), Score(b, -1e6, 1e6)], now=store.now()))
+    assert priorities(store)[far] == 0.0, "P (1 - P) is 0 there"
+    store.write(lambda conn: conn.execute(scores.insert().values(response_id=c, model="rm", score=0.0, spread=1.7e308, created_at=0.0)))
+    store.write(lambda conn: conn.execute(scores.insert().values(response_id=d, model="rm", score=0.0, spread=1.7e308, created_at=0.0)))
+    assert store.write(lambda conn: add_scores(conn, "other", [Score(c, 0.0)], now=store.now())) == 0
+    assert priorities(store)[old] == 0.0
+
+
+def test_a_file_with_a_number_of_401_digits_is_refused_in_one_line(tmp_path, capsys):
+    with Store.open(tmp_path / "studio.db") as made:
+        [(_, (first, _))] = pairs(made, 1)
+    file = tmp_path / "scores.jsonl"
+    file.write_text(f'{{"response_id": {first}, "score": 1{"0" * 400}}}\n')
+    with pytest.raises(SystemExit, match="1"):
+        main(["feedback", "scores", str(file), "--model", "rm", "--db", str(tmp_path / "studio.db")])
+    assert f"response {first}: score is" in capsys.readouterr().err

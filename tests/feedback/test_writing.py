@@ -186,3 +186,14 @@ def test_an_erased_writers_prompts_are_in_no_file_and_in_no_list(store, tmp_path
     assert written(store) == []
     with pytest.raises(ContentError, match="no prompt that may be used"):
         export_prompts(store, tmp_path / "p.jsonl")
+
+
+def test_what_a_labeler_writes_is_answered_also_where_the_same_words_are_kept_without_consent(store):
+    lead, ann = labelers(store, 2)
+    words = [{"role": "user", "content": "How do I brew tea?"}]
+    store.write(lambda conn: add_prompt(conn, content=words, source="customer", consent=False, user="u", now=store.now()))
+    ask(store, lead, count=1)
+    write(store, ann, {"text": "How do I brew tea?", "style": "plain"})
+    [made] = store.write(lambda conn: writing.ask_for_answers(conn, by_id=lead, now=store.now()))
+    with store.read() as conn:
+        assert conn.scalar(select(prompts.c.consent).join(tasks, tasks.c.prompt_id == prompts.c.id).where(tasks.c.id == made))

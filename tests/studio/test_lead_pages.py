@@ -27,7 +27,7 @@ from tutelage.studio import charts, dashboard, newest, quality
 from tutelage.studio.app import create_studio
 from tutelage.studio.charts import Point
 from tutelage.studio.newest import Newest
-from tutelage.studio.tables import Table, csv_response
+from tutelage.studio.tables import Table, csv_file
 from tutelage.web.site import Site
 
 TABLES = [f"/quality/{name}.csv" for name in quality.TABLES] + [f"/dashboard/{name}.csv" for name in dashboard.TABLES]
@@ -124,7 +124,7 @@ def test_pay_is_set_by_admins_with_a_line_in_the_audit_log(studio):
 
 
 def test_a_cell_is_no_formula_in_a_spreadsheet():
-    body = csv_response("x", Table(["a", "b", "c"], [["=1+1", -3, None], ["@me", "-5", "+x"]])).body.decode()
+    body = csv_file("x", Table(["a", "b", "c"], [["=1+1", -3, None], ["@me", "-5", "+x"]])).body.decode()
     assert body.splitlines() == ["a,b,c", "'=1+1,-3,", "'@me,-5,'+x"]
 
 
@@ -211,3 +211,17 @@ def test_the_pages_are_accessible_and_no_wider_than_a_phone(studio, open_page, p
         assert page.locator("svg.chart").count() >= 1 and violations(page) == []
     page = open_page(admin, path, **PHONE)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def test_an_erasure_names_the_downloads_with_people_in_them_by_who_took_them_and_when(demo, lead):
+    before = demo.now()
+    for path in ("/quality/judgements.csv", "/quality/difficulty.csv", "/dashboard/pay.csv", "/lead/writing/prompts.jsonl"):
+        assert lead.get(path).status_code == 200
+    with demo.read() as conn:
+        noted = conn.execute(select(audit.c.subject, labelers.c.name).join(labelers, labelers.c.id == audit.c.actor_id).where(
+            audit.c.action == "download", audit.c.at >= before).order_by(audit.c.id)).all()
+    assert noted == [("judgements.csv", "=lead"), ("pay.csv", "=lead"), ("prompts.jsonl", "=lead")]
+    told = [line for line in erase_person(demo, "labeler", "amara", dry_run=True).unreached if "downloaded" in line]
+    day = time.strftime("%Y-%m-%d", time.gmtime(before))
+    assert f"what =lead downloaded on {day}, in which they are called amara: judgements.csv" in told
+    assert any(line.endswith(": prompts.jsonl") and "called person-" in line for line in told)

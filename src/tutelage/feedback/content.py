@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Text, cast, select, update
 
 from ..base.errors import did_you_mean
 from ..base.records import prompt_from_json, prompt_to_json
@@ -25,6 +25,7 @@ ANSWERS = {"prompt": (0, 0), "demonstration": (0, 0), "conversation": (0, 0), "c
 NO_PROMPT = ("prompt", "conversation")                              # kinds that can begin from nothing
 OWN_PROMPT = ("demonstration", "conversation")                      # kinds in which nothing of the prompt's author is judged
 ERASED = "erased"                                                  # in `extra` of a task whose prompt or answers were erased
+NO_CONSENT = "this prompt is kept without consent"
 _UNHOLDABLE = re.compile("[\0\ud800-\udfff]")
 MAX_TEXT = 1_000_000                                                # characters of one text
 MAX_DEPTH = 50                                                      # of a document
@@ -88,7 +89,7 @@ def add_prompt(conn: Connection, *, content: Any, source: str, now: float, user:
     which then has the warnings of both.
 
     Raises: ContentError when it is empty or not a prompt, ValueError's words included, or was erased; who writes the
-        same words themselves is the author of a new one.
+        same words themselves is the author of a new one, and so is who gives them to be used where they are kept without consent.
     """
     _one_of("source", source, schema.SOURCES)
     try:
@@ -103,6 +104,10 @@ def add_prompt(conn: Connection, *, content: Any, source: str, now: float, user:
     digest = prompt_hash(content)
     if author_id is None and erased_prompts(conn, [digest]):
         raise ContentError("this prompt was erased here", hint="take it out of what you bring: what was erased does not come back")
+    if author_id is not None or (source == "customer" and consent):
+        set_aside(conn, same_words(content))
+    elif (kept := _kept_without_consent(conn, content)) is not None:
+        return kept
     row = run(conn, """INSERT INTO prompts (hash, content, source, "user", language, split, consent, warnings, extra, author_id, created_at)
                        VALUES (:hash, :content, :source, :user, :language, :split, :consent, :warnings, :extra, :author, :now)
                        ON CONFLICT (hash) DO NOTHING RETURNING id""",
@@ -113,6 +118,30 @@ def add_prompt(conn: Connection, *, content: Any, source: str, now: float, user:
         if not set(warnings) <= set(load(row[1])):
             _warn_of(conn, row[0], sorted({*load(row[1]), *warnings}))
     return int(row[0])
+
+
+def same_words(content: Any) -> list[str]:
+    """Hashes of a prompt and of the same words in the other form: a text, and a user's one message."""
+    if isinstance(content, str):
+        return [prompt_hash(content), prompt_hash([{"role": "user", "content": content}])]
+    alone = len(content) == 1 and content[0].keys() == {"role", "content"} and content[0]["role"] == "user"
+    return [prompt_hash(content), *([prompt_hash(content[0]["content"])] if alone else [])]
+
+
+def set_aside(conn: Connection, hashes: Iterable[str]) -> None:
+    """Prompts that are kept without consent make room for the same words of somebody who gives their own: they stay, under another hash."""
+    table = schema.prompts
+    moved = table.c.hash + "-" + cast(table.c.id, Text)
+    conn.execute(update(table).where(table.c.hash.in_(hashes), table.c.consent.is_(False)).values(hash=moved))
+
+
+def _kept_without_consent(conn: Connection, content: Any) -> int | None:
+    """The prompt that holds these words without consent, where none holds them as they are with it."""
+    table = schema.prompts
+    rows = conn.execute(select(table.c.id, table.c.consent, table.c.hash).where(table.c.hash.in_(same_words(content)))).all()
+    if any(row.consent and row.hash == prompt_hash(content) for row in rows):
+        return None
+    return next((row.id for row in rows if not row.consent), None)
 
 
 def _warn_of(conn: Connection, prompt_id: int, warnings: Sequence[str]) -> None:
@@ -149,7 +178,7 @@ def add_task(conn: Connection, *, kind: str, now: float, prompt_id: int | None =
     """Something to be judged or written by `overlap` people. Returns its id.
 
     Whoever wrote one of the answers, or the prompt where that tells what its author wanted, will never be given it.
-    Raises: ContentError when the answers are not this prompt's, or not as many as the kind shows.
+    Raises: ContentError when the answers are not this prompt's, or not as many as the kind shows, and for a prompt without consent.
     """
     _one_of("kind", kind, schema.KINDS)
     _one_of("purpose", purpose, schema.PURPOSES)
@@ -184,12 +213,14 @@ def is_unwanted(warnings: str, settings: Mapping[str, Any]) -> bool:
 
 
 def _of_prompt(conn: Connection, kind: str, prompt_id: int | None) -> tuple[str, set[int]]:
-    """(warnings as tasks hold them, who may not judge)."""
+    """(warnings as tasks hold them, who may not judge). Raises: ContentError; this is where a prompt without consent is given to nobody."""
     if prompt_id is None:
         return "", set()
-    row = run(conn, "SELECT warnings, author_id FROM prompts WHERE id = :id", id=prompt_id).fetchone()
+    row = run(conn, "SELECT warnings, author_id, consent FROM prompts WHERE id = :id", id=prompt_id).fetchone()
     if row is None:
         raise ContentError(f"there is no prompt {prompt_id}")
+    if not row[2]:
+        raise ContentError(NO_CONSENT, hint="it is kept and given to nobody; take it out of what you bring")
     warnings = load(row[0])
     return f" {' '.join(warnings)} " if warnings else "", set() if row[1] is None or kind in OWN_PROMPT else {int(row[1])}
 

@@ -61,8 +61,8 @@ def _add_item(conn: Connection, item: NewItem, now: float) -> dict[str, Any]:
     customers = item.source == "customer"
     if customers and item.consent is None:
         raise ContentError("a customer's prompt does not say whether they consent", hint="give consent: true or false")
-    if customers and item.kind and not item.consent:
-        raise ContentError("a customer's prompt without consent is not given to people", hint="leave kind out: then it is only kept")
+    if item.kind and item.consent is False:
+        raise ContentError("a prompt without consent is not given to people", hint="leave kind out: then it is only kept")
     if item.expected is not None:
         _check_expected(item.expected, item.kind, len(item.responses))
     name = None if item.key is None else key_of("api", item.key)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, select
 
+from ..base.faults import shorten
 from ..base.records import prompt_from_json, prompt_to_json
 from . import queue
 from .content import clean, prompt_hash
@@ -23,6 +24,8 @@ from .schema import prompts, responses, scores, tasks
 from .sql import run
 
 MAX_MODEL_NAME = 200
+LIMIT = 1_000_000
+"""Of scores on both sides of 0, and of spreads: what lies beyond is a mistake, and what is computed within is finite."""
 
 
 class Score(NamedTuple):
@@ -42,9 +45,10 @@ def add_scores(conn: Connection, model: str, given: Sequence[Score], *, now: flo
         raise ContentError("the model that scores has no name" if not model.strip() else "the model's name is too long",
                            hint=f"give one of 1 to {MAX_MODEL_NAME} characters")
     for one in given:
-        if not math.isfinite(one.score) or (one.spread is not None and not (math.isfinite(one.spread) and one.spread >= 0)):
-            raise ContentError(f"response {one.response_id}: score {one.score}, spread {one.spread}",
-                               hint="a score is a number, a spread one of 0 or more")
+        for name, value, low in (("score", one.score, -LIMIT), ("spread", one.spread, 0)):
+            if value is not None and not low <= value <= LIMIT:     # nan too
+                raise ContentError(f"response {one.response_id}: {name} is {shorten(value)}",
+                                   hint=f"it is a number from {low:,} to {LIMIT:,}")
     there = {row.id: row.prompt_id for row in select_in(conn, responses.c.id, (one.response_id for one in given), responses.c.id,
                                                         responses.c.prompt_id)}
     if missing := next((one.response_id for one in given if one.response_id not in there), None):
@@ -78,7 +82,8 @@ def _reorder(conn: Connection, changed: Mapping[int, int]) -> int:
     for row in select_in(conn, scores.c.response_id, (i for task in rows for i in task.response_ids), *scores.c):
         said[row.model][row.response_id] = Score(row.response_id, row.score, row.spread)
     found = {row.id: doubt(row.response_ids, list(said.values())) for row in rows}
-    return queue.set_priorities(conn, {task: value for task, value in found.items() if value is not None})
+    finite = {task: value for task, value in found.items() if value is not None and math.isfinite(value)}   # not so: kept before LIMIT was
+    return queue.set_priorities(conn, finite)
 
 
 def doubt(response_ids: Sequence[int], models: Sequence[Mapping[int, Score]]) -> float | None:

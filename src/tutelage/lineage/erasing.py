@@ -28,6 +28,9 @@ from tutelage.feedback.pseudonyms import key_of_store
 from tutelage.feedback.schema import api_tokens, audit, labelers
 from tutelage.feedback.store import Store
 
+_LEFT = ("feedback.export", "backup", "download")
+"""Lines of the audit log that say what left the store."""
+
 
 @dataclass
 class Erased:
@@ -129,13 +132,13 @@ def _clean_files(store: Store, snapshots: list[Tainted], tainted: list[dict[str,
 def _copies(conn: Connection, subject: Subject, found: Found) -> list[str]:
     """Files that left the store since it knew them, and those they came in, each with its date."""
     told = []
-    for row in conn.execute(select(audit).where(audit.c.action.in_(("feedback.export", "backup")), audit.c.at >= subject.since)
-                            .order_by(audit.c.at)):
-        called = subject.name if row.details.get("names") else subject.pseudonym
-        kind = f"the export of {_day(row.at)}, in which they are called {called}" if row.action == "feedback.export" else \
-            f"the backup of {_day(row.at)}"
+    for row in conn.execute(select(audit, labelers.c.name).outerjoin(labelers, labelers.c.id == audit.c.actor_id)
+                            .where(audit.c.action.in_(_LEFT), audit.c.at >= subject.since).order_by(audit.c.at)):
+        called = f"in which they are called {subject.name if row.details.get('names') else subject.pseudonym}"
+        kind = {"feedback.export": f"the export of {_day(row.at)}, {called}", "backup": f"the backup of {_day(row.at)}",
+                "download": f"what {row.name} downloaded on {_day(row.at)}, {called}"}[row.action]
         path = row.details.get("path")
-        told.append(f"{kind}: {path or 'a file whose name is no longer known'}")
+        told.append(f"{kind}: {path or (row.action == 'download' and row.subject) or 'a file whose name is no longer known'}")
         told += [f"what was written of it until it was cut off: {left}" for left in cut_off(Path(path))] if path else []
     told += [f"what the program {row.name} read, last on {_day(row.last_seen_at)}" for row in conn.execute(select(api_tokens).where(
         api_tokens.c.last_seen_at >= subject.since).order_by(api_tokens.c.id)) if "judgements:read" in row.scopes]

@@ -94,7 +94,7 @@ def table(request: Request, session: Lead, name: str) -> Response:
     """A table behind the page."""
     if name not in TABLES:
         raise HTTPException(404)
-    return csv_response(name, TABLES[name](read_flow(request.app.state.web.store)))
+    return csv_response(request, session, name, TABLES[name](read_flow(request.app.state.web.store)))
 
 
 def read_flow(store: Store) -> Flow:

@@ -42,7 +42,7 @@ def table(request: Request, session: Lead) -> Response:
     with request.app.state.web.store.read() as conn:
         rows = accounts.list_people(conn)
     columns = ["name", "role", "group", "held_out", "has_account", "since", "shut_out", "erased"]
-    return csv_response("people", Table(columns, ([
+    return csv_response(request, session, "people", Table(columns, ([
         row["name"], row["role"], row["group"], row["held_out"], row["has_account"], utc_time(row["created_at"]).isoformat(),
         row["disabled_at"] is not None, row["erased_at"] is not None] for row in rows)))
 

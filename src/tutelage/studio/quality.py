@@ -51,7 +51,7 @@ def table(request: Request, session: Lead, name: str) -> Response:
     """A table behind the page."""
     if name not in TABLES:
         raise HTTPException(404)
-    return csv_response(name, TABLES[name](_newest(request).get()))
+    return csv_response(request, session, name, TABLES[name](_newest(request).get()))
 
 
 def _newest(request: Request) -> Newest:

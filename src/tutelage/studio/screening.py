@@ -28,7 +28,7 @@ def groups(request: Request, session: Lead) -> Response:
     """Whom the test removes, as a table."""
     with request.app.state.web.store.read() as conn:
         found = newcomers.groups_passed(conn)
-    return csv_response("screening", Table(["group", *columns_of("passed"), *columns_of("difference"), "flagged"],
+    return csv_response(request, session, "screening", Table(["group", *columns_of("passed"), *columns_of("difference"), "flagged"],
                                            ([row.group, *cells_of(row.passed), *cells_of(row.difference), row.flagged] for row in found)))
 
 

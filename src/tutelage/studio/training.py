@@ -94,7 +94,7 @@ def table(request: Request, session: Lead, training_id: Id) -> Response:
     rows = [[part, name, None, *cells_of(found)] for part, of_part in parts.items() for name, found in of_part]
     rows += [["judgements", None, count, *cells_of(found)] for count, found in told.curve]
     rows += [["without", name, count, *cells_of(found)] for name, count, found in told.without]
-    return csv_response(f"training-{training_id}", Table(["part", "name", "judgements", *columns_of("accuracy")], rows))
+    return csv_response(request, session, f"training-{training_id}", Table(["part", "name", "judgements", *columns_of("accuracy")], rows))
 
 
 @router.get("/{training_id}")

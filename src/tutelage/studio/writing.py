@@ -16,6 +16,7 @@ from tutelage.web.app import Web, go
 from tutelage.web.session import OwnForm, text_of
 
 from .people import Lead
+from .tables import note_download
 from .view import turns_shown
 
 router = APIRouter(prefix="/lead/writing")
@@ -54,6 +55,7 @@ def prompts(request: Request, session: Lead) -> Response:
     """Every prompt that may be used, as `sample` and `ppo` read them."""
     web: Web = request.app.state.web
     key = web.store.write(key_of_store)
+    note_download(request, session, "prompts.jsonl", names=False)
     with web.store.read() as conn:
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in writing.prompt_rows(conn, key, Counter()))
     return Response(lines, media_type="application/jsonl; charset=utf-8",

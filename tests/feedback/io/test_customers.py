@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from tutelage.feedback import schema
+from tutelage.feedback import content, schema
 from tutelage.feedback.io.importing import import_files
 from tutelage.feedback.snapshot import freeze
 
@@ -98,6 +98,28 @@ def test_given_again_the_same_files_add_nothing_and_leave_out_the_same(store, tm
 
 
 def test_rows_of_other_sources_are_neither_masked_nor_left_out(store, tmp_path):
-    done = import_files(store, [written(tmp_path / "a.jsonl", asked(f"mail {MAIL}", consent=False))], to_judge="demonstration")
+    done = import_files(store, [written(tmp_path / "a.jsonl", asked(f"mail {MAIL}"))], to_judge="demonstration")
     [prompt] = rows_of(store, schema.prompts)
     assert MAIL in repr(prompt.content) and prompt.source == "import" and not done.masked_rows and not done.left_out
+
+
+def test_words_that_are_kept_without_consent_come_in_by_no_other_file(store, tmp_path):
+    """What an export would leave out is not given to people, and the row says why."""
+    store.write(lambda conn: content.add_prompt(conn, content="how sore", source="customer", consent=False, user="u", now=store.now()))
+    file = written(tmp_path / "a.jsonl", {"prompt": "how sore"}, {"prompt": "how tall"}, {"prompt": "how old", "consent": "no"})
+    looked = import_files(store, [file], to_judge="demonstration", dry_run=True)
+    done = import_files(store, [file], to_judge="demonstration")
+    assert done.rejected.keys() == looked.rejected.keys() == {"this prompt is kept without consent", "it says that there is no consent"}
+    assert [one.lines for one in done.rejected.values()] == [[f"{file}:3"], [f"{file}:1"]] and done.new["tasks"] == looked.new["tasks"] == 1
+    assert [row.content for row in rows_of(store, schema.prompts)] == ["how sore", [{"role": "user", "content": "how tall"}]]
+
+
+def test_who_consents_brings_a_prompt_of_their_own_beside_the_same_words_without_consent(store, tmp_path):
+    store.write(lambda conn: content.add_prompt(conn, content="how sore", source="customer", consent=False, user="u", now=store.now()))
+    refused = take(store, written(tmp_path / "a.jsonl", asked("how sore", "u", consent=False)))
+    done = take(store, written(tmp_path / "b.jsonl", asked("how sore", "v")))
+    again = take(store, written(tmp_path / "b.jsonl", asked("how sore", "v")))
+    assert refused.left_out == {"no consent": 1} and done.new["tasks"] == 1 and not again.new
+    kept, used = rows_of(store, schema.prompts)
+    assert (kept.user, kept.consent, used.user, used.consent) == ("u", False, "v", True)
+    assert [task.prompt_id for task in rows_of(store, schema.tasks)] == [used.id]

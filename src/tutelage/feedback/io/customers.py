@@ -57,7 +57,7 @@ def choose(conn: Connection, found: Iterable[tuple[Key, UserPrompt]]) -> Choice:
     """
     there = conn.execute(select(prompts.c.hash, prompts.c.user, prompts.c.split, prompts.c.content, prompts.c.consent).where(
         prompts.c.source == "customer", prompts.c.content.is_not(None)).order_by(prompts.c.id)).all()
-    splits: dict[Key, str] = {(row.hash, row.user): row.split for row in there}
+    splits: dict[Key, str] = {(row.hash, row.user): row.split for row in there if row.consent}
     of_user = {row.user: row.split for row in there if row.user is not None}
     new: dict[Key, UserPrompt] = {}
     for key, prompt in found:

@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 from tutelage.base.errors import DataError
 from tutelage.base.files import sha256_file
 from tutelage.base.records import Judgement
-from tutelage.feedback.content import holdable, record_audit
+from tutelage.feedback.content import NO_CONSENT, holdable, record_audit
 from tutelage.feedback.errors import ContentError
 from tutelage.feedback.io.customers import Choice, choose, masked
 from tutelage.feedback.io.keys import Place
@@ -125,6 +125,8 @@ def _count(done: Imported, made: Batch, digests: Mapping[str, Path]) -> None:
     done.known_tasks += made.known_tasks
     for row in made.erased:
         done.reject(Rejected(digests[row.place.file], row.place.line, "its prompt, an answer or who said it was erased here"))
+    for row in made.no_consent:
+        done.reject(Rejected(digests[row.place.file], row.place.line, NO_CONSENT))
 
 
 def _batches(rows: Iterator[Prepared]) -> Iterator[list[Prepared]]:
@@ -184,6 +186,8 @@ def _prepared(path: Path, digest: str, *, to_judge: TaskKind | None, prefix: str
                 item, counts = masked(item)
                 done.masked_rows += bool(counts)
                 done.masked.update(counts)
+            elif item.extra.get("consent") is False:
+                raise ContentError("it says that there is no consent")
             yield prepare(item, _labeler(path, prefix, item), item.extra.get("batch", batch), Place(digest, line, part), now=now)
         except (ValueError, ContentError) as error:
             done.reject(Rejected(path, line, str(error)))

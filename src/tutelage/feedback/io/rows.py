@@ -6,6 +6,7 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import Connection, Table, bindparam, update
@@ -13,7 +14,7 @@ from sqlalchemy import Connection, Table, bindparam, update
 from tutelage.base.faults import shorten
 from tutelage.base.records import Judgement, Response, prompt_to_json
 from tutelage.base.times import from_iso
-from tutelage.feedback.content import ANSWERS, clean, erased_prompts, prompt_hash
+from tutelage.feedback.content import ANSWERS, clean, erased_prompts, prompt_hash, same_words, set_aside
 from tutelage.feedback.erase import is_erased
 from tutelage.feedback.errors import ContentError
 from tutelage.feedback.io.keys import Place, insert_all, key_of, known, new_ids, origin_rows, select_in
@@ -86,7 +87,7 @@ class Batch:
     for each item, if it is said. source: of new prompts, one of schema.SOURCES.
 
     new: table -> rows added. known: judgements, skips and items to be judged that were there already; known_tasks: the items of them.
-    erased: rows left out, since what they speak of was.
+    erased: rows left out, since what they speak of was; no_consent: since the store keeps their prompt without consent.
     """
 
     def __init__(self, conn: Connection, rows: Sequence[Prepared], *, name: str, overlap: int | None, now: float,
@@ -96,12 +97,16 @@ class Batch:
         self.new: Counter[str] = Counter()
         self.known = self.known_tasks = 0
         self.erased: list[Prepared] = []
+        self.no_consent: list[Prepared] = []
+        self._aside: set[str] = set()                               # hashes of these where a customer now consents
         self._new_ids = new_ids
         self._made: list[tuple[Table, list[dict[str, Any]]]] = []
 
     def write(self) -> Batch:
         """Add what is not there."""
         golden, judged = self._find()
+        if self._aside:
+            set_aside(self.conn, self._aside)
         for table, rows in self._made:
             insert_all(self.conn, table, rows)
         self._count_places(judged - golden.keys())
@@ -133,11 +138,16 @@ class Batch:
         self._leave_out(lambda slot: user_of(slot.row.judgement) in users)
 
     def _prompts(self) -> None:
-        hashes = {slot.row.hash for slot in self.slots}
-        erased = erased_prompts(self.conn, hashes)
+        erased = erased_prompts(self.conn, {slot.row.hash for slot in self.slots})
         self._leave_out(lambda slot: slot.row.hash in erased)
-        there = select_in(self.conn, prompts.c.hash, hashes, prompts.c.hash, prompts.c.id)
-        ids = {row.hash: row.id for row in there}
+        hashes = {slot.row.hash: same_words(slot.row.content) for slot in self.slots}
+        there = list(select_in(self.conn, prompts.c.hash, chain(*hashes.values()), prompts.c.hash, prompts.c.id, prompts.c.consent))
+        ids = {row.hash: row.id for row in there if row.consent}
+        kept = {row.hash for row in there if not row.consent}
+        if self.source == "customer":                               # those that come in consent (customers.choose)
+            self._aside = kept
+        else:
+            self._leave_out(lambda slot: slot.row.hash not in ids and not kept.isdisjoint(hashes[slot.row.hash]), self.no_consent)
         missing = list({slot.row.hash: slot.row for slot in reversed(self.slots) if slot.row.hash not in ids}.values())
         made = []
         for row, id_ in zip(missing, self._new_ids(self.conn, prompts, len(missing)), strict=True):
@@ -303,10 +313,11 @@ class Batch:
         self._made.append((table, rows))
         self.new[table.name] += len(rows)
 
-    def _leave_out(self, speaks_of_erased: Callable[[_Slot], bool]) -> None:
-        kept = [slot for slot in self.slots if not speaks_of_erased(slot)]
+    def _leave_out(self, out: Callable[[_Slot], bool], told: list[Prepared] | None = None) -> None:
+        """told: where those rows are named; None: with the erased ones."""
+        kept = [slot for slot in self.slots if not out(slot)]
         if len(kept) < len(self.slots):
-            self.erased += [slot.row for slot in self.slots if speaks_of_erased(slot)]
+            (self.erased if told is None else told).extend(slot.row for slot in self.slots if out(slot))
             self.slots = kept
 
 
