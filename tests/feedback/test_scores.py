@@ -107,9 +107,9 @@ def test_finished_tasks_keep_their_place_and_rankings_count_all_pairs(store):
     assert store.write(lambda conn: add_scores(conn, "rm", given, now=store.now())) == 0 and priorities(store)[ranking] == 0.0
 
 
-@pytest.mark.parametrize(("model", "score", "said"), [("rm", Score(999, 1.0), "no response 999"), ("rm", Score(1, math.nan), "score is nan"),
-                                                      ("rm", Score(1, 1.0, -1.0), "spread is -1.0"), ("", Score(1, 1.0), "no name"),
-                                                      ("x" * 201, Score(1, 1.0), "too long")])
+@pytest.mark.parametrize(("model", "score", "said"), [
+    ("rm", Score(999, 1.0), "no response 999"), ("rm", Score(1, math.nan), "score is nan"), ("rm", Score(1, 1.0, -1.0), "spread is -1.0"),
+    ("", Score(1, 1.0), "no name"), ("x" * 201, Score(1, 1.0), "too long")])
 def test_what_cannot_be_is_refused_whole(store, model, score, said):
     ((_, ids),) = pairs(store, 1)
     given = [Score(ids[0], 1.0), score]
