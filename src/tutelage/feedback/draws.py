@@ -62,7 +62,7 @@ def allowed(kinds: Sequence[str] | None, without: Sequence[str]) -> Sequence[str
 
 
 def pick(conn: Connection, person: Person, kinds: Sequence[str] | None, rng: random.Random, without: Sequence[str] = ()) -> Pick | None:
-    """What comes next for them; None: nothing, now. kinds: only these. without: none of these, nor of those whose weight is 0."""
+    """What comes next for them; None: nothing, now. kinds: only these. without: none of these."""
     among = allowed(kinds, without)
     if not person.screened:
         if practice := _first(conn, person, "practice", None):
