@@ -23,6 +23,7 @@ from ..base.files import atomic_path, fsync
 from . import migrations
 from .content import record_audit
 from .errors import StoreError
+from .find import add_functions
 from .location import APPLICATION_ID, check_file, locate, need_psycopg, shown
 from .schema import metadata
 from .writer import Writer
@@ -193,6 +194,7 @@ def _engines(url: URL) -> tuple[Engine, Engine]:
         writer = create_engine(url, pool_size=1, max_overflow=0, pool_reset_on_return=None, connect_args={"timeout": BUSY_SECONDS})
         event.listen(reader, "connect", lambda connection, _: _pragmas(connection, "query_only=ON"))
         event.listen(writer, "connect", lambda connection, _: _pragmas(connection))
+        event.listen(reader, "connect", lambda connection, _: add_functions(connection))
         event.listen(reader, "begin", lambda conn: conn.exec_driver_sql("BEGIN"))
         event.listen(writer, "begin", lambda conn: conn.exec_driver_sql("BEGIN IMMEDIATE"))
     else:
