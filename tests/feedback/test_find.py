@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.feedback import few
 from tutelage.feedback.content import add_prompt
 from tutelage.feedback.find import find_tasks
@@ -51,3 +53,10 @@ def test_text_is_found_in_prompts_and_answers_as_it_was_written(store):
     assert found("100_") == [] and found("") == [bare, answered, asked]
     with store.read() as conn:
         assert [row["said"] for row in find_tasks(conn)] == ["", "plain words", 'Say "Äpfel" 100%\nplainly']
+
+
+@pytest.mark.parametrize("name", ["kind", "purpose", "state", "batch"])
+def test_what_no_database_can_hold_is_found_nowhere(store, name):
+    store.write(lambda conn: few.task(conn, None, []))
+    with store.read() as conn:
+        assert find_tasks(conn, **{name: "a\0b"}) == []

@@ -84,6 +84,16 @@ def test_a_prompt_that_was_taken_back_is_none(store):
     assert written(store) == []
 
 
+def test_a_prompt_longer_in_all_than_a_text_may_be_is_refused_to_its_writer_and_stops_no_other(store):
+    lead, ann = labelers(store, 2)
+    ask(store, lead)
+    long = {"text": "a" * 300_000, "style": "few_shot", "examples": [{"prompt": "b" * 300_000, "response": "c"}]}
+    with pytest.raises(ContentError, match="a prompt of 600,001 characters is too long"):
+        write(store, ann, long)
+    write(store, ann, long | {"text": "short"})
+    assert len(store.write(lambda conn: writing.ask_for_answers(conn, by_id=lead, now=store.now()))) == 1
+
+
 @pytest.mark.parametrize(("given", "says"), [({"style": "haiku"}, "style is 'haiku'"), ({"count": 0}, "0 prompts at once"),
                                              ({"count": 1001}, "1,001 prompts at once"),
                                              ({"style": "user_based", "question": " "}, "no use is described")])

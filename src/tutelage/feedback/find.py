@@ -26,7 +26,7 @@ def find_tasks(conn: Connection, *, text: str = "", page: int = 0, **fields: str
         prompts, prompts.c.id == tasks.c.prompt_id)
     for name in ("kind", "purpose", "state", "batch"):
         if fields.get(name):
-            query = query.where(tasks.c[name] == fields[name])
+            query = query.where(tasks.c[name] == holdable(fields[name]))
     if text:
         asked, answered = _WITH[conn.dialect.name](holdable(text))
         query = query.where(or_(asked, select(responses.c.id).where(responses.c.prompt_id == tasks.c.prompt_id, answered).exists()))

@@ -22,6 +22,7 @@ GOOD = 4                                                            # a conversa
 FLAGS = ("fails_instruction", "inappropriate_for_assistant", "hallucination", "satisfies_constraint", "sexual", "violent",
          "encourages_harm", "denigrates", "harmful_advice", "opinion", "moral_judgment")
 STYLES = ("plain", "few_shot", "user_based")
+MAX_PROMPT = 500_000                                                # characters of a prompt, which is one text with its first example
 
 KNOWN_BY = {"comparison": "ranks", "ranking": "ranks", "label": "label", "rating": "rating"}
 """Kinds whose right answer can be known, and the field of `tasks.expected` that says it."""
@@ -149,6 +150,8 @@ def _prompt(value: Mapping[str, Any], _: Sequence[int]) -> dict[str, Any]:
         masker.reserve(row[name])
     for row, name in texts:
         row[name] = masker.mask(row[name])[0]
+    if (long := sum(len(row[name]) for row, name in texts)) > MAX_PROMPT:
+        raise ContentError(f"a prompt of {long:,} characters is too long", hint=f"all its parts together may have {MAX_PROMPT:,}")
     return made
 
 
