@@ -58,6 +58,7 @@ def test_where_and_as_choose_what_is_read_and_what_for(run):
     code, out, _ = run("import", "a.jsonl", "--column", "prompt=q", "--as", "demonstration", "--overlap", "3", "--json")
     assert json.loads(out)["new"] == {"prompts": 1, "tasks": 2}
     assert run("import", "a.jsonl", "--where", "kept")[0] == 2
+    assert run("import", "a.jsonl", "--overlap", "1001")[0] == 2
 
 
 def test_many_rejected_rows_make_the_exit_code_1_and_are_told_by_reason_and_line(run):

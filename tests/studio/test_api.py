@@ -189,7 +189,8 @@ def test_too_many_requests_are_told_when_to_come_again(here, monkeypatch):
     ({"responses": [], "expected": {"ranks": []}}, "0 answers"),
     ({"kind": "conversation", "responses": [], "expected": {"rating": 5}}, "expected.rating"),
     ({"kind": None, "expected": {"ranks": [0, 1]}}, "items with a kind"),
-    ({"kind": "prompt"}, "comes with a prompt"), ({"overlap": "2"}, "items.1.overlap"), ({"key": "k", "kind": None}, "a key is")])
+    ({"kind": "prompt"}, "comes with a prompt"), ({"overlap": "2"}, "items.1.overlap"),
+    ({"overlap": 1001}, "items.1.overlap"), ({"key": "k", "kind": None}, "a key is")])
 def test_items_are_taken_whole_or_not_at_all(studio, api, item, words):
     client = api("tasks:write")
     with studio.store.read() as conn:

@@ -16,6 +16,8 @@ JudgementKind = Literal["comparison", "ranking", "label", "rating", "critique", 
 SAYS: dict[str, str] = {"comparison": "ranks", "ranking": "ranks", "label": "label", "rating": "rating", "critique": "critique",
                         "edit": "edit"}
 """The field without which a judgement of a kind says nothing."""
+MOST_PEOPLE = 1000
+"""Of whom one item may be wanted (`overlap`): by the command, on the page and through the API alike."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import click
 
 from tutelage.base.errors import ConfigError
 from tutelage.base.log import setup_logging
+from tutelage.base.records import MOST_PEOPLE
 
 from .data import reading_options
 from .output import only_json_on_stdout, print_result
@@ -48,7 +49,7 @@ def everywhere(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--prompt-style", type=click.Choice(["chat", "raw"]),
               help="A prompt that is a string: one user message, or text to be continued.  [default: raw in our own judgements, else chat]")
 @click.option("--as", "to_judge", type=click.Choice(TO_JUDGE), help="Make items to be judged so of the prompts or answers in the files.")
-@click.option("--overlap", type=click.IntRange(1, 1000), metavar="N",
+@click.option("--overlap", type=click.IntRange(1, MOST_PEOPLE), metavar="N",
               help="People wanted for each item.  [default: as many as judged it, one for an open item]")
 @click.option("--labelers", "prefix", default="", metavar="PREFIX", help="Put before labelers' names, which else mean the same person.")
 @click.option("--batch", metavar="NAME", help="A name for these items; the same item in two batches is two.")

@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 
 from tutelage.base.errors import TutelageError
 from tutelage.base.log import get_logger
+from tutelage.base.records import MOST_PEOPLE
 from tutelage.feedback import accounts, programs
 from tutelage.feedback.content import holdable, record_audit
 from tutelage.feedback.errors import StoreError
@@ -67,7 +68,7 @@ class ItemSent(_Sent):
     responses: list[AnswerSent] = Field(default_factory=list, max_length=9)
     kind: Literal["demonstration", "comparison", "ranking", "rating", "label", "critique", "edit", "conversation", "prompt"] | None = None
     style: Literal["plain", "few_shot", "user_based"] | None = None
-    overlap: int = Field(1, ge=1, le=1000)
+    overlap: int = Field(1, ge=1, le=MOST_PEOPLE)
     p_select: float = Field(1.0, gt=0, le=1)
     purpose: Literal["work", "shared", "gold", "drift", "practice", "screening", "rollout"] = "work"
     expected: dict[str, Any] | None = None

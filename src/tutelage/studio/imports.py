@@ -13,6 +13,7 @@ from starlette.datastructures import UploadFile
 from starlette.responses import Response
 
 from tutelage.base.errors import ConfigError, TutelageError
+from tutelage.base.records import MOST_PEOPLE
 from tutelage.base.scratch import scratch_dir, sweep
 from tutelage.feedback.accounts import Session
 from tutelage.feedback.content import record_audit
@@ -71,8 +72,9 @@ def bring_in(request: Request, session: Lead, form: OwnUpload) -> Response:
 def _options(entered: Mapping[str, str]) -> dict[str, Any]:
     """What was entered as options of `import_files`. Raises: ConfigError in the page's words."""
     overlap = entered["overlap"].strip()
-    if overlap and not (overlap.isdecimal() and len(overlap) < 5 and int(overlap)):
-        raise ConfigError(f"{overlap!r} people for each item", hint="a whole number from 1, or nothing for as many as judged it")
+    if overlap and not (overlap.isdecimal() and len(overlap) < 5 and 1 <= int(overlap) <= MOST_PEOPLE):
+        raise ConfigError(f"{overlap!r} people for each item",
+                          hint=f"a whole number from 1 to {MOST_PEOPLE}, or nothing for as many as judged it")
     columns = {}
     for line in filter(None, map(str.strip, entered["columns"].split("\n"))):
         ours, equals, theirs = (part.strip() for part in line.partition("="))
