@@ -6,15 +6,16 @@ import json
 from collections import Counter
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import event, select, update
 
 from tests.feedback.world import labelers
 from tutelage.feedback import erase, queue, writing
-from tutelage.feedback.content import add_prompt, prompt_hash
+from tutelage.feedback.content import add_prompt, add_task, prompt_hash
 from tutelage.feedback.errors import ContentError
 from tutelage.feedback.io.exporting import export_prompts
 from tutelage.feedback.pseudonyms import key_of_store
 from tutelage.feedback.schema import assignments, judgements, prompts, tasks
+from tutelage.feedback.store import Store
 from tutelage.text.readers import read_prompts
 
 FEW = {"text": "Say the opposite.", "style": "few_shot",
@@ -35,7 +36,7 @@ def write(store, person, value):
 
 def written(store):
     with store.read() as conn:
-        return writing.written_prompts(conn)
+        return writing.newest(conn, 10)
 
 
 def test_what_is_asked_for_is_written_once_each_and_waits_for_an_answer(store):
@@ -74,6 +75,36 @@ def test_personal_data_in_a_written_prompt_is_replaced_before_it_is_kept(store):
     assert "example." not in kept and "212" not in kept, "nor can it be had of what they gave"
     with store.read() as conn:
         assert conn.scalars(select(judgements.c.value).where(judgements.c.id == 2)).one()["examples"][1]["response"] == "No, [EMAIL_1]."
+
+
+def test_the_newest_are_shown_and_all_are_counted(store):
+    lead, ann = labelers(store, 2)
+    ask(store, lead, count=4)
+    for text in ("One.", "Two.", "Three."):
+        write(store, ann, {"text": text, "style": "plain"})
+
+    def look():
+        with store.read() as conn:
+            return writing.written(conn), [one.messages[0]["content"] for one in writing.newest(conn, 2)], writing.wanted(conn)
+    assert look() == ((3, 3), ["Three.", "Two."], 1)
+    store.write(lambda conn: writing.ask_for_answers(conn, by_id=lead, now=store.now()))
+    store.write(lambda conn: add_task(conn, kind="demonstration", prompt_id=1, batch=writing.BATCH, now=store.now(),
+                                      extra={"erased": True}))
+    write(store, ann, {"text": "Four.", "style": "plain"})
+    assert look() == ((4, 1), ["Four.", "Three."], 0)
+
+
+def test_what_people_wrote_is_found_without_reading_all_judgements(tmp_path):
+    with Store.open(tmp_path / "studio.db") as store, store.read() as conn:
+        asked = []
+
+        def plan(conn, cursor, statement, parameters, context, many):
+            if statement.startswith("SELECT"):
+                asked.append([row[3] for row in cursor.connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)])
+        event.listen(conn, "after_cursor_execute", plan)
+        writing.newest(conn, 2), writing.written(conn), writing.wanted(conn), list(writing.prompt_rows(conn, None, Counter()))
+    scanned = [step for steps in asked for step in steps if step.startswith(("SCAN judgements", "SCAN tasks", "SCAN answers"))]
+    assert len(asked) >= 5 and scanned == []
 
 
 def test_a_prompt_that_was_taken_back_is_none(store):

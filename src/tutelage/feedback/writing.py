@@ -22,8 +22,11 @@ from .values import STYLES
 
 BATCH = "written prompts"
 MOST_ASKED = 1000
-_WRITTEN = tasks.c.extra["written"].as_integer()
+_ANSWERS = tasks.alias("answers")
+_WRITTEN = _ANSWERS.c.extra["written"].as_integer()
 """Of a task of BATCH: the judgement that is its prompt."""
+_TO_WRITE = tasks.c.kind == "prompt", tasks.c.prompt_id.is_(None)
+"""The second is so of all of them, and has an index: in a store of many judgements they are few."""
 
 
 @dataclass(frozen=True)
@@ -57,25 +60,31 @@ def ask_for_prompts(conn: Connection, *, style: str, count: int, question: str, 
 
 def wanted(conn: Connection) -> int:
     """Prompts that are asked for and not written yet."""
-    return int(conn.scalar(select(func.coalesce(func.sum(tasks.c.free), 0)).where(tasks.c.kind == "prompt", tasks.c.state == "open")) or 0)
+    return int(conn.scalar(select(func.coalesce(func.sum(tasks.c.free), 0)).where(*_TO_WRITE, tasks.c.state == "open")) or 0)
 
 
-def written_prompts(conn: Connection) -> list[Written]:
-    """What people wrote and stands, newest first."""
-    answered = {row.extra.get("written"): row.id for row in conn.execute(select(tasks.c.id, tasks.c.extra).where(tasks.c.batch == BATCH))}
-    rows = conn.execute(_standing().order_by(judgements.c.id.desc()))
-    return [Written(row.id, row.labeler_id, row.value.get("style", "plain"), messages_of(row.value), row.created_at, answered.get(row.id))
+def written(conn: Connection) -> tuple[int, int]:
+    """(prompts that people wrote and that stand, those of them that nobody was asked to answer yet)."""
+    found, unasked = (conn.scalar(query.with_only_columns(func.count())) for query in (_standing(), _unasked()))
+    return int(found or 0), int(unasked or 0)
+
+
+def newest(conn: Connection, count: int) -> list[Written]:
+    """The newest of what people wrote and stands, newest first."""
+    rows = conn.execute(_standing().order_by(judgements.c.id.desc()).limit(count)).all()
+    asked = select(_WRITTEN, _ANSWERS.c.id).where(_ANSWERS.c.batch == BATCH, _WRITTEN.in_([row.id for row in rows]))
+    answers = {judgement: task for judgement, task in conn.execute(asked)}
+    return [Written(row.id, row.labeler_id, row.value.get("style", "plain"), messages_of(row.value), row.created_at, answers.get(row.id))
             for row in rows]
 
 
 def ask_for_answers(conn: Connection, *, by_id: int, now: float, overlap: int = 1) -> list[int]:
     """A demonstration task for each prompt that people wrote and that has none yet. Returns their ids. Its author may be who answers."""
     made = []
-    for one in reversed(written_prompts(conn)):
-        if one.task_id is None:
-            prompt_id = add_prompt(conn, content=one.messages, source="labeler", author_id=one.labeler_id, now=now)
-            made.append(add_task(conn, kind="demonstration", prompt_id=prompt_id, overlap=overlap, batch=BATCH, now=now,
-                                 extra={"written": one.judgement_id}))
+    for one in conn.execute(_unasked().order_by(judgements.c.id)).all():
+        prompt_id = add_prompt(conn, content=messages_of(one.value), source="labeler", author_id=one.labeler_id, now=now)
+        made.append(add_task(conn, kind="demonstration", prompt_id=prompt_id, overlap=overlap, batch=BATCH, now=now,
+                             extra={"written": one.id}))
     if made:
         record_audit(conn, action="ask for answers", actor_id=by_id, tasks=len(made), now=now)
     return made
@@ -86,7 +95,7 @@ def undo_last(conn: Connection, labeler_id: int, *, now: float) -> queue.Claim:
     undone = queue.undo_last(conn, labeler_id, now=now)
     if undone.kind == "prompt":
         gone = select(judgements.c.id).where(judgements.c.assignment_id == undone.assignment_id)
-        queue.withdraw(conn, list(conn.scalars(select(tasks.c.id).where(tasks.c.batch == BATCH, _WRITTEN.in_(gone)))), now=now)
+        queue.withdraw(conn, list(conn.scalars(select(_ANSWERS.c.id).where(_ANSWERS.c.batch == BATCH, _WRITTEN.in_(gone)))), now=now)
     return undone
 
 
@@ -135,7 +144,11 @@ def _stored() -> Select[Any]:
 
 def _standing() -> Select[Any]:
     return (select(judgements.c.id, judgements.c.labeler_id, judgements.c.value, judgements.c.created_at, labelers.c.name)
+            .select_from(tasks).join(judgements, judgements.c.task_id == tasks.c.id)
             .join(labelers, labelers.c.id == judgements.c.labeler_id)
             .outerjoin(retractions, retractions.c.judgement_id == judgements.c.id)
-            .where(judgements.c.kind == "prompt", judgements.c.value.is_not(None), retractions.c.id.is_(None),
-                   labelers.c.erased_at.is_(None)))
+            .where(*_TO_WRITE, judgements.c.value.is_not(None), retractions.c.id.is_(None), labelers.c.erased_at.is_(None)))
+
+
+def _unasked() -> Select[Any]:
+    return _standing().where(judgements.c.id.not_in(select(_WRITTEN).where(_ANSWERS.c.batch == BATCH, _WRITTEN.is_not(None))))

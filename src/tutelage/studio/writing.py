@@ -66,8 +66,7 @@ def _page(request: Request, status: int = 200, *, error: str | None = None, hint
           count: str = "20", question: str = "") -> Response:
     web: Web = request.app.state.web
     with web.store.read() as conn:
-        found, wanted = writing.written_prompts(conn), writing.wanted(conn)
-    shown = [(one, turns_shown(one.messages)) for one in found[:SHOWN]]
-    return web.html(request, "lead_writing.html", status, shown=shown, found=len(found), wanted=wanted, styles=STYLES,
-                    unasked=sum(one.task_id is None for one in found), most=writing.MOST_ASKED, style=style, count=count,
-                    question=question, error=error, hint=hint)
+        shown = [(one, turns_shown(one.messages)) for one in writing.newest(conn, SHOWN)]
+        (found, unasked), wanted = writing.written(conn), writing.wanted(conn)
+    return web.html(request, "lead_writing.html", status, shown=shown, found=found, wanted=wanted, styles=STYLES, unasked=unasked,
+                    most=writing.MOST_ASKED, style=style, count=count, question=question, error=error, hint=hint)
