@@ -16,7 +16,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from tutelage.base.errors import DataError
+from tutelage.base.errors import DataError, TutelageError
 from tutelage.base.files import sha256_file
 from tutelage.base.records import Judgement
 from tutelage.feedback.content import holdable, record_audit
@@ -88,7 +88,7 @@ def import_files(store: Store, files: Files, *, to_judge: TaskKind | None = None
     used as `customers.choose` says, for which the files are read twice. dry_run: count what would be added, and add nothing. reading: as
     every reader's (tutelage.text.readers.ReadOptions).
     Raises: DataError when a file cannot be read, at the line where it breaks: what stood before it is in the store then, and reading the
-        mended file adds the rest.
+        mended file adds the rest. The hint says how much that is, and the audit log has its line, with `broke_off`.
     """
     done = Imported()
     prefix, batch = holdable(prefix), None if batch is None else holdable(batch)
@@ -106,17 +106,33 @@ def import_files(store: Store, files: Files, *, to_judge: TaskKind | None = None
             for found in batches:                                   # those beyond are read too, for what is wrong with them, and let go
                 held += found[:MOST_LOOKED_AT + 1 - len(held)]
             continue
-        for found in batches:
-            made = store.write(partial(_write, found, name=path.name, overlap=overlap, source=source, now=store.now()))
-            _count(done, made, digests)
-        if done.new != before:
-            added: dict[str, Any] = dict(done.new - before)
-            store.write(partial(record_audit, action="feedback.import", now=store.now(), subject=path.name, sha256=digest, **added))
+        whole = False
+        try:
+            for found in batches:
+                made = store.write(partial(_write, found, name=path.name, overlap=overlap, source=source, now=store.now()))
+                _count(done, made, digests)
+            whole = True
+        except TutelageError as error:
+            error.hint = _what_is_in(done, path, error.hint)
+            raise
+        finally:                                                    # also where it breaks off: what came in names its file
+            if done.new != before:
+                added: dict[str, Any] = dict(done.new - before) | ({} if whole else {"broke_off": True})
+                store.write(partial(record_audit, action="feedback.import", now=store.now(), subject=path.name, sha256=digest, **added))
     done.counted = len(held) <= MOST_LOOKED_AT
     if dry_run and done.counted:
         with store.read() as conn:
             _count(done, Batch(conn, held, name="", overlap=overlap, source=source, now=store.now()).look(), digests)
     return done
+
+
+def _what_is_in(done: Imported, path: Path, hint: str | None) -> str | None:
+    """The hint with what is in the store already, of this file and of those before it."""
+    added = {name: count for name, count in done.new.items() if count}
+    if not added:
+        return hint
+    there = f"in the store already, from {path.name} and the files before it: {', '.join(f'{n:,} {name}' for name, n in added.items())}"
+    return "; ".join(filter(None, (hint, there, "give the mended file again, and only the rest is added")))
 
 
 def _count(done: Imported, made: Batch, digests: Mapping[str, Path]) -> None:
