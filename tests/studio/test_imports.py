@@ -87,7 +87,9 @@ def test_what_is_missing_is_said_in_the_page_s_words_and_not_in_the_command_s(st
     assert "Choose under “Make tasks of it”" in prompts_only.text
     wrong = [sent(lead, "a.jsonl", PAIRS, columns="prompt"), sent(lead, "a.jsonl", PAIRS, columns="promt=x"),
              sent(lead, "a.jsonl", PAIRS, overlap="0"), sent(lead, "a.jsonl", PAIRS, overlap="two")]
-    assert [page.status_code for page in wrong] == [422] * 4 and "did you mean prompt?" in wrong[1].text
+    wrong += [sent(lead, "a.jsonl", PAIRS, columns="item=prompt\nitem=chosen"), sent(lead, "a.jsonl", PAIRS, batch="b" * 201)]
+    assert "the column item is mapped twice: to prompt and to chosen" in wrong[4].text and "at most 200" in wrong[5].text
+    assert [page.status_code for page in wrong] == [422] * 6 and "did you mean prompt?" in wrong[1].text
     assert not any(flag in page.text for page in [prompts_only, *wrong] for flag in ("--as", "--column", "config"))
 
 

@@ -6,6 +6,7 @@ The same file read again adds nothing, a longer one adds what is new, and the sa
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from tutelage.base.errors import DataError, TutelageError
+from tutelage.base.errors import ConfigError, DataError, TutelageError
 from tutelage.base.files import sha256_file
 from tutelage.base.records import Judgement
 from tutelage.feedback.content import holdable, record_audit
@@ -29,6 +30,7 @@ from tutelage.feedback.store import Store
 from tutelage.text.feedback import TaskKind, open_feedback
 from tutelage.text.lines import Rejected
 from tutelage.text.readers import Files, expand_files
+from tutelage.text.values import MAX_NAME_CHARS
 
 _ROWS_AT_ONCE = 200
 """Rows in one write, for which whoever claims or submits waits: 2000 are half as fast again, and the wait is three times as long."""
@@ -87,11 +89,14 @@ def import_files(store: Store, files: Files, *, to_judge: TaskKind | None = None
     batch: a name for these items; the same item in two batches is two. source: whose prompts these are; a "customer"'s are masked, and
     used as `customers.choose` says, for which the files are read twice. dry_run: count what would be added, and add nothing. reading: as
     every reader's (tutelage.text.readers.ReadOptions).
-    Raises: DataError when a file cannot be read, at the line where it breaks: what stood before it is in the store then, and reading the
-        mended file adds the rest. The hint says how much that is, and the audit log has its line, with `broke_off`.
+    Raises: ConfigError for a batch's name of more than MAX_NAME_CHARS; DataError when no row is as `where` says, or a file cannot be read,
+        at the line where it breaks: what stood before it is in the store then, and reading the mended file adds the rest. The hint says how
+        much that is, and the audit log has its line, with `broke_off`.
     """
     done = Imported()
     prefix, batch = holdable(prefix), None if batch is None else holdable(batch)
+    if batch is not None and len(batch) > MAX_NAME_CHARS:
+        raise ConfigError(f"a batch's name of {len(batch):,} characters", hint=f"at most {MAX_NAME_CHARS}")
     paths = expand_files(files)
     read = partial(_prepared, to_judge=to_judge, prefix=prefix, batch=batch, source=source, reading=reading, now=store.now())
     choice = _choice(store, chain.from_iterable(read(path, "", done=Imported()) for path in paths)) if source == "customer" else None
@@ -119,6 +124,10 @@ def import_files(store: Store, files: Files, *, to_judge: TaskKind | None = None
             if done.new != before:
                 added: dict[str, Any] = dict(done.new - before) | ({} if whole else {"broke_off": True})
                 store.write(partial(record_audit, action="feedback.import", now=store.now(), subject=path.name, sha256=digest, **added))
+    if reading.get("where") and not done.read:
+        said = ", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in reading["where"].items())
+        raise DataError(f"no row of {', '.join(path.name for path in paths)} has {said}",
+                        hint="check the field's name, and its value as the file writes it: 1, true and words are different values")
     done.counted = len(held) <= MOST_LOOKED_AT
     if dry_run and done.counted:
         with store.read() as conn:
