@@ -130,3 +130,25 @@ def test_a_customers_file_tells_what_was_masked_and_what_stayed_outside_and_why(
     assert code == 0 and out.splitlines() == ["read      4", "new       2 prompts, 2 tasks", "known     0", "masked    4 rows (4 email)",
                                               "left out  2 rows (1 no consent, 1 shares a long prefix)", "rejected  0"]
     assert json.loads(run(*command, "--json")[1])["left_out"] == {"no consent": 1, "shares a long prefix": 1}
+
+
+@pytest.mark.parametrize(("wrong", "code", "said"), [
+    (("--where", "kept=maybe"), 1, 'no row of a.jsonl has kept="maybe"'),
+    (("--column", "item={q"), 2, "columns.item: {q has a brace without its other half"),
+    (("--column", "prompt=a"), 2, "--column prompt is given twice"), (("--batch", "b" * 201), 2, "a batch's name of 201 characters")])
+def test_options_that_mean_nothing_are_refused_and_add_nothing(run, tmp_path, wrong, code, said):
+    found = run("import", "a.jsonl", *COLUMNS, *wrong)
+    assert (found[0], found[1]) == (code, "") and found[2].startswith(f"error: {said}") and "\nhint:  " in found[2]
+    assert not (tmp_path / "studio.db").exists() or run("stats")[1].startswith("judgements  0 (none)")
+
+
+def test_counts_of_a_batch_that_is_not_there_are_refused_with_the_nearest_name(run):
+    run("import", "a.jsonl", *COLUMNS, "--batch", "first")
+    assert run("stats", "--batch", "frst") == (2, "", "error: there is no batch 'frst' (did you mean first?)\nhint:  one of: first\n")
+    assert run("stats", "--batch", "first")[0] == 0
+
+
+def test_a_table_of_which_no_row_fits_is_told_to_look_at_the_table(run, tmp_path):
+    (tmp_path / "b.csv").write_text("prompt,label\nonly one cell\nagain one\n")
+    code, _, err = run("import", "b.csv")
+    assert code == 1 and "1 cells under 2 columns" in err and "hint:  check the table's first line and its cells" in err

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from sqlalchemy import event, select
+from sqlalchemy import event, func, select
 
 from tests.feedback.world import comparisons, labelers
 from tutelage.base.errors import ConfigError
@@ -300,3 +300,15 @@ def test_every_connection_waits_for_the_disk_and_holds_rows_to_what_they_refer_t
         assert store.write(pragmas) == ["wal", 2, 1, 30_000]        # 2 is FULL: each commit is fsynced
         with store.read() as conn:
             assert pragmas(conn) == ["wal", 2, 1, 30_000]
+
+
+@pytest.mark.parametrize("name", ["link.db", os.fsdecode(b"monday\xff.db")])
+def test_a_backup_follows_no_dangling_link_and_takes_no_name_that_is_not_utf_8(tmp_path, clock, name):
+    (tmp_path / "link.db").symlink_to(tmp_path / "nowhere.db")
+    with Store.open(tmp_path / "a.db", clock=clock) as store:
+        with pytest.raises(StoreError, match=r"link\.db exists|is no name in UTF-8") as told:
+            store.backup(tmp_path / name)
+        str(told.value).encode()                                     # it can be printed
+        with store.read() as conn:
+            assert conn.scalar(select(func.count()).select_from(schema.audit).where(schema.audit.c.action == "backup")) == 0
+    assert (tmp_path / "link.db").is_symlink() and not (tmp_path / "nowhere.db").exists()

@@ -140,8 +140,8 @@ def test_a_potato_table_of_numbers_and_words(tmp_path):
 
 @pytest.mark.parametrize("row, reason", [
     ({"ranks": [0, 1], "flags": [["spam"]]}, "flags is not a list with one entry for each answer"),
-    ({"ranks": [0, 1], "ratings": [1, "x"]}, "ratings holds something else than numbers"),
-    ({"ranks": [0, 1], "sides": [1, 1]}, "sides are [1, 1], not an order of the answers"),
+    ({"ranks": [0, 1], "ratings": [1, "x"]}, 'one of the ratings is "x", not a finite number'),
+    ({"ranks": [0, 1], "sides": [1, 1]}, "sides are a list, not an order of the answers"),
     ({"ranks": [0, 1], "at": "yesterday"}, "'yesterday' is no time"), ({"kind": "poem"}, "kind is 'poem'"),
     ({"ranks": [0, 1], "item": "x" * 201}, "item has 201 characters"), ({"kind": "rating"}, "a rating without rating")])
 def test_what_a_store_could_not_keep_is_rejected_with_the_reason(tmp_path, row, reason):
@@ -189,7 +189,7 @@ def test_columns_that_hold_an_answer_each_are_the_list_of_answers(tmp_path, text
 
 def test_a_text_where_the_list_of_answers_should_be_is_refused_and_not_taken_letter_by_letter(tmp_path):
     [found] = feedback(tmp_path / "a.jsonl", {"prompt": "hi", "responses": "fine"}, to_judge="comparison")
-    assert found.reason == "responses is str, not a list"
+    assert found.reason == 'responses is "fine", not a list'
 
 
 def test_so_many_answers_that_every_two_of_them_were_too_many_are_refused(tmp_path):

@@ -67,9 +67,9 @@ def test_a_template_is_filled_as_a_person_would():
 
 @pytest.mark.parametrize(("template", "row", "reason"), [
     ("{premise}", {"text": "x"}, "no field premise"), ("{label}", {"label": 7}, "label is '7', for which there is no word"),
-    ("{a}", {"a": [1]}, "a is list, not text or a number"), ("{a}", {"a": " "}, "the text is empty"),
+    ("{a}", {"a": [1]}, "a is a list, not text or a number"), ("{a}", {"a": " "}, "the text is empty"),
     ("{a}", {"a": "x\0"}, "the text holds a NUL character"), ("{options}", {"a": "x"}, "no field options"),
-    ("{a}", {"a": None}, "a is NoneType, not text")])
+    ("{a}", {"a": None}, "a is missing, not text")])
 def test_a_row_that_does_not_fill_a_template_says_why(template, row, reason):
     with pytest.raises(ValueError, match=reason):
         fill(template, row, WORDS)

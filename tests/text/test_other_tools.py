@@ -257,7 +257,7 @@ def test_the_arena_s_table_holds_lists_as_text(tmp_path):
 
 
 @pytest.mark.parametrize("said, reason", [
-    ("I am ChatGPT.", r"an answer names a model or its maker \(chatgpt\)"), (None, "an answer is NoneType"),
+    ("I am ChatGPT.", r"an answer names a model or its maker \(chatgpt\)"), (None, "an answer is missing"),
     ("**NETWORK ERROR DUE TO HIGH TRAFFIC. PLEASE REGENERATE OR REFRESH THIS PAGE.**", "an answer is an error message")])
 def test_votes_that_were_not_blind_or_not_on_answers_are_left_out(tmp_path, said, reason):
     row = {"conversation_a": [TALK[0], {"role": "assistant", "content": said}], "conversation_b": [TALK[0], NO], "winner": "model_a"}

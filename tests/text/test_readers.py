@@ -235,7 +235,7 @@ def test_truncated_damaged_and_false_gzip_files_name_the_line(tmp_path):
 @pytest.mark.parametrize("bad, reason", [
     ('{"prompt": "a", "completion": "b", "label": NaN}', "the number NaN"),
     ('{"prompt": "a", "completion": "b", "label": true, "weight": -Infinity}', "the number -Infinity"),
-    ('{"prompt": "a", "completion": "b", "label": true, "weight": 1e999}', "weight is inf, not a finite number"),
+    ('{"prompt": "a", "completion": "b", "label": true, "weight": 1e999}', "weight is Infinity, not a finite number"),
     ('{"prompt": "a", "prompt": "b", "completion": "b", "label": true}', "the key 'prompt' twice"),
     ('{"prompt": "a\0", "completion": "b", "label": true}', "NUL bytes"),
     ('{"prompt": "a\\u0000", "completion": "b", "label": true}', "prompt holds a NUL character"),
@@ -246,9 +246,9 @@ def test_truncated_damaged_and_false_gzip_files_name_the_line(tmp_path):
     ('{"prompt": "a", "completion": null, "label": 1}', "no field completion"),
     ('{"prompt": [{"role": "boss", "content": "x"}], "completion": "b", "label": 1}',
      "role is 'boss', not one of system, user, assistant, tool"),
-    ('{"prompt": [{"role": "user", "content": null}], "completion": "b", "label": 1}', "content of a user message is NoneType, not text"),
+    ('{"prompt": [{"role": "user", "content": null}], "completion": "b", "label": 1}', "content of a user message is missing, not text"),
     ('{"prompt": [], "completion": "b", "label": 1}', "an empty list of messages"),
-    ('{"prompt": ["x"], "completion": "b", "label": 1}', "list where text or a list of messages should be"),
+    ('{"prompt": ["x"], "completion": "b", "label": 1}', "a list where text or a list of messages should be"),
     ('{"prompt": "a", "label": 1}', "no field completion"), ("[1]", "a JSON list, not an object"),
     ('{"prompt": "a", "comp', "not JSON: Unterminated string starting at"), ("[" * 100_000, "maximum recursion depth exceeded")])
 def test_a_bad_row_is_listed_with_its_reason_and_the_rest_is_read(tmp_path, bad, reason):

@@ -33,9 +33,9 @@ def test_a_template_is_filled_in():
     assert list(spread(ROW, {"prompt": "{q} ({n})"})) == [{"prompt": "tea? (4)"}]
 
 
-@pytest.mark.parametrize("path, match", [("votes.*.*", "more than one"), ("n.*", "n is int, where a list or an object should be"),
+@pytest.mark.parametrize("path, match", [("votes.*.*", "more than one"), ("n.*", "n is 4, where a list or an object should be"),
                                          ("judge_*", r"no field judge_\*"), ("votes.*.vote", r"no field votes\.0\.vote"),
-                                         ("{votes}", "votes is list, which cannot stand in a text")])
+                                         ("{votes}", "votes is a list, which cannot stand in a text")])
 def test_a_path_that_leads_nowhere_is_said(path, match):
     with pytest.raises(ValueError, match=match):
         list(spread(ROW, {"label": path}))

@@ -5,6 +5,8 @@ A prompt is a tuple of messages (a conversation) or a string (raw text, continue
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -18,6 +20,7 @@ SAYS: dict[str, str] = {"comparison": "ranks", "ranking": "ranks", "label": "lab
 """The field without which a judgement of a kind says nothing."""
 MOST_PEOPLE = 1000
 """Of whom one item may be wanted (`overlap`): by the command, on the page and through the API alike."""
+_NUMBERS, _NAMES, _TEXTS = ("rating", "strength", "weight", "p_select", "seconds"), ("labeler", "group"), ("kind", "critique", "edit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,32 +147,63 @@ class Judgement:
         if "prompt" not in row or (not row.get("responses") and row.get("kind") != "demonstration"):
             raise ValueError("a judgement row needs 'prompt' and a non-empty 'responses'")
         if not isinstance(row.get("responses") or [], list | tuple):
-            raise ValueError(f"responses is {type(row['responses']).__name__}, not a list")
+            raise ValueError(f"responses is {in_words(row['responses'])}, not a list")
         ranks = row.get("ranks")
         extra = {k: v for k, v in row.items() if k not in cls.__dataclass_fields__ and v is not None}
         for name in ("margin", "target"):
-            if name in extra and (isinstance(extra[name], bool) or not isinstance(extra[name], int | float)):
-                raise ValueError(f"{name} is {extra[name]!r}, not a number")
+            if name in extra and not _is_number(extra[name]):
+                raise ValueError(f"{name} is {in_words(extra[name])}, not a finite number")
         if not 0 <= extra.get("target", 0) <= 1:
             raise ValueError(f"target is {extra['target']!r}, not a probability")
-        return cls(prompt=prompt_from_json(row["prompt"]), responses=tuple(_response_from_json(r) for r in row.get("responses", ())),
+        return cls(prompt=prompt_from_json(row["prompt"]), responses=tuple(_response_from_json(r) for r in row.get("responses") or ()),
                    ranks=None if ranks is None else _ranks_from_json(ranks),
-                   kind=row.get("kind") or ("ranking" if ranks is not None and len(ranks) > 2 else "comparison"),
+                   kind=_field_from_json("kind", row["kind"]) if row.get("kind") else
+                   ("ranking" if ranks is not None and len(ranks) > 2 else "comparison"),
                    extra=extra,
-                   **{k: row[k] for k in known if k in row and k != "kind"})
+                   **{k: _field_from_json(k, row[k]) for k in known if row.get(k) is not None and k != "kind"})
+
+
+def name_from_json(value: Any, field: str) -> str:
+    """A name is text, or the number that stands for one: 7 is "7". Raises: ValueError for anything else."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError(f"{field} is {in_words(value)}, not a name (text or a number)")
+    return str(value)
+
+
+def in_words(value: Any) -> str:
+    """A value of JSON in people's words, the value itself where it is short: reasons count rows, and long ones would be one each."""
+    if value is None:
+        return "missing"
+    if isinstance(value, str | int | float):
+        shown = json.dumps(value, ensure_ascii=False)
+        return shown if len(shown) <= 20 else "text" if isinstance(value, str) else shown[:20] + "…"
+    return "an object" if isinstance(value, Mapping) else "a list" if isinstance(value, list | tuple) else f"a {type(value).__name__}"
+
+
+def _field_from_json(name: str, value: Any) -> Any:
+    """One field of a judgement as the record holds it. Raises: ValueError that says what was found and what is wanted."""
+    if name in _NAMES:
+        return name_from_json(value, name)
+    if name in _NUMBERS and not _is_number(value):
+        raise ValueError(f"{name} is {in_words(value)}, not a finite number")
+    if name in _TEXTS and not isinstance(value, str):
+        raise ValueError(f"{name} is {in_words(value)}, not text")
+    return value
 
 
 def messages_from_json(rows: Sequence[Mapping[str, Any]]) -> tuple[Message, ...]:
     """[{role, content, trained?}] -> messages. Raises ValueError on an unknown role or a content that is not text."""
+    if not isinstance(rows, list | tuple):
+        raise ValueError(f"messages are {in_words(rows)}, not a list")
     messages = []
     for row in rows:
         if not isinstance(row, Mapping):
-            raise ValueError(f"a message is {type(row).__name__}, not an object with role and content")
+            raise ValueError(f"a message is {in_words(row)}, not an object with role and content")
         role, content = row.get("role"), row.get("content")
         if role not in ("system", "user", "assistant", "tool"):
             raise ValueError(f"role is {role!r}, not one of system, user, assistant, tool")
         if not isinstance(content, str):
-            raise ValueError(f"content of a {role} message is {type(content).__name__}, not text")
+            raise ValueError(f"content of a {role} message is {in_words(content)}, not text")
         trained = row.get("trained")                                # null where a table's other messages have the field
         messages.append(Message(role, content, trained is None or bool(trained)))
     return tuple(messages)
@@ -181,7 +215,7 @@ def prompt_from_json(value: Any) -> Prompt:
         return value
     if isinstance(value, Sequence):
         return messages_from_json(value)
-    raise ValueError(f"prompt is {type(value).__name__}, not text or a list of messages")
+    raise ValueError(f"prompt is {in_words(value)}, not text or a list of messages")
 
 
 def prompt_to_json(prompt: Prompt) -> str | list[dict[str, Any]]:
@@ -214,14 +248,14 @@ def _ranks_from_json(value: Any) -> tuple[int, ...]:
 
 
 def _is_rank(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 2**31 and value == int(value)
+    return _is_number(value) and 0 <= value < 2**31 and value == int(value)
 
 
 def _response_from_json(row: Any) -> Response:
     if isinstance(row, str):
         return Response(row)
     if not isinstance(row, Mapping):
-        raise ValueError(f"a response is {type(row).__name__}, not text or an object")
+        raise ValueError(f"a response is {in_words(row)}, not text or an object")
     if "messages" in row and "text" not in row:
         messages = messages_from_json(row["messages"])
         text = "\n".join(m.content for m in messages if m.role == "assistant")
@@ -229,5 +263,14 @@ def _response_from_json(row: Any) -> Response:
         text = row["text"]
     else:
         raise ValueError("a response needs 'text' or 'messages'")
-    logprobs = row.get("logprobs")
-    return Response(text, row.get("model"), row.get("sampling"), None if logprobs is None else tuple(logprobs))
+    model, sampling, logprobs = (row.get(name) for name in ("model", "sampling", "logprobs"))
+    if sampling is not None and not isinstance(sampling, Mapping):
+        raise ValueError(f"sampling of a response is {in_words(sampling)}, not an object")
+    if logprobs is not None and not (isinstance(logprobs, list | tuple) and all(_is_number(one) for one in logprobs)):
+        raise ValueError("logprobs of a response are not a list of numbers")
+    return Response(text, None if model is None else name_from_json(model, "model"), sampling,
+                    None if logprobs is None else tuple(logprobs))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

@@ -35,4 +35,4 @@ def from_iso(value: Any) -> float:
         found = datetime.fromisoformat(value)
         return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
     except (TypeError, ValueError, OverflowError):
-        raise ValueError(f"{value!r} is no time (ISO 8601, or seconds since 1970)") from None
+        raise ValueError(f"{repr(value)[:40]} is no time (ISO 8601, or seconds since 1970)") from None

@@ -53,6 +53,9 @@ def reading_options(layout: str, columns: tuple[str, ...], verdicts: tuple[str, 
                                        ("--verdict", "THEIRS=OURS", "0=tie", verdicts)):
         if wrong := next((one for one in given if "=" not in one), None):
             raise ConfigError(f"{flag} {wrong} is not of the form {form}", hint=f"for example {flag} {example}")
+        names = [one.split("=", 1)[0] for one in given]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ConfigError(f"{flag} {twice} is given twice", hint="say each once")
     mapped, said = (dict(one.split("=", 1) for one in given) for given in (columns, verdicts))
     return {"layout": layout, "columns": mapped or None, "verdicts": said} | others
 

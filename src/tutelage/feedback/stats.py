@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, select
 
+from tutelage.base.errors import ConfigError, did_you_mean, listed
 from tutelage.feedback.agreement import with_others
 from tutelage.feedback.intervals import RESAMPLES, Statistic, share
 from tutelage.feedback.schema import assignments, judgements, labelers, prompts, responses, retractions, tasks
@@ -36,8 +37,10 @@ def stats(conn: Connection, *, batch: str | None = None, seed: int = 0, resample
 
     Agreement is told for each batch and kind: comparisons by who won, a tie being a third label; rankings by their single best answer and
     by tau-b; yes or no and verdicts by their word; ratings by three distances. Statistics are {"value", "low", "high", "n"} and, where one
-    is unknown, "why". resamples: of their bootstrap; 0 gives no intervals.
+    is unknown, "why". resamples: of their bootstrap; 0 gives no intervals. Raises: ConfigError when there is no such batch.
     """
+    if batch is not None:
+        _check_batch(conn, batch)
     counts: dict[str, Counter[str]] = {name: Counter() for name in ("kinds", "groups", "splits")}
     series: defaultdict[tuple[str, str], Series] = defaultdict(Series)
     people: dict[str, _Person] = {}
@@ -87,6 +90,14 @@ def _rows(conn: Connection, batch: str | None) -> Iterator[Row[*tuple[Any, ...]]
         query = query.where(tasks.c.batch == batch)
     for page in conn.execute(query, execution_options={"yield_per": _ROWS_AT_ONCE}).partitions():
         yield from page
+
+
+def _check_batch(conn: Connection, batch: str) -> None:
+    """Raises: ConfigError when no item is in a batch of this name."""
+    known = [str(name) for name in conn.scalars(select(tasks.c.batch).where(tasks.c.batch.is_not(None)).distinct().order_by(tasks.c.batch))]
+    if batch not in known:
+        raise ConfigError(f"there is no batch {batch!r}{did_you_mean(batch, known)}",
+                          hint=f"one of: {listed(known)}" if known else "no item of this store is in a batch")
 
 
 def _agreement(kind: str, series: Series, people: Mapping[str, _Person], seed: int, resamples: int) -> dict[str, Any]:

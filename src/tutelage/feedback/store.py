@@ -21,7 +21,7 @@ from sqlalchemy.exc import DBAPIError
 
 from ..base.files import atomic_path, fsync
 from . import migrations
-from .content import record_audit
+from .content import holdable, record_audit
 from .errors import StoreError
 from .find import add_functions
 from .location import APPLICATION_ID, check_file, locate, need_psycopg, shown
@@ -101,8 +101,10 @@ class Store:
         if self.url.get_backend_name() != "sqlite":
             raise StoreError("a PostgreSQL database is backed up with its own tools",
                              hint=f"pg_dump --format=custom --file {path} '{shown(self.url.set(drivername='postgresql'))}'")
-        if path.exists():
+        if path.is_symlink() or path.exists():                      # a link to nowhere, too: it would be replaced, and its target noted
             raise StoreError(f"{path} exists", hint="name a new file: a backup never takes the place of another")
+        if holdable(str(path.resolve())) != str(path.resolve()):
+            raise StoreError(f"{str(path)!r} is no name in UTF-8", hint="name the backup in letters that UTF-8 has")
         # Noted before a byte is written, so that an erasure names what was cut off, too.
         self.write(lambda conn: record_audit(conn, action="backup", now=self.now(), subject=path.name, path=str(path.resolve())))
         try:

@@ -80,6 +80,8 @@ def _options(entered: Mapping[str, str]) -> dict[str, Any]:
         ours, equals, theirs = (part.strip() for part in line.partition("="))
         if not (ours and equals and theirs):
             raise ConfigError(f"the column {line!r} is not of the form ours=theirs", hint="for example prompt=question")
+        if ours in columns:
+            raise ConfigError(f"the column {ours} is mapped twice: to {columns[ours]} and to {theirs}", hint="say each once")
         columns[ours] = theirs
     style = {"prompt_style": "chat"} if entered["chat"] == "yes" else {}
     return style | {

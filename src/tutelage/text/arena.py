@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tutelage.base.records import Judgement
+from tutelage.base.records import Judgement, in_words, name_from_json
 from tutelage.base.times import from_iso, to_iso
 from tutelage.text.content import columns_about, joined, turns_of
 from tutelage.text.layouts import RATED, Asked, Layout, Row
@@ -27,11 +27,15 @@ _NAMES = re.compile(r"\b(chatgpt|gpt-?[34]|openai|anthropic|claude|vicuna|koala|
 
 def _battle(row: Row, goal: Asked) -> Iterator[Core]:
     talks = [list_of(row[side], side) for side in ("conversation_a", "conversation_b")]
-    told = about(row) | {"labeler": None if row.get("judge") is None else str(row["judge"]), "both_bad": row.get("both_bad")}
+    told = about(row) | {"labeler": _name(row, "judge"), "both_bad": row.get("both_bad")}
     if goal == "feedback":
-        told |= {"item": None if row.get("question_id") is None else str(row["question_id"]), "language": row.get("language"),
-                 "at": None if row.get("tstamp") is None else to_iso(row["tstamp"])}
+        told |= {"item": _name(row, "question_id"), "language": row.get("language"),
+                 "at": None if row.get("tstamp") is None else to_iso(number_of(row["tstamp"], "tstamp"))}
     yield from _duel(talks, row["winner"], told, [row.get("model_a"), row.get("model_b")], goal)
+
+
+def _name(row: Row, column: str) -> str | None:
+    return None if row.get(column) is None else name_from_json(row[column], column)
 
 
 def _battle_cells(row: Row, goal: Asked) -> Iterator[Core]:
@@ -52,8 +56,8 @@ def _battle_cells(row: Row, goal: Asked) -> Iterator[Core]:
 def _event(row: Row, goal: Asked) -> Iterator[Core]:
     """A line of the raw log: a vote between two, or a thumb for one."""
     event = row["type"]
-    if event not in _VOTES and event not in _THUMBS:
-        raise ValueError(f"the event {event} is no vote")
+    if not isinstance(event, str) or event not in {*_VOTES, *_THUMBS}:
+        raise ValueError(f"the event {event if isinstance(event, str) else in_words(event)} is no vote")
     told = {"at": to_iso(number_of(row["tstamp"], "tstamp"))} if goal == "feedback" else {}
     states = [object_of(state, "a state") for state in
               ([row.get("state")] if event in _THUMBS else list_of(row.get("states"), "states"))]
@@ -72,7 +76,10 @@ def _event(row: Row, goal: Asked) -> Iterator[Core]:
 
 
 def _talk(state: Row) -> list[dict[str, Any]]:
-    turns = [turn for turn in list_of(state.get("messages"), "messages")[state.get("offset") or 0:] if isinstance(turn, list)]
+    offset = state.get("offset") or 0
+    if type(offset) is not int:
+        raise ValueError(f"offset is {in_words(offset)}, not a whole number")
+    turns = [turn for turn in list_of(state.get("messages"), "messages")[offset:] if isinstance(turn, list)]
     asks = (list_of(state.get("roles"), "roles") or [None])[0]
     return [{"role": "user" if turn[0] == asks else "assistant", "content": turn[1]} for turn in turns if len(turn) == 2]
 
@@ -91,8 +98,8 @@ def _duel(talks: list[list[Any]], winner: Any, told: dict[str, Any], models: lis
     if goal == "prompts":
         yield "prompt", {"prompt": turns[0][:1]}
         return
-    if winner not in _WINNERS:
-        raise ValueError(f"winner is {winner!r}, not one of {', '.join(_WINNERS)}")
+    if not isinstance(winner, str) or winner not in _WINNERS:
+        raise ValueError(f"winner is {in_words(winner)}, not one of {', '.join(_WINNERS)}")
     if turns[0][:-1] != turns[1][:-1]:
         raise ValueError("the conversations differ in more than the last turn")
     yield "judgement", {"prompt": turns[0][:-1], "kind": "comparison", "ranks": _WINNERS[winner],

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tutelage.base.records import Judgement
+from tutelage.base.records import Judgement, name_from_json
 from tutelage.text.content import plain_prompt
 from tutelage.text.layouts import RATED, Asked, Layout, Row
 from tutelage.text.sides import about_of, is_side, sides_of
@@ -48,7 +48,7 @@ def _read(fields: Row, row: Row, responses: Any, goal: Asked) -> Iterator[Core]:
         return
     named = str(row["id"]) if goal == "feedback" and row.get("id") is not None else None
     item: dict[str, Any] = {"prompt": asked} | ({"item": named} if named else {})
-    kind = (row.get("metadata") or {}).get("kind")
+    kind = object_of(row.get("metadata") or {}, "metadata").get("kind")
     found = False
     by_rest = isinstance(responses, list)
     for who, status, values in _by_user(responses):
@@ -70,17 +70,19 @@ def _by_user(responses: Any) -> Iterator[tuple[str | None, str, dict[str, Any]]]
     """(user, status, question -> value) of everyone who answered."""
     if isinstance(responses, list):
         for response in (object_of(r, "a response") for r in responses):
-            who = response.get("user_id")
             values = {name: object_of(answer, "a value").get("value") for name, answer in
                       object_of(response.get("values") or {}, "values").items()}
-            yield None if who is None else str(who), response.get("status") or "submitted", values
+            yield _who(response), response.get("status") or "submitted", values
         return
     users: dict[tuple[str | None, str], dict[str, Any]] = {}
     for question, answers in object_of(responses, "responses").items():
         for answer in (object_of(a, "a response") for a in list_of(answers, str(question))):
-            who = answer.get("user_id")
-            users.setdefault((None if who is None else str(who), answer.get("status") or "submitted"), {})[question] = answer.get("value")
+            users.setdefault((_who(answer), answer.get("status") or "submitted"), {})[question] = answer.get("value")
     yield from ((who, status, values) for (who, status), values in users.items())
+
+
+def _who(response: Row) -> str | None:
+    return None if response.get("user_id") is None else name_from_json(response["user_id"], "user_id")
 
 
 def _judged(fields: Row, values: Mapping[str, Any], goal: Asked, *, by_rest: bool) -> Iterator[dict[str, Any]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.base.errors import DataError
+from tutelage.base.records import in_words
 from tutelage.text.values import Row
 
 NAME = "dataset_info.json"
@@ -44,7 +45,7 @@ class Described:
 
     def _turn(self, turn: Any) -> Row:
         if not isinstance(turn, Mapping) or self.tags is None:
-            raise ValueError(f"a turn is {type(turn).__name__}, not an object")
+            raise ValueError(f"a turn is {in_words(turn)}, not an object")
         roles = {self.tags[name]: usual for name, usual in _TAGS.items() if name in self.tags}
         said = str(turn.get(self.tags.get("role_tag", "from")))
         return {"from": roles.get(said, said), "value": turn.get(self.tags.get("content_tag", "value"))}

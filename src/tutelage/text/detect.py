@@ -59,8 +59,11 @@ def check_layout(name: str) -> None:
 
 
 def check_columns(columns: Mapping[str, str]) -> None:
-    """Raises: ConfigError when the map names a column that no layout has."""
-    for name in columns:
+    """Raises: ConfigError when the map names a column that no layout has, or opens a brace that it does not close."""
+    for name, path in columns.items():
+        if path.count("{") != path.count("}"):
+            raise ConfigError(f"columns.{name}: {path} has a brace without its other half",
+                              hint="a field stands in a text as {field}; without braces the path itself names it")
         if name not in COLUMNS:
             near = get_close_matches(name, COLUMNS, n=1)
             raise ConfigError(f"columns.{name}: no layout has this column" + (f" (did you mean {near[0]}?)" if near else ""),

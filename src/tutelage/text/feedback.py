@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from tutelage.base.errors import DataError
-from tutelage.base.records import SAYS, Judgement, JudgementKind, Prompt, Response
+from tutelage.base.records import SAYS, Judgement, JudgementKind, Prompt, Response, in_words, name_from_json
 from tutelage.base.times import from_iso
 from tutelage.text.detect import LAYOUTS
 from tutelage.text.layouts import BESIDE, CORE, Rules, about_judgement, judgement_of, prompt_of, sound, to_demonstration, to_judgement
-from tutelage.text.lines import Rejected, read_lines
+from tutelage.text.lines import Rejected, read_lines, reason_of
 from tutelage.text.readers import Files, ReadOptions, expand_files, open_rows, rules_of
-from tutelage.text.values import Row, answer_of, list_of, ranks_of, text_of, verdict_of, yes_or_no
+from tutelage.text.values import Row, answer_of, list_of, number_of, object_of, ranks_of, text_of, verdict_of, yes_or_no
 from tutelage.text.votes import credit_of_first, is_both_bad
 
 TaskKind = Literal["comparison", "ranking", "rating", "label", "critique", "edit", "demonstration"]
@@ -92,7 +92,7 @@ def _items(path: Path, number: int, row: Row, layout: str, rules: Rules, to_judg
             raise ValueError("an answer that nobody is said to have written or judged")
         return [*judged] or [Rejected(path, number, "nothing in it was judged")]
     except (ValueError, TypeError, RecursionError) as error:
-        return [Rejected(path, number, str(error))]
+        return [Rejected(path, number, reason_of(error))]
 
 
 def to_feedback(row: Row, layout: str, rules: Rules) -> Judgement:
@@ -111,7 +111,7 @@ def to_feedback(row: Row, layout: str, rules: Rules) -> Judgement:
         made = to_demonstration(row, layout, rules)
         if not isinstance(made.response, str):
             raise ValueError("the response has several turns")
-        judgement = _bare(made.prompt, (Response(made.response, row.get("model")),), "demonstration", {}, **about_judgement(row))
+        judgement = _bare(made.prompt, (Response(made.response, _model(row, "model")),), "demonstration", {}, **about_judgement(row))
     elif layout == "text":
         raise ValueError("a text, in which nothing is judged")
     else:
@@ -125,12 +125,12 @@ def _without_answers(row: Row, layout: str, rules: Rules) -> Judgement:
     """A vote between two models, or a verdict, whose answers may not be told; `untold` says that they are not."""
     prompt = prompt_of(row["prompt"], rules)
     if layout == "vote":
-        names = (str(row["model_a"]), str(row["model_b"]))
+        names = (name_from_json(row["model_a"], "model_a"), name_from_json(row["model_b"], "model_b"))
         credit = credit_of_first(row["winner"], names)
         return _bare(prompt, tuple(Response("", name) for name in names), "comparison", {"untold": True}, **about_judgement(row),
                      ranks=(int(credit < 0.5), int(credit > 0.5)))
     text = answer_of(row["completion"], "completion", blank=True) if "completion" in row else ""
-    answer = Response(text, str(row["model"]) if "model" in row else None)
+    answer = Response(text, _model(row, "model"))
     told = {} if "completion" in row else {"untold": True}
     return _bare(prompt, (answer,), "label", {"verdict": row["verdict"], **told}, **about_judgement(row))
 
@@ -140,11 +140,16 @@ def _bare(prompt: Prompt, responses: tuple[Response, ...], kind: JudgementKind, 
 
 
 def _with_models(judgement: Judgement, row: Row) -> Judgement:
-    names = [row.get("model_a"), row.get("model_b")] if len(judgement.responses) == 2 else [row.get("model")]
+    columns = ("model_a", "model_b") if len(judgement.responses) == 2 else ("model",)
+    names = [_model(row, name) for name in columns]
     if len(names) != len(judgement.responses) or not any(names):
         return judgement
-    return replace(judgement, responses=tuple(r if name is None else replace(r, model=str(name))
+    return replace(judgement, responses=tuple(r if name is None else replace(r, model=name)
                                               for r, name in zip(judgement.responses, names, strict=True)))
+
+
+def _model(row: Row, column: str) -> str | None:
+    return None if row.get(column) is None else name_from_json(row[column], column)
 
 
 def _open_if_unsaid(judgement: Judgement) -> Judgement:
@@ -206,11 +211,14 @@ def _checked(judgement: Judgement) -> Judgement:
             del extra["verdict"]
     if judgement.at is not None:
         from_iso(judgement.at)
-    if sorted(extra.get("sides") or range(len(judgement.responses))) != list(range(len(judgement.responses))):
-        raise ValueError(f"sides are {extra['sides']!r}, not an order of the answers")
-    for name, inner in (("flags", str), ("ratings", int | float)):
+    sides = extra.get("sides") or list(range(len(judgement.responses)))
+    if not isinstance(sides, list) or set(map(type, sides)) - {int} or sorted(sides) != list(range(len(judgement.responses))):
+        raise ValueError(f"sides are {in_words(sides)}, not an order of the answers (a list of their numbers, from 0)")
+    for name in ("flags", "ratings"):
         if name in extra:
-            extra[name] = _by_answer(name, extra[name], inner, judgement)
+            extra[name] = _by_answer(name, extra[name], judgement)
+    if "labels" in extra:
+        object_of(extra["labels"], "labels")
     judgement = replace(judgement, label=label, extra=extra, ranks=None if judgement.ranks is None else tuple(ranks_of(judgement.ranks)))
     unsaid = extra.get("skipped") or extra.get("open") or "verdict" in extra or judgement.kind == "demonstration"
     if not unsaid and getattr(judgement, SAYS[judgement.kind]) is None:
@@ -218,12 +226,15 @@ def _checked(judgement: Judgement) -> Judgement:
     return judgement
 
 
-def _by_answer(name: str, value: Any, inner: Any, judgement: Judgement) -> list[Any]:
+def _by_answer(name: str, value: Any, judgement: Judgement) -> list[Any]:
     """Names of flags, or a list of them or a rating for each of several answers."""
     several = judgement.kind in ("comparison", "ranking")
     if not isinstance(value, list) or (several and len(value) != len(judgement.responses)):
         raise ValueError(f"{name} is not a list" + (" with one entry for each answer" if several else " of names"))
     entries = value if name == "ratings" or not several else [one for names in value for one in list_of(names, name)]
-    if not all(isinstance(one, inner) and not isinstance(one, bool) or (one is None and name == "ratings") for one in entries):
-        raise ValueError(f"{name} holds something else than {'names' if name == 'flags' else 'numbers'}")
+    for one in entries:
+        if name == "ratings" and one is not None:
+            number_of(one, "one of the ratings")
+        elif name == "flags" and not isinstance(one, str):
+            raise ValueError(f"flags holds {in_words(one)}, not names only")
     return value

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from tutelage.base.records import Judgement
+from tutelage.base.records import Judgement, name_from_json
 from tutelage.text.content import plain_prompt
 from tutelage.text.layouts import DIALOGUE, RATED, Asked, Layout, Row
 from tutelage.text.sides import about_of, is_side, sides_of
@@ -75,7 +75,8 @@ def _asked(data: Row) -> Any:
 def _annotator(annotation: Row, goal: Asked) -> dict[str, Any]:
     who = annotation.get("completed_by")
     who = who.get("email", who.get("id")) if isinstance(who, Mapping) else who
-    about = {"labeler": None if who is None else str(who), "seconds": annotation.get("lead_time"), "at": annotation.get("created_at")}
+    about = {"labeler": None if who is None else name_from_json(who, "completed_by"),
+             "seconds": annotation.get("lead_time"), "at": annotation.get("created_at")}
     if goal == "feedback":
         about |= {"annotation": str(annotation["id"]) if "id" in annotation else None, "gold": annotation.get("ground_truth") or None}
     return {name: value for name, value in about.items() if value is not None}
@@ -119,7 +120,7 @@ def _result(data: Row, result: Row, goal: Asked) -> Iterator[dict[str, Any]]:
     if kind == "pairwise":
         ranks = {"left": [0, 1], "right": [1, 0], "none": [0, 0]}
         selected = value.get("selected")
-        if selected not in ranks:
+        if not isinstance(selected, str) or selected not in ranks:
             raise ValueError(f"selected is {selected!r}, not left, right or none")
         yield {"kind": "comparison", "responses": _two(data), "ranks": ranks[selected]} | ({"sides": [0, 1]} if goal == "feedback" else {})
     elif kind == "ranker":

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import Any, Literal
 
-from tutelage.base.records import SAYS, Demonstration, Judgement, Message, Prompt, Response, messages_from_json, prompt_text
+from tutelage.base.records import SAYS, Demonstration, Judgement, Message, Prompt, Response, messages_from_json, name_from_json, prompt_text
 from tutelage.text.spread import spread
 from tutelage.text.tables import Cells
 from tutelage.text.values import Row, answer_of, message_rows, number_of, text_of, transcript_of, writable
@@ -373,7 +373,8 @@ def sound(judgement: Judgement) -> Judgement:
 
 def about_judgement(row: Row) -> dict[str, Any]:
     """Fields of a Judgement that the optional columns hold. Raises: ValueError."""
-    return {name: number_of(row[name], name) if name in _NUMBERS else str(row[name]) for name in ABOUT if row.get(name) is not None}
+    return {name: number_of(row[name], name) if name in _NUMBERS else name_from_json(row[name], name)
+            for name in ABOUT if row.get(name) is not None}
 
 
 def _last(messages: Sequence[Message], wanted: Any) -> int:

@@ -253,7 +253,9 @@ def _refuse_foreign(path: Path, head: bytes) -> None:
 
 
 def reason_of(error: Exception) -> str:
-    """Why a row is left out, on one line: what an error quotes from a row may be of any length."""
+    """Why a row is left out, on one line: what an error quotes from a row may be of any length, and Python's own words help nobody."""
+    if isinstance(error, TypeError | OverflowError):
+        return "a field holds another type of value than this layout has there"
     why = f"not JSON: {error.msg}" if isinstance(error, json.JSONDecodeError) else " ".join(str(error).split())
     return why if len(why) <= _MOST_REASON else why[: _MOST_REASON - 1] + "…"
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tutelage.base.records import SAYS, Judgement
+from tutelage.base.records import SAYS, Judgement, name_from_json
 from tutelage.text.layouts import RATED, Asked, Layout, Row
 from tutelage.text.trainers import Core
 from tutelage.text.values import number_of, text_of, verdict_of, yes_or_no
@@ -24,7 +24,7 @@ def _cell_row(row: Row, goal: Asked) -> Iterator[Core]:
     if goal == "prompts":
         yield "prompt", {"prompt": others.get("prompt", row["item"])}
         return
-    about = {} if row["user"] == _NOBODY else {"labeler": str(row["user"])}
+    about = {} if row["user"] == _NOBODY else {"labeler": name_from_json(row["user"], "user")}
     if "prompt" in row and "responses" in row and row["scheme"] in (*SAYS, "demonstration"):
         told = row["item"] != _name_of(others)
         if _CUSTOMER in others:

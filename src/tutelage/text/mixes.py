@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tutelage.base.errors import DataError
-from tutelage.base.records import Demonstration, Message, Prompt
+from tutelage.base.records import Demonstration, Message, Prompt, in_words
 from tutelage.text.layouts import mapped
 from tutelage.text.lines import Rejected, reason_of
 from tutelage.text.readers import Files, check_rejected, expand_files
@@ -150,7 +150,7 @@ def fill(template: str, row: Mapping[str, Any], words: Mapping[str, Mapping[str,
 
 def _said(name: str, value: Any, words: Mapping[str, Mapping[str, str]]) -> str:
     if not isinstance(value, str | bool | int | float):
-        raise ValueError(f"{name} is {type(value).__name__}, not text or a number")
+        raise ValueError(f"{name} is {in_words(value)}, not text or a number")
     text = str(value).lower() if isinstance(value, bool) else str(value)
     if name not in words:
         return text

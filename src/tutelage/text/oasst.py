@@ -8,7 +8,7 @@ from dataclasses import replace
 from hashlib import blake2b
 from typing import Any
 
-from tutelage.base.records import Judgement, Message, Prompt
+from tutelage.base.records import Judgement, Message, Prompt, name_from_json
 from tutelage.text.content import turns_of
 from tutelage.text.layouts import Asked, Goal, Layout, Row
 from tutelage.text.sides import about_of, is_side, sides_of
@@ -28,7 +28,7 @@ def _tree(row: Row, goal: Asked) -> Iterator[Core]:
 
 
 def _below(node: Row, before: list[Row], goal: Asked) -> Iterator[Core]:
-    if node.get("role") not in _PEOPLE:
+    if not isinstance(node.get("role"), str) or node["role"] not in _PEOPLE:
         raise ValueError(f"role is {node.get('role')!r}, not prompter or assistant")
     path = [*before, {"role": _PEOPLE[node["role"]], "content": node.get("text")}]
     replies = [reply for reply in map(_node, list_of(node.get("replies") or [], "replies")) if not reply.get("deleted")]
@@ -82,7 +82,7 @@ def _event(event: Row, path: list[Row], by_id: Mapping[str, Row]) -> Iterator[di
     ranks = event.get("ranks") or list(range(len(names)))
     kept = [(by_id[name], rank) for name, rank in zip(names, ranks, strict=True) if name in by_id]
     if len(kept) > 1 and not event.get("not_rankable"):
-        who = {"labeler": str(event["user_id"])} if event.get("user_id") is not None else {}
+        who = {"labeler": name_from_json(event["user_id"], "user_id")} if event.get("user_id") is not None else {}
         about = {name: event[name] for name in ("at", "seconds") if event.get(name) is not None}
         if len(kept) == len(names):                                 # what was said of each is numbered from best to worst
             about |= about_of({name: said for name, said in event.items() if is_side(name)}, len(kept))

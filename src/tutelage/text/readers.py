@@ -207,6 +207,8 @@ def rules_of(options: ReadOptions) -> Rules:
                  options.get("where"), options.get("opening_words"), options.get("verdicts", {}), own_rows=columns is None)
 
 
+_KINDS = {"array": "one JSON list of objects", "parquet": "the right table", "arrow": "the right table", "hub": "the right data set"}
+"""What a file of each kind should be, by whose rows nothing can be told; JSON lines otherwise."""
 Found = tuple[str, Iterator[tuple[int, Mapping[str, Any] | Rejected]]]
 
 
@@ -229,7 +231,8 @@ def open_rows(path: Path, goal: Goal | None, options: ReadOptions, rules: Rules)
     if preview and not usable:
         number, row = preview[0]
         raise DataError(f"{path}:{number}: {row.reason if isinstance(row, Rejected) else ''}; so for each of the first {len(preview)} rows",
-                        hint="check that the file is JSON lines and that the columns are named right")
+                        hint=("check the table's first line and its cells" if kind == "csv" else
+                              f"check that the file is {_KINDS.get(kind, 'JSON lines')}") + ", and that the columns are named right")
     layout = described.layout if described else wanted if wanted != "auto" else detect(usable, str(path), goal) if usable else "none"
     if described:
         log.info("%s is %s, as %s beside it says", path, layout, DATASET_INFO)

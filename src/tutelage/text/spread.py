@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tutelage.base.records import in_words
 from tutelage.text.values import Row, at_path, value_at
 
 
@@ -56,7 +57,7 @@ def _places(row: Row, path: str) -> list[tuple[str, str]]:
     if isinstance(value, list):
         return [(str(i), str(i + 1)) for i in range(len(value))]
     if not isinstance(value, Mapping):
-        raise ValueError(f"{holder} is {type(value).__name__}, where a list or an object should be")
+        raise ValueError(f"{holder} is {in_words(value)}, where a list or an object should be")
     edges = len(prefix) + len(suffix)
     names = [key[len(prefix):len(key) - len(suffix)] for key in value
              if key.startswith(prefix) and key.endswith(suffix) and len(key) > edges]

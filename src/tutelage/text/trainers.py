@@ -51,7 +51,7 @@ def _turn(turn: Any) -> Row:
     turn = object_of(turn, "a turn of the conversation")
     if "role" in turn:
         return turn
-    if turn.get("from") not in _ROLES:
+    if not isinstance(turn.get("from"), str) or turn["from"] not in _ROLES:
         raise ValueError(f"a turn is from {turn.get('from')!r}, not one of {', '.join(_ROLES)}")
     return {"role": _ROLES[turn["from"]], "content": turn.get("value")}
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tutelage.base.errors import listed
-from tutelage.base.records import Message, messages_from_json
+from tutelage.base.records import Message, in_words, messages_from_json
 from tutelage.text.lines import unwritable
 
 Row = Mapping[str, Any]
@@ -21,7 +21,7 @@ _SPEAKER = re.compile(r"\n\n(Human|Assistant):")
 def text_of(value: Any, name: str) -> str:
     """A text that is not blank and can be stored."""
     if not isinstance(value, str):
-        raise ValueError(f"{name} is {type(value).__name__}, not text")
+        raise ValueError(f"{name} is {in_words(value)}, not text")
     if not value.strip():
         raise ValueError(f"{name} is empty")
     return writable(value, name)
@@ -37,14 +37,14 @@ def writable(text: str, name: str) -> str:
 def number_of(value: Any, name: str) -> float:
     """A finite number; true and false are none."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
-        raise ValueError(f"{name} is {value!r}, not a finite number")
+        raise ValueError(f"{name} is {in_words(value)}, not a finite number")
     return value
 
 
 def object_of(value: Any, name: str) -> Row:
     """A JSON object."""
     if not isinstance(value, Mapping):
-        raise ValueError(f"{name} is {type(value).__name__}, not an object")
+        raise ValueError(f"{name} is {in_words(value)}, not an object")
     return value
 
 
@@ -56,7 +56,7 @@ def list_of(value: Any, name: str) -> list[Any]:
         except (ValueError, RecursionError):
             raise ValueError(f"{name} is not a list") from None
     if not isinstance(value, list):
-        raise ValueError(f"{name} is {type(value).__name__}, not a list")
+        raise ValueError(f"{name} is {in_words(value)}, not a list")
     return value
 
 
@@ -77,7 +77,7 @@ def yes_or_no(choices: Sequence[Any]) -> bool | None:
 def verdict_of(value: Any, name: str = "a verdict") -> str:
     """The name of a class that is neither yes nor no, or of something else: a short text, or a number as text."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError(f"{name} is {type(value).__name__}, not a short text")
+        raise ValueError(f"{name} is {in_words(value)}, not a short text")
     text = text_of(str(value), name)
     if len(text) > MAX_NAME_CHARS:
         raise ValueError(f"{name} has {len(text)} characters, more than {MAX_NAME_CHARS}")
@@ -88,7 +88,7 @@ def message_rows(value: Any) -> Sequence[Row]:
     """A message or a list of them as objects whose content is text: parts are joined, calls of tools are written out."""
     rows = [value] if isinstance(value, Mapping) else value
     if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
-        raise ValueError(f"{type(value).__name__} where text or a list of messages should be")
+        raise ValueError(f"{in_words(value)} where text or a list of messages should be")
     return [row if isinstance(row.get("content"), str) and not row.get("tool_calls") else _flat(row) for row in rows]
 
 
@@ -122,7 +122,7 @@ def value_at(row: Row, path: str) -> Any:
 
 def _shown(value: Any, path: str) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError(f"{path} is {type(value).__name__}, which cannot stand in a text")
+        raise ValueError(f"{path} is {in_words(value)}, which cannot stand in a text")
     return str(value)
 
 

@@ -125,8 +125,14 @@ def test_what_stands_before_the_place_where_a_file_breaks_is_in_the_store_and_th
     rows = [json.dumps(judged(f"p{i}", [0, 1])) for i in range(30)]
     path = tmp_path / "a.json"
     path.write_text("[" + ",\n".join(rows)[:-20])
-    with pytest.raises(DataError, match=r"a\.json:30: the JSON array is broken off"):
-        import_files(store, path)
+    before = written(tmp_path / "before.jsonl", judged("ann", [1, 0]))
+    with pytest.raises(DataError, match=r"a\.json:30: the JSON array is broken off") as told:
+        import_files(store, [before, path])
+    assert "from a.json and the files before it: 1 prompts, 2 responses, 1 tasks, 30 labelers, 30 judgements; give" in str(told.value.hint)
+    entries = [(row.subject, row.details.get("broke_off"), row.details["judgements"], row.details["sha256"]) for row in
+               rows_of(store, schema.audit)]
+    assert entries == [("before.jsonl", None, 1, hashlib.sha256(before.read_bytes()).hexdigest()),
+                       ("a.json", True, 29, hashlib.sha256(path.read_bytes()).hexdigest())]
     path.write_text("[" + ",\n".join(rows) + "]")
     done = import_files(store, path)
     assert (done.new["judgements"], done.known) == (1, 29)

@@ -6,6 +6,7 @@ The same file read again adds nothing, a longer one adds what is new, and the sa
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from tutelage.base.errors import DataError
+from tutelage.base.errors import ConfigError, DataError, TutelageError
 from tutelage.base.files import sha256_file
 from tutelage.base.records import Judgement
 from tutelage.feedback.content import NO_CONSENT, holdable, record_audit
@@ -29,6 +30,7 @@ from tutelage.feedback.store import Store
 from tutelage.text.feedback import TaskKind, open_feedback
 from tutelage.text.lines import Rejected
 from tutelage.text.readers import Files, expand_files
+from tutelage.text.values import MAX_NAME_CHARS
 
 _ROWS_AT_ONCE = 200
 """Rows in one write, for which whoever claims or submits waits: 2000 are half as fast again, and the wait is three times as long."""
@@ -87,11 +89,14 @@ def import_files(store: Store, files: Files, *, to_judge: TaskKind | None = None
     batch: a name for these items; the same item in two batches is two. source: whose prompts these are; a "customer"'s are masked, and
     used as `customers.choose` says, for which the files are read twice. dry_run: count what would be added, and add nothing. reading: as
     every reader's (tutelage.text.readers.ReadOptions).
-    Raises: DataError when a file cannot be read, at the line where it breaks: what stood before it is in the store then, and reading the
-        mended file adds the rest.
+    Raises: ConfigError for a batch's name of more than MAX_NAME_CHARS; DataError when no row is as `where` says, or a file cannot be read,
+        at the line where it breaks: what stood before it is in the store then, and reading the mended file adds the rest. The hint says how
+        much that is, and the audit log has its line, with `broke_off`.
     """
     done = Imported()
     prefix, batch = holdable(prefix), None if batch is None else holdable(batch)
+    if batch is not None and len(batch) > MAX_NAME_CHARS:
+        raise ConfigError(f"a batch's name of {len(batch):,} characters", hint=f"at most {MAX_NAME_CHARS}")
     paths = expand_files(files)
     read = partial(_prepared, to_judge=to_judge, prefix=prefix, batch=batch, source=source, reading=reading, now=store.now())
     choice = _choice(store, chain.from_iterable(read(path, "", done=Imported()) for path in paths)) if source == "customer" else None
@@ -106,17 +111,37 @@ def import_files(store: Store, files: Files, *, to_judge: TaskKind | None = None
             for found in batches:                                   # those beyond are read too, for what is wrong with them, and let go
                 held += found[:MOST_LOOKED_AT + 1 - len(held)]
             continue
-        for found in batches:
-            made = store.write(partial(_write, found, name=path.name, overlap=overlap, source=source, now=store.now()))
-            _count(done, made, digests)
-        if done.new != before:
-            added: dict[str, Any] = dict(done.new - before)
-            store.write(partial(record_audit, action="feedback.import", now=store.now(), subject=path.name, sha256=digest, **added))
+        whole = False
+        try:
+            for found in batches:
+                made = store.write(partial(_write, found, name=path.name, overlap=overlap, source=source, now=store.now()))
+                _count(done, made, digests)
+            whole = True
+        except TutelageError as error:
+            error.hint = _what_is_in(done, path, error.hint)
+            raise
+        finally:                                                    # also where it breaks off: what came in names its file
+            if done.new != before:
+                added: dict[str, Any] = dict(done.new - before) | ({} if whole else {"broke_off": True})
+                store.write(partial(record_audit, action="feedback.import", now=store.now(), subject=path.name, sha256=digest, **added))
+    if reading.get("where") and not done.read:
+        said = ", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in reading["where"].items())
+        raise DataError(f"no row of {', '.join(path.name for path in paths)} has {said}",
+                        hint="check the field's name, and its value as the file writes it: 1, true and words are different values")
     done.counted = len(held) <= MOST_LOOKED_AT
     if dry_run and done.counted:
         with store.read() as conn:
             _count(done, Batch(conn, held, name="", overlap=overlap, source=source, now=store.now()).look(), digests)
     return done
+
+
+def _what_is_in(done: Imported, path: Path, hint: str | None) -> str | None:
+    """The hint with what is in the store already, of this file and of those before it."""
+    added = {name: count for name, count in done.new.items() if count}
+    if not added:
+        return hint
+    there = f"in the store already, from {path.name} and the files before it: {', '.join(f'{n:,} {name}' for name, n in added.items())}"
+    return "; ".join(filter(None, (hint, there, "give the mended file again, and only the rest is added")))
 
 
 def _count(done: Imported, made: Batch, digests: Mapping[str, Path]) -> None:

@@ -59,7 +59,9 @@ def prepare(judgement: Judgement, labeler: str | None, batch: str | None, place:
     if len(set(answers)) < len(answers):
         raise ValueError("two of its answers are the same")
     fewest, most = ANSWERS[judgement.kind]
-    if judgement.kind != "demonstration" and (len(answers) < fewest or (len(answers) > most and most < 3)):
+    if judgement.kind == "demonstration":
+        fewest, most = 0, 1                                         # its answer is what was written
+    if len(answers) < fewest or (len(answers) > most and most < 3):
         raise ValueError(f"a {judgement.kind} of {len(answers)} answers")
     kept = tuple(replace(answer, text=clean(answer.text), model=clean(answer.model), sampling=clean(answer.sampling))
                  for answer in judgement.responses)
