@@ -170,6 +170,16 @@ def test_a_double_submit_asks_once_and_counts_once(studio, labeler, browser, mod
     assert "answer" in send(browser, begun, text="from the tab left behind").text and len(models.requests) == 1
 
 
+def test_another_choice_from_a_second_tab_is_shown_beside_what_counts(studio, labeler, browser):
+    first = send(browser, begin(browser), text="Tea?")
+    send(browser, first, choice="1")
+    assert send(browser, first, choice="1").status_code == 200, "the same: nothing is lost"
+    other = send(browser, first, choice="8")
+    assert other.status_code == 409 and f'href="{first.url.path.removesuffix("/say")}"' in other.text
+    assert re.findall(r"<dd[^>]*>([^<]+)</dd>", other.text) == ["A is much better", "B is much better"]
+    assert [row["value"]["step"] for row in rows(studio, judgements, labeler_id=labeler.id)] in ([1], [8])
+
+
 def typed(page) -> list[str]:
     """What the page gives back to be copied."""
     return re.findall(r"<textarea readonly[^>]*>\n(.*?)</textarea>", page.text, re.S)

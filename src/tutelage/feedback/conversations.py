@@ -207,6 +207,14 @@ def choose(conn: Connection, conversation_id: int, labeler_id: int, *, at: int, 
     return judgement
 
 
+def chosen(conn: Connection, found: Conversation, at: int) -> tuple[dict[str, Any], list[int]] | None:
+    """What was chosen of the two answers to the first `at` messages, and their sides on the page; None where there was no choice."""
+    task = found.messages[at].get("task") if 0 <= at < len(found.messages) else None
+    row = conn.execute(select(judgements.c.value, judgements.c.sides).where(judgements.c.task_id == task)
+                       .order_by(judgements.c.id.desc()).limit(1)).first()
+    return None if row is None else (row.value or {}, row.sides)
+
+
 def take_back(conn: Connection, conversation_id: int, labeler_id: int, *, now: float) -> None:
     """Undo the last choice: its judgement is retracted, and the same two answers wait again. Raises: QueueError when there is none."""
     found = _open(conn, conversation_id, labeler_id)

@@ -16,6 +16,7 @@ from .errors import ContentError
 from .io.exporting import KINDS, pseudonym
 from .io.keys import Place, key_of, known, remember, select_in
 from .io.records import judgement_of
+from .items import KNOWN
 from .pii import Masker
 from .schema import judgements, labelers, prompts, responses, scores, tasks
 from .schema import retractions as retracted
@@ -63,6 +64,9 @@ def _add_item(conn: Connection, item: NewItem, now: float) -> dict[str, Any]:
         raise ContentError("a customer's prompt does not say whether they consent", hint="give consent: true or false")
     if item.kind and item.consent is False:
         raise ContentError("a prompt without consent is not given to people", hint="leave kind out: then it is only kept")
+    if item.purpose in KNOWN and item.expected is None:
+        raise ContentError(f"a {item.purpose} item without expected", hint="it holds the known answer, as a judgement of the kind says it")
+    _check_answers(item.responses)
     if item.expected is not None:
         _check_expected(item.expected, item.kind, len(item.responses))
     name = None if item.key is None else key_of("api", item.key)
@@ -88,6 +92,15 @@ def _add_item(conn: Connection, item: NewItem, now: float) -> dict[str, Any]:
         if name is not None:
             remember(conn, {name: (task, Place("api", 0, 0))})
     return {"prompt_id": prompt_id, "response_ids": ids, "task_id": task}
+
+
+def _check_answers(answers: Sequence[Mapping[str, Any]]) -> None:
+    """Raises: ContentError for one without words, and for two that are the same, as in files (io/rows.py)."""
+    for at, answer in enumerate(answers):
+        if not answer["text"].strip():
+            raise ContentError(f"responses.{at} is empty", hint="an answer has words")
+    if len({(answer["text"], answer.get("model")) for answer in answers}) < len(answers):
+        raise ContentError("two of its answers are the same", hint="leave one out, or say which model gave which")
 
 
 def _to_be_written(conn: Connection, item: NewItem, name: str | None, now: float) -> int:

@@ -32,6 +32,7 @@ from tutelage.web.site import MAX_BODY_BYTES, TooLarge
 from .me import WARNINGS
 
 log = get_logger("studio")
+_JSON_HINT = "send one JSON object in UTF-8, with Content-Type: application/json (docs/api.md)"
 MAX_ITEMS, MAX_SCORES, MAX_ROWS = 500, 5000, 1000
 
 
@@ -204,6 +205,8 @@ def _error(status: int, message: str, hint: str | None = None, headers: dict[str
 
 def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if error.status_code == 400:                                    # what FastAPI says of a body that is no text, or lists too deep
+        return _error(422, "the body cannot be read as JSON", _JSON_HINT)
     return _error(error.status_code, str(error.detail), headers=dict(error.headers or {}))
 
 
@@ -215,6 +218,8 @@ def _our_error(request: Request, error: Exception) -> Response:
 def _not_as_asked(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     fault = error.errors()[0]
+    if fault["type"] == "json_invalid":
+        return _error(422, f"the body is not JSON from character {fault['loc'][-1]} on: {fault['ctx']['error']}", _JSON_HINT)
     where = ".".join(str(part) for part in fault["loc"] if part not in ("body", "query"))
     return _error(422, f"{where}: {fault['msg']}" if where else str(fault["msg"]))
 

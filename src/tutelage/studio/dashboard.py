@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +18,7 @@ from tutelage.feedback.store import Store
 from tutelage.web.app import Web, go
 from tutelage.web.session import OwnForm, text_of
 
-from . import charts
+from . import charts, forms
 from .charts import Point
 from .people import Admin, Id, Lead
 from .tables import SHOWN, Table, cells_of, columns_of, csv_response
@@ -111,12 +110,9 @@ def _number(given: str) -> float | None:
     if not given:
         return None
     try:
-        number = float(given.replace(",", "."))
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise ContentError(f"the pay per hour is {given!r}", hint="give a number from 0 on, in any currency")
-    return number
+        return forms.number(given)
+    except ValueError as error:
+        raise ContentError(f"the pay per hour is {given!r}", hint="give a number from 0 on, in any currency") from error
 
 
 def _day(day: int) -> str:

@@ -40,13 +40,21 @@ def fields(form: FormData) -> dict[str, Any]:
     return kept | ({"flag": [str(name) for name in form.getlist("flag")]} if "flag" in form else {})
 
 
+def number(text: str) -> float:
+    """A number as people and pages write it: 18, 18.50, 18,50, 1e3. Raises: ValueError for others, also those Python takes (1_000, nan)."""
+    found = float(text.replace(",", ".").replace("_", "no"))
+    if not math.isfinite(found):
+        raise ValueError(f"{text!r} is no finite number")
+    return found
+
+
 def spent(form: FormData) -> float | None:
     """Seconds by the page's own clock, which stops when nobody looks; None of a page without one (no JavaScript)."""
     try:
-        counted = float(text_of(form, "seconds", 20))
+        counted = number(text_of(form, "seconds", 20))
     except ValueError:
         return None
-    return counted if 0 <= counted < math.inf else None
+    return counted if counted >= 0 else None
 
 
 def seconds(form: FormData, most: float) -> float:

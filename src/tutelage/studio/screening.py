@@ -11,6 +11,7 @@ from tutelage.feedback.errors import ContentError
 from tutelage.web.app import Web, go
 from tutelage.web.session import OwnForm, text_of
 
+from .forms import number
 from .people import Id, Lead
 from .tables import Table, cells_of, columns_of, csv_response
 
@@ -37,8 +38,8 @@ def test(request: Request, session: Lead, form: OwnForm) -> Response:
     """Change the test for those who have not begun."""
     web: Web = request.app.state.web
     try:
-        numbers = [float(text_of(form, name, 20)) / 100 for name in ("good", "poor")]
-        most = int(text_of(form, "at_most", 10))
+        numbers = [number(text_of(form, name, 20)) / 100 for name in ("good", "poor")]
+        most = int(number(text_of(form, "at_most", 10)))             # 20.5 is 20, and what is too few or many is told below
     except ValueError:
         return _page(request, 422, error="a number is missing", hint="give two percentages and the most items")
     try:

@@ -31,6 +31,7 @@ from . import forms
 from .assistant import Assistant, AssistantError
 from .view import Answer, Turn, answers_shown, load_task, texts_of, turns_shown
 from .whole import answer_page, turn_page
+from .work import other_page
 
 router = APIRouter(prefix="/talk")
 Id = Annotated[int, Path(ge=1, lt=2**31)]
@@ -138,11 +139,13 @@ def choose(request: Request, session: Visitor, form: OwnForm, conversation_id: I
     value = forms.value_of("comparison", form, 2)
     took = forms.seconds(form, now - found.turn.at if found.turn else 0.0)
     try:
-        web.store.write(lambda conn: conversations.choose(conn, found.id, session.labeler_id, at=_at(form), value=value, now=now,
-                                                          seconds=took, interface_version=web.assets.version))
+        made = web.store.write(lambda conn: conversations.choose(conn, found.id, session.labeler_id, at=_at(form), value=value, now=now,
+                                                                 seconds=took, interface_version=web.assets.version))
     except TutelageError as error:
         return _refused(request, session, conversation_id, error, form)
-    return _page(request, session, conversation_id)
+    before = _chosen_before(request, session, conversation_id, form) if made is None else None
+    other = before and other_page(request, session, "comparison", *before, value, form, f"/talk/{conversation_id}")
+    return other or _page(request, session, conversation_id)
 
 
 @router.post("/{conversation_id}/back")
@@ -242,6 +245,13 @@ def _left_behind(request: Request, session: Session, conversation_id: int, at: i
     say = request.app.state.web.words.say
     return _page(request, session, conversation_id, 409, error=say(session.language, "talk_left"),
                  hint=say(session.language, "talk_left_hint"), unsent=text)
+
+
+def _chosen_before(request: Request, session: Session, conversation_id: int, form: FormData) -> tuple[dict[str, Any], list[int]] | None:
+    """What another tab chose on the same page, and the sides it had."""
+    found = _own(request, session, conversation_id)
+    with request.app.state.web.store.read() as conn:
+        return conversations.chosen(conn, found, _at(form))
 
 
 def _masked(before: Sequence[Mapping[str, Any]], text: str) -> str:

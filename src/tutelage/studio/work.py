@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -70,7 +71,8 @@ def submit(request: Request, session: Visitor, form: OwnForm, assignment_id: Id)
         message, hint = web.told(request, error)
         return _task_page(request, session, view, status_of(error, 422), error=message, hint=hint, entered=forms.fields(form),
                           spent=forms.spent(form))
-    if (other := _other_page(request, session, view, judgement_id, value, form)) is not None:
+    counts = _value_of(request, judgement_id)
+    if (other := other_page(request, session, view.kind, counts, view.sides, value, form, "/work")) is not None:
         return other
     if view.purpose == "practice" and view.expected:
         return _practice_page(request, session, view, judgement_id)
@@ -227,17 +229,17 @@ def _next(request: Request, session: Session, *, notice: str | None = None, may_
     return _task_page(request, session, view, notice=notice, may_undo=may_undo)
 
 
-def _other_page(request: Request, session: Session, view: TaskView, judgement_id: int, sent: dict[str, Any],
-                form: OwnForm) -> Response | None:
+def other_page(request: Request, session: Session, kind: str, counts: dict[str, Any], sides: Sequence[int], sent: dict[str, Any],
+               form: OwnForm, back: str) -> Response | None:
     """What counts beside what was sent now, where another tab had submitted something else; None where they are the same."""
     web: Web = request.app.state.web
-    counts, now = _value_of(request, judgement_id), None
+    now = None
     with contextlib.suppress(ContentError):                          # what cannot be is no answer that was lost
-        now = stored(view.kind, sent, view.sides)
+        now = stored(kind, sent, sides)
     if now is None or now == counts:
         return None
-    counted, told = (say.in_words(web.words, session.language, view.kind, value, view.sides) for value in (counts, now))
-    return web.html(request, "other.html", 409, counts=counted, now=told, written=written(form))
+    counted, told = (say.in_words(web.words, session.language, kind, value, sides) for value in (counts, now))
+    return web.html(request, "other.html", 409, counts=counted, now=told, written=written(form), back=back)
 
 
 def _value_of(request: Request, judgement_id: int) -> dict[str, Any]:
