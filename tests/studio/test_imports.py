@@ -89,7 +89,8 @@ def test_what_is_missing_is_said_in_the_page_s_words_and_not_in_the_command_s(st
              sent(lead, "a.jsonl", PAIRS, overlap="0"), sent(lead, "a.jsonl", PAIRS, overlap="two"),
              sent(lead, "a.jsonl", PAIRS, overlap="1001"), sent(lead, "a.jsonl", PAIRS, columns="item=prompt\nitem=chosen"),
              sent(lead, "a.jsonl", PAIRS, batch="b" * 201)]
-    assert [page.status_code for page in wrong] == [422] * 7 and "did you mean prompt?" in wrong[1].text and "from 1 to 1000" in wrong[4].text
+    assert [page.status_code for page in wrong] == [422] * 7
+    assert "did you mean prompt?" in wrong[1].text and "from 1 to 1000" in wrong[4].text
     assert "the column item is mapped twice: to prompt and to chosen" in wrong[5].text and "at most 200" in wrong[6].text
     assert sent(lead, "a.jsonl", PAIRS, overlap="1000", look="yes").status_code == 200
     assert not any(flag in page.text for page in [prompts_only, *wrong] for flag in ("--as", "--column", "config"))

@@ -75,7 +75,7 @@ def _options(entered: Mapping[str, str]) -> dict[str, Any]:
     if overlap and not (overlap.isdecimal() and len(overlap) < 5 and 1 <= int(overlap) <= MOST_PEOPLE):
         raise ConfigError(f"{overlap!r} people for each item",
                           hint=f"a whole number from 1 to {MOST_PEOPLE}, or nothing for as many as judged it")
-    columns = {}
+    columns: dict[str, str] = {}
     for line in filter(None, map(str.strip, entered["columns"].split("\n"))):
         ours, equals, theirs = (part.strip() for part in line.partition("="))
         if not (ours and equals and theirs):
