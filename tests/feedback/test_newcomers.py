@@ -113,6 +113,16 @@ def test_who_opted_out_of_all_other_items_waits_for_a_lead(store, world, begun):
         assert newcomers.waiting(conn) == set(), "there is an item for them again"
 
 
+def test_what_others_had_of_the_test_is_still_left_for_a_newcomer(store, world):
+    late = store.write(lambda conn: few.labeler(conn, "late", password_hash="x"))
+    for i in range(40):
+        answer(store, world["nia"], right=i % 3 > 0)
+    answer(store, late, right=True)
+    with store.read() as conn:
+        assert newcomers.waiting(conn) == {world["nia"]}
+        assert {one.name: one.state for one in newcomers.newcomers(conn)} == {"nia": "waiting", "late": "new"}
+
+
 def test_who_skipped_every_item_waits_for_a_lead(store, world):
     def skip(conn):
         held = queue.claim(conn, world["nia"], now=store.now())

@@ -30,9 +30,9 @@ _COUNTABLE = and_(_OPEN, tasks.c.purpose == "screening", or_(*(
     and_(tasks.c.kind == kind, tasks.c.expected[name].as_string().is_not(None)) for kind, name in KNOWN_BY.items())))
 _BEFORE_WORK = and_(_OPEN, tasks.c.purpose.in_(MEASURING))            # what the queue gives to who is not screened, countable or not
 _HAD = exists().where(assignments.c.task_id == tasks.c.id, assignments.c.labeler_id == labelers.c.id,
-                      assignments.c.state.not_in(("reserved", "expired")))
+                      assignments.c.state.not_in(("reserved", "expired"))).correlate(tasks, labelers)
 _AT_WORK = exists(select(assignments.c.id).join(tasks, tasks.c.id == assignments.c.task_id).where(
-    assignments.c.labeler_id == labelers.c.id, assignments.c.state == "submitted", tasks.c.purpose.not_in(MEASURING)))
+    assignments.c.labeler_id == labelers.c.id, assignments.c.state == "submitted", tasks.c.purpose.not_in(MEASURING)).correlate(labelers))
 
 
 class Newcomer(NamedTuple):
@@ -121,7 +121,7 @@ def waiting(conn: Connection) -> set[int]:
     if not there:
         return set()
     warned = select(tasks.c.warnings).where(_BEFORE_WORK).distinct().subquery()
-    a_fresh_one = exists(select(tasks.c.id).where(_BEFORE_WORK, tasks.c.warnings == warned.c.warnings, ~_HAD))
+    a_fresh_one = exists(select(tasks.c.id).where(_BEFORE_WORK, tasks.c.warnings == warned.c.warnings, ~_HAD).correlate(labelers, warned))
     left: dict[int, list[str]] = defaultdict(list)
     pairs = select(labelers.c.id, warned.c.warnings).select_from(labelers.join(warned, true())).where(_UNDECIDED, a_fresh_one)
     for labeler_id, warnings in conn.execute(pairs):
