@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from sqlalchemy import select
@@ -23,6 +24,8 @@ from tutelage.feedback.store import Store
 # In place of `tutelage`: writes the run folder as `tutelage reward` does, then waits to be let go, or fails.
 PROGRAM = """
 import json, pathlib, sys, time
+if "config" in sys.argv:
+    sys.exit("error: train.wrong: unknown key\\nhint:  look elsewhere" if "train.wrong=1" in sys.argv else 0)
 run = pathlib.Path(sys.argv[sys.argv.index("--run-dir") + 1])
 run.mkdir(parents=True)
 if "fail=1" not in sys.argv:
@@ -211,3 +214,17 @@ def test_what_it_warned_of_is_told_however_much_it_said_after(tmp_path):
     steps = "reward: 12% of 900 steps\n" * 40_000
     told.log.write_text(f"warning: 34 judgements were left out\nwarning: é\n{steps}warning: é\n" + "x" * 100_000)
     assert told.warnings == ["34 judgements were left out", "é"]
+
+
+def test_a_setting_that_is_none_is_refused_before_anything_is_frozen(store, begin, tmp_path):
+    with pytest.raises(RetrainError, match="train.wrong: unknown key") as refused:
+        begin("train.wrong=1")
+    assert refused.value.hint == "look elsewhere" and not (tmp_path / "data").exists()
+    with store.read() as conn:
+        assert not conn.execute(select(schema.trainings.c.id)).all() and not conn.execute(select(schema.snapshots.c.id)).all()
+
+
+def test_the_settings_are_those_of_the_training_itself(store, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(retrain.__file__).parents[2]))          # the tests are run elsewhere than where they lie
+    with pytest.raises(RetrainError, match="train.batch_siz: unknown key"):
+        start(store, policy="runs/sft", folder=tmp_path / "data", overrides=["train.batch_siz=16"])

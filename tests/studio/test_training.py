@@ -31,6 +31,8 @@ from tutelage.web.site import Site
 # In place of `tutelage`: learns a little, waits to be let go, and leaves the report it was given.
 PROGRAM = """
 import json, os, pathlib, sys, time
+if "config" in sys.argv:
+    sys.exit()
 run = pathlib.Path(sys.argv[sys.argv.index("--run-dir") + 1])
 (run / "report").mkdir(parents=True)
 (run / "config.yaml").touch()

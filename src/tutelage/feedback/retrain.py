@@ -91,13 +91,14 @@ def start(store: Store, *, policy: str | Path, folder: Path, overrides: Sequence
     """Freeze a snapshot into `folder`/snapshots and train from it in `folder`/trainings.
 
     policy: where the weights come from, as `model.policy` of `tutelage reward`. overrides: more settings of it, section.key=value.
-    Raises: RetrainError while another runs, and where `policy` holds no model; DataError when there is nothing to freeze. Then nothing was
-    frozen or started.
+    Raises: RetrainError while another runs, where `policy` holds no model, and for settings that are none; DataError when there is nothing
+    to freeze. Then nothing was frozen or started.
     """
     if not any((Path(policy) / name).exists() for name in _MODEL):
         raise RetrainError(f"there is no model in {policy}", hint="give an SFT or reward model's folder, or a run's that trained one")
     if (running := current(store)) is not None:
         raise _busy(running.id)
+    _check_settings(program, policy, overrides)
 
     def enter(conn: Connection, frozen: Snapshot, known: int) -> tuple[int, Path]:
         if conn.dialect.name == "postgresql":                        # SQLite's writes come one after another; here two servers might write
@@ -124,6 +125,18 @@ def start(store: Store, *, policy: str | Path, folder: Path, overrides: Sequence
         raise RetrainError(f"the training could not be started: {error}") from error
     store.write(lambda conn: conn.execute(update(trainings).where(trainings.c.id == number).values(pid=process.pid)))
     return look(store, number)
+
+
+def _check_settings(program: Sequence[str], policy: str | Path, overrides: Sequence[str]) -> None:
+    """Raises: RetrainError in the words with which the program refuses these settings: they are another room's."""
+    asked = [*program, "config", "show", "reward", f"model.policy={policy}", "data.files=[snapshot]", *overrides]
+    try:
+        told = subprocess.run(asked, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+    except OSError as error:
+        raise RetrainError(f"the training could not be started: {error}") from error
+    if told.returncode:
+        said = dict(line.split(": ", 1) for line in told.stderr.splitlines() if ": " in line)
+        raise RetrainError(said.get("error", "the settings are not taken"), hint=said.get("hint", "").strip() or None)
 
 
 def current(store: Store) -> Training | None:
