@@ -73,7 +73,7 @@ def _options(entered: Mapping[str, str]) -> dict[str, Any]:
     overlap = entered["overlap"].strip()
     if overlap and not (overlap.isdecimal() and len(overlap) < 5 and int(overlap)):
         raise ConfigError(f"{overlap!r} people for each item", hint="a whole number from 1, or nothing for as many as judged it")
-    columns = {}
+    columns: dict[str, str] = {}
     for line in filter(None, map(str.strip, entered["columns"].split("\n"))):
         ours, equals, theirs = (part.strip() for part in line.partition("="))
         if not (ours and equals and theirs):
