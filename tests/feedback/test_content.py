@@ -78,7 +78,7 @@ def test_a_task_that_cannot_be_is_refused(store, given, told):
 
 
 @pytest.mark.parametrize(("text", "told"), [
-    ("", "empty"), ("  ", "empty"), ([], "empty"), ([{"role": "robot", "content": "x"}], "robot"), (7, "int"),
+    ("", "empty"), ("  ", "empty"), ([], "empty"), ([{"role": "robot", "content": "x"}], "robot"), (7, "7, not text or a list of messages"),
 ])
 def test_a_prompt_that_cannot_be_is_refused(store, text, told):
     with pytest.raises(ContentError, match=told):
