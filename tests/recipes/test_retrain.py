@@ -29,6 +29,9 @@ def test_the_command_ends_with_a_reward_model_of_what_people_said_and_with_the_e
     assert result["state"] == "done" and result["steps"] == 2 and Path(result["model"]).is_dir()
     (lineage,) = json.loads((Path(result["run_dir"]) / "lineage.json").read_text())["parents"]["data"]
     assert lineage["snapshot"].startswith(Path(result["snapshot"]).name)
-    with pytest.raises(SystemExit, match="^1$"):
-        main([*given, "--policy", str(tmp_path / "nowhere")])
-    assert "training 2 failed" in capsys.readouterr().err
+    (hollow := tmp_path / "hollow").mkdir()
+    (hollow / "config.json").write_text("{}")                        # looks like a model, and is none
+    for policy, said in ((tmp_path / "nowhere", "there is no model in"), (hollow, "training 2 failed")):
+        with pytest.raises(SystemExit, match="^1$"):
+            main([*given, "--policy", str(policy)])
+        assert said in capsys.readouterr().err
